@@ -1,0 +1,120 @@
+# One front door for every command. `make` alone lists them.
+# Everything is set up by the targets themselves: python3 (3.11 or later), make and a compiler are enough.
+
+PYTHON ?= python3
+UV := .tools/bin/uv
+UV_VERSION := 0.13.8
+BIN := .venv/bin
+export UV_PYTHON_DOWNLOADS := never
+export PYTHONDONTWRITEBYTECODE := 1
+
+SOURCES := $(shell find src -name '*.py') src/aldis/py.typed pyproject.toml README.md LICENSE
+
+# The Pythons to test on: the main one, and those of the others that are installed.
+MAIN := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+PYTHONS := $(shell sh tools/pythons.sh $(PYTHON))
+MISSING := $(filter-out $(notdir $(PYTHONS)) $(MAIN),3.11 3.12 3.13)
+
+.PHONY: help
+help: ## List the commands.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+# Setting up
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Aldis needs Python 3.11 or later; set PYTHON=/path/to/it")'
+	$(PYTHON) -m venv .tools
+	.tools/bin/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+.venv/.ready: pyproject.toml uv.lock | $(UV)
+	$(UV) sync --quiet --frozen --all-groups --python $(PYTHON)
+	@touch $@
+
+dist/.ready: $(SOURCES) | $(UV)
+	@rm -rf dist
+	$(UV) build --quiet --wheel
+	@touch $@
+
+# Each Python gets an environment with the built wheel in it; `core` has nothing in it that is optional.
+.venvs/%/.ready: pyproject.toml uv.lock dist/.ready | $(UV)
+	@UV_PROJECT_ENVIRONMENT=.venvs/$* $(UV) sync --quiet --frozen --no-install-project --no-default-groups \
+		--group $(if $(filter core,$*),core,test) \
+		--python $(if $(filter core $(MAIN),$*),$(PYTHON),$$(sh tools/pythons.sh $(PYTHON) $*))
+	@$(UV) pip install --quiet --python .venvs/$*/bin/python --no-deps --reinstall dist/*.whl
+	@touch $@
+
+.PHONY: setup
+setup: .venv/.ready ## Make the development environment, .venv.
+
+# Using it
+
+.PHONY: demo
+demo: .venvs/$(MAIN)/.ready ## Visit the shop, and show its signals. SERVE=1 stays up.
+	@SERVE=$(SERVE) .venvs/$(MAIN)/bin/python examples/shop/demo.py
+
+.PHONY: bench
+bench: .venv/.ready ## Measure Aldis beside its peers, and write docs/benchmarks.md. ARGS=--quick is faster.
+	$(BIN)/python benchmarks/run.py $(or $(ARGS),--write)
+
+# Checking
+
+.PHONY: test
+test: lint types core $(PYTHONS:%=test-%) docs ## Everything that CI checks.
+	@echo "Tested on Python $(PYTHONS).$(if $(MISSING), Not installed here, so not tested: $(MISSING).)"
+
+.PHONY: lint
+lint: .venv/.ready ## Style and import contracts.
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-logo
+
+.PHONY: types
+types: .venv/.ready .venvs/$(MAIN)/.ready ## mypy, pyright, and that all that is public has a type.
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/pyright --project tests
+	PATH="$(CURDIR)/.venvs/$(MAIN)/bin:$$PATH" $(BIN)/pyright --ignoreexternal --verifytypes aldis
+	$(BIN)/python tests/typing/check.py .venvs/$(MAIN)/bin/python
+
+.PHONY: core
+core: .venvs/core/.ready ## The core's tests, with no optional package installed.
+	.venvs/core/bin/python -m pytest $(PYTEST) --cov=aldis --cov-branch --cov-report= tests/core
+
+test-%: .venvs/%/.ready .venv/.ready core
+	.venvs/$*/bin/python -m pytest $(PYTEST) $(EXAMPLES) $(if $(filter $(MAIN),$*),$(REST),tests)
+
+# README, docs and docstrings are tests too: see conftest.py.
+EXAMPLES := README.md docs src
+PYTEST := -q --no-header --numprocesses=2 --dist=worksteal
+
+# On the main Python, `core` has run the core's tests already; together the two cover every branch.
+REST := tests --ignore=tests/core --cov=aldis --cov-branch --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=100
+
+.PHONY: docs
+docs: .venv/.ready ## Build the documentation; warnings are errors.
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+.PHONY: test-long
+test-long: .venvs/$(MAIN)/.ready ## The state machine and the thread tests for much longer.
+	HYPOTHESIS_PROFILE=long .venvs/$(MAIN)/bin/python -m pytest -q tests/core
+
+.PHONY: mutants
+mutants: .venv/.ready ## Break the engine line by line, and see that each break is noticed.
+	$(BIN)/python tools/mutate.py
+
+.PHONY: downstream
+downstream: dist/.ready ## Run the test suites of Blinker and Flask on Blinker and on Aldis.
+	$(PYTHON) tools/downstream.py
+
+.PHONY: format
+format: .venv/.ready ## Format and sort what can be.
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: lock
+lock: $(UV) ## Take the newest versions into uv.lock.
+	$(UV) lock --upgrade
+
+.PHONY: clean
+clean: ## Remove all that the targets made.
+	rm -rf .tools .venv .venvs build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

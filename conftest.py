@@ -1,0 +1,149 @@
+"""Runs the examples of README.md, of docs and of the docstrings in src, with Sybil.
+
+A page is read from top to bottom, and its ``python`` fences are one program, which shares its names. What a
+fence prints is held against the ``output`` fence that comes next, if one does before more Python.
+
+Fences below the comment ``<!-- fresh interpreter -->`` run in a Python of their own, in development mode: there
+Aldis can be installed as Blinker before Flask is imported. If such a fence causes warnings, the page must show
+them as output. Below ``<!-- same interpreter -->`` is the next part of the last such program.
+
+In docstrings, the blocks below ``::`` and the ``>>>`` examples are run, with the names of the module and those
+that :func:`set_the_scene` gives.
+
+The core's tests run in environments without Sybil. There, this does nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import inspect
+import io
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+try:
+    from sybil import Region, Sybil
+    from sybil.parsers.rest import DocTestParser
+    from sybil.sybil import SybilCollection
+except ImportError:
+    HAS_SYBIL = False
+else:
+    HAS_SYBIL = True
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sybil import Document, Example
+
+FENCE: Final = re.compile(
+    r"(?:^<!-- (?P<kind>fresh|same) interpreter -->\n)?^```(?P<language>python|output)\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+LITERAL: Final = re.compile(r"::\n\n(?P<code>(?:[ ]{4,}.*\n|\n)+)")
+DRAWING: Final = re.compile(r"[├└]")
+PROGRAM: Final = """
+import contextlib, io
+
+names = {{"__name__": "example"}}
+
+with contextlib.redirect_stdout(io.StringIO()):
+    exec({earlier!r}, names)
+
+exec(compile({code!r}, "example.py", "exec"), names)
+"""
+FOLLOWED_BY_OUTPUT: Final = re.compile(r"\s*```output\n")
+
+
+def parse_page(document: Document) -> Iterator[Region]:
+    """Find the fences that are run or compared."""
+    for fence in FENCE.finditer(document.text):
+        if fence["language"] == "output":
+            yield Region(fence.start(), fence.end(), fence["code"], compare)
+        elif fence["kind"] is None:
+            line = document.text.count("\n", 0, fence.start("code"))
+            yield Region(fence.start(), fence.end(), "\n" * line + fence["code"], run_here)
+        else:
+            yield Region(fence.start(), fence.end(), (fence["kind"], fence["code"]), run_apart)
+
+
+def parse_docstring(document: Document) -> Iterator[Region]:
+    """Find the literal blocks that are code."""
+    for block in LITERAL.finditer(inspect.cleandoc(f"{document.text}\n") + "\n"):
+        code = textwrap.dedent(block["code"])
+
+        if DRAWING.search(code):
+            continue
+
+        # The margin was taken away: look for the place in the text with it.
+        start = document.text.index(block["code"].strip().partition("\n")[0])
+        is_for_itself = "install_as_blinker()" in code
+        parsed = ("fresh", code) if is_for_itself else code
+        yield Region(start, start + 1, parsed, run_apart if is_for_itself else run_here)
+
+
+def set_the_scene(names: dict[str, Any]) -> None:
+    """What the examples of docstrings take for granted: an application, signals and receivers."""
+    import aldis
+    from aldis.aio import Concurrent
+
+    class Flask: ...
+
+    def audit(sender: object, **payload: object) -> None: ...
+
+    app = Flask()
+    signals = aldis.Namespace()
+    names.update(app=app, audit=audit, signals=signals, Concurrent=Concurrent, Flask=Flask, Namespace=aldis.Namespace)
+    names.update(saved=signals.signal("saved"), order_placed=signals.signal("order-placed"))
+
+
+def run_here(example: Example) -> None:
+    """Run a fence in this process, and keep what it prints."""
+    names = example.namespace
+    names.setdefault("__name__", "example")
+    flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+    printed = io.StringIO()
+
+    with contextlib.redirect_stdout(printed):
+        waiting = eval(compile(example.parsed, example.path, "exec", flags, dont_inherit=True), names)  # noqa: S307
+
+        if waiting is not None:
+            asyncio.run(waiting)
+
+    names["__printed__"] = printed.getvalue()
+
+
+def run_apart(example: Example) -> None:
+    """Run a fence in a new interpreter; the parts of its program that were run before print nothing again."""
+    kind, code = example.parsed
+    program: list[str] = example.namespace.setdefault("__program__", [])
+
+    if kind == "fresh":
+        program.clear()
+
+    source = PROGRAM.format(earlier="".join(program), code=code)
+    program.append(code)
+    result = subprocess.run(  # noqa: S603
+        [sys.executable, "-X", "dev", "-c", source], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    assert not result.stderr or FOLLOWED_BY_OUTPUT.match(example.document.text, example.region.end), result.stderr
+    example.namespace["__printed__"] = result.stdout + result.stderr
+
+
+def compare(example: Example) -> None:
+    """Hold what the last fence printed against what the page says."""
+    assert example.namespace.pop("__printed__", None) == example.parsed
+
+
+if HAS_SYBIL:
+    root = Path(__file__).parent
+    readme = Sybil([parse_page], filenames=["README.md"], path=str(root))
+    pages = Sybil([parse_page], pattern="*.md", path=str(root / "docs"))
+    docstrings = Sybil([parse_docstring, DocTestParser()], pattern="*.py", path=str(root / "src"), setup=set_the_scene)
+    pytest_collect_file = SybilCollection([readme, pages, docstrings]).pytest()
