@@ -1,0 +1,81 @@
+"""Checks of what users hand in, with errors that say what to do."""
+
+from __future__ import annotations
+
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+from ._connection import Options
+from ._dispatch import COLLECT
+from ._refs import describe, is_async
+from ._table import PROPAGATE
+from .exceptions import InvalidOptionError, InvalidReceiverError
+
+if TYPE_CHECKING:
+    from ._signal import Signal
+
+
+def check_callable(signal: Signal[Any, ..., Any], receiver: Any) -> None:
+    """See that a receiver can be one.
+
+    :raises InvalidReceiverError: when not.
+    """
+    if not callable(receiver):
+        raise InvalidReceiverError(f"A receiver of {signal!r} must be callable; {type(receiver).__name__} is not.")
+
+
+def check_errors(policy: Any) -> Any:
+    """A failure policy, if it is one.
+
+    :raises InvalidOptionError: when not.
+    """
+    if is_async(policy):
+        raise InvalidOptionError(f"errors must not be async, as nobody would await it: {describe(policy)}.")
+
+    if callable(policy) or (isinstance(policy, str) and policy in {PROPAGATE, COLLECT}):
+        return policy
+
+    raise InvalidOptionError(f'errors must be "propagate", "collect" or a callable, not {policy!r}.')
+
+
+def check_crossing(async_wrapper: Any, sync_wrapper: Any, async_policy: Any) -> None:
+    """See that these are of their kinds.
+
+    :raises InvalidOptionError: when not.
+    """
+    for name, wrapper in (("async_wrapper", async_wrapper), ("sync_wrapper", sync_wrapper)):
+        if wrapper is not None and not callable(wrapper):
+            raise InvalidOptionError(f"{name} must be called with a receiver, so it must be callable: {wrapper!r}.")
+
+    if async_policy is not None and (isinstance(async_policy, type) or not _has_method(async_policy, "run")):
+        raise InvalidOptionError(
+            f"async_policy must be a policy, such as aldis.aio.Concurrent(), not {async_policy!r}. It has the"
+            " method run(calls)."
+        )
+
+
+def _has_method(value: object, name: str) -> bool:
+    return callable(getattr(value, name, None))
+
+
+def check_options(receiver: Any, priority: Any, once: Any, via: Any) -> Options:
+    """The options of a connection, if they are right.
+
+    :raises InvalidOptionError: when not.
+    """
+    if not isinstance(priority, (int, float)) or (isinstance(priority, float) and isnan(priority)):
+        raise InvalidOptionError(f"priority must be a number (an int or a float), not {priority!r}.")
+
+    if not isinstance(once, bool):
+        raise InvalidOptionError(f"once must be True or False, not {once!r}.")
+
+    if via is not None:
+        if isinstance(via, type) or not (_has_method(via, "check") and _has_method(via, "deliver")):
+            raise InvalidOptionError(
+                f"via must be a delivery, such as aldis.delivery.threads(executor), not {via!r}. It has the"
+                " methods check(receiver, is_async) and deliver(call)."
+            )
+
+        via.check(receiver, is_async(receiver))
+
+    return Options(priority, once, via)

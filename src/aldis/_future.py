@@ -1,0 +1,70 @@
+"""A future that does not lose an exception in silence.
+
+A module of its own, because ``concurrent.futures`` is imported by the first delivery, not by ``aldis``.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class ReportedFuture(Future[Any]):
+    """Reports its exception to :func:`threading.excepthook` if it dies before anybody asked for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._was_asked = False
+
+    def result(self, timeout: float | None = None) -> Any:
+        """As :meth:`concurrent.futures.Future.result`."""
+        self._was_asked = True
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """As :meth:`concurrent.futures.Future.exception`."""
+        self._was_asked = True
+        return super().exception(timeout)
+
+    def __del__(self) -> None:
+        if self._was_asked or not self.done() or self.cancelled():
+            return
+
+        error = super().exception()
+
+        if error is not None:
+            threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, None)))
+
+
+@final
+class Job:
+    """Makes a call for a future, once, and forgets both.
+
+    The executor holds what it runs, and the traceback of what is raised holds the executor's frame. If the
+    future were held there too, it would hold itself by its exception, and not die when it is dropped.
+    """
+
+    __slots__ = ("call", "future")
+
+    def __init__(self, call: Callable[[], Any], future: ReportedFuture) -> None:
+        self.call: Callable[[], Any] | None = call
+        self.future: ReportedFuture | None = future
+
+    def __call__(self) -> None:
+        call, future = self.call, self.future
+        self.call = self.future = None
+
+        if call is None or future is None or not future.set_running_or_notify_cancel():
+            return
+
+        try:
+            value = call()
+        except BaseException as error:
+            future.set_exception(error)
+            future = None  # This frame is in the traceback as well.
+        else:
+            future.set_result(value)

@@ -1,0 +1,222 @@
+"""Identity, weak references, and the naming of callables.
+
+Nothing here knows of signals.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, final
+
+from .exceptions import UnboundProxyError
+
+if TYPE_CHECKING:
+    from weakref import ref
+
+ReceiverKey: TypeAlias = int | tuple[int, int]
+ValueKey: TypeAlias = str | int | tuple[str, bytes]
+
+_COROUTINE_FLAGS: Final = 0x80 | 0x100  # inspect.CO_COROUTINE | CO_ITERABLE_COROUTINE, without inspect
+
+_COROUTINE_MARKS: Final = (
+    ("_is_coroutine_marker", "inspect", "_is_coroutine_mark"),
+    ("_is_coroutine_marker", "inspect", "_is_coroutine_marker"),  # As 3.12.0 and 3.12.1 call it.
+    ("_is_coroutine", "asyncio.coroutines", "_is_coroutine"),
+)
+
+
+@final
+class Symbol:
+    """A named constant: one object for each name, through pickling too.
+
+    >>> Symbol("lamp") is Symbol("lamp")
+    True
+    """
+
+    symbols: ClassVar[dict[str, Symbol]] = {}
+    name: str
+
+    def __new__(cls, name: str) -> Symbol:
+        if name not in cls.symbols:
+            symbol = super().__new__(cls)
+            symbol.name = name
+            cls.symbols.setdefault(name, symbol)
+
+        return cls.symbols[name]
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __getnewargs__(self) -> tuple[str]:
+        return (self.name,)
+
+
+ANY: Final = Symbol("ANY")
+"""Stands for "any sender" in :meth:`Signal.connect` and its like."""
+
+
+def receiver_key(receiver: object) -> ReceiverKey:
+    """What makes a receiver the same receiver.
+
+    A bound method is made anew by each attribute access, so its parts are what stays.
+    """
+    if isinstance(receiver, MethodType):
+        return id(receiver.__func__), id(receiver.__self__)
+
+    return id(receiver)
+
+
+def value_key(sender: object) -> ValueKey | None:
+    """The key of a sender that matches by value, or ``None`` for one that matches by identity.
+
+    The key is always of the exact built-in type: a subclass must not bring its own ``__eq__`` or
+    ``__hash__`` into the engine. ``bytes`` get a tag, because comparing them with a ``str`` of the same
+    hash warns under ``python -b``.
+    """
+    kind: type[Any] = type(sender)  # isinstance() would ask a proxy for its __class__.
+    value: Any = sender
+
+    if issubclass(kind, str):
+        return str.__add__(value, "")
+
+    if issubclass(kind, int):
+        return int.__index__(value)
+
+    if issubclass(kind, bytes):
+        return "bytes", bytes.__add__(value, b"")
+
+    return None
+
+
+def is_proxy(sender: object) -> bool:
+    """Whether this is a werkzeug ``LocalProxy``, found without importing werkzeug.
+
+    Asked of the type: the proxy itself would forward the question.
+    """
+    return hasattr(type(sender), "_get_current_object")
+
+
+def resolve(sender: object) -> Any:
+    """The object behind a proxy that is bound; every other sender as it is.
+
+    Runs the proxy's own code.
+    """
+    found: Any = sender
+
+    while is_proxy(found):
+        try:
+            found = found._get_current_object()
+        except RuntimeError:
+            break
+
+    return found
+
+
+def resolve_bound(sender: object) -> Any:
+    """As :func:`resolve`, for where a proxy that stands for nothing is a mistake.
+
+    :raises UnboundProxyError: when the proxy is unbound.
+    """
+    found = resolve(sender)
+
+    if is_proxy(found):
+        raise UnboundProxyError(
+            f"The sender {found!r} is a proxy that stands for no object here. Connect inside its context, or"
+            " pass the object itself (for current_app: the application)."
+        )
+
+    return found
+
+
+def method_ref(function: ref[Any], instance: ref[Any]) -> Any:
+    """Join two references into one to a bound method, dead when either is.
+
+    A closure: called for each receiver of each send, it costs half of what ``weakref.WeakMethod`` does.
+    """
+
+    def bound() -> MethodType | None:
+        target, code = instance(), function()
+        return None if target is None or code is None else MethodType(code, target)
+
+    return bound
+
+
+def is_async(receiver: object) -> bool:
+    """Whether calling it gives a coroutine, from flags alone.
+
+    Sees through partials, bound methods and objects with an async ``__call__``; honours the marks of
+    :func:`inspect.markcoroutinefunction` and of asgiref.
+    """
+    while isinstance(receiver, (partial, MethodType)):
+        receiver = receiver.func if isinstance(receiver, partial) else receiver.__func__
+
+    if _has_coroutine_flags(receiver):
+        return True
+
+    if isinstance(receiver, FunctionType):
+        return False
+
+    call = getattr(type(receiver), "__call__", None)  # noqa: B004
+    return _has_coroutine_flags(call) and not isinstance(receiver, type)
+
+
+def _has_coroutine_flags(function: object) -> bool:
+    flags = getattr(getattr(function, "__code__", None), "co_flags", 0)
+
+    if isinstance(flags, int) and flags & _COROUTINE_FLAGS:
+        return True
+
+    return any(_has_mark(function, *mark) for mark in _COROUTINE_MARKS)
+
+
+def _has_mark(function: object, attribute: str, module: str, name: str) -> bool:
+    # A mark is an object of that module's: on a function it can only be when the module is imported.
+    mark = getattr(sys.modules.get(module), name, None)
+    return mark is not None and getattr(function, attribute, None) is mark
+
+
+def is_easily_lost(receiver: object) -> bool:
+    """Whether a weak reference to it often is the only one: functions, lambdas, partials, built-ins."""
+    return isinstance(receiver, (FunctionType, BuiltinFunctionType, partial))
+
+
+def describe(receiver: object) -> str:
+    """Name a callable and its place, for people: ``shop.mail.welcome (shop/mail.py:12)``."""
+    name, place = qualified_name(receiver), place_of(receiver)
+    return name if place is None else f"{name} ({place})"
+
+
+def qualified_name(receiver: object) -> str:
+    """The name of a callable with its module; of an object that has none, that of its class."""
+    code = _code_of(receiver)
+    module = getattr(code, "__module__", None)
+    return f"{module}.{code.__qualname__}" if module else str(code.__qualname__)
+
+
+def place_of(receiver: object) -> str | None:
+    """Where a callable is defined, as ``file:line``, if it is written in Python."""
+    code = _code_of(receiver)
+    place = getattr(code, "__code__", None) or getattr(getattr(code, "__call__", None), "__code__", None)  # noqa: B004
+    return None if place is None else f"{place.co_filename}:{place.co_firstlineno}"
+
+
+def _code_of(receiver: object) -> Any:
+    code: Any = receiver
+
+    while isinstance(code, (partial, MethodType)):
+        code = code.func if isinstance(code, partial) else code.__func__
+
+    return code if hasattr(code, "__qualname__") else code.__class__
+
+
+def caller_place() -> tuple[str, int]:
+    """File and line of the nearest frame outside this package."""
+    package = __name__.partition(".")[0]
+    frame = sys._getframe(1)
+
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        frame = frame.f_back
+
+    return frame.f_code.co_filename, frame.f_lineno

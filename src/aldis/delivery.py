@@ -1,0 +1,104 @@
+"""How a receiver gets called: at once, or *via* something.
+
+A delivery is an object with a ``deliver`` method. It is given to ``connect`` as ``via=`` and called in the
+receiver's turn with a :class:`Call`; what it returns stands in the results of ``send``. :func:`threads` is
+the one in this module.
+"""
+
+from __future__ import annotations
+
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any, Protocol, final, runtime_checkable
+
+from ._dispatch import Call
+from .exceptions import InvalidOptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import Executor
+
+__all__ = ["Call", "Delivery", "ThreadDelivery", "threads"]
+
+
+@runtime_checkable
+class Delivery(Protocol):
+    """What ``connect(via=...)`` takes.
+
+    .. versionadded:: 0.1
+    """
+
+    def check(self, receiver: Callable[..., Any], is_async: bool, /) -> None:
+        """Called by ``connect``. Raises what tells that this receiver cannot be delivered to.
+
+        :param receiver: the receiver that is about to be connected.
+        :param is_async: whether calling it gives a coroutine.
+        """
+
+    def deliver(self, call: Call, /) -> object:
+        """Called in the receiver's turn of a send, in the sender's thread. Sees to it that ``call()`` is
+        run, here or elsewhere.
+
+        :param call: runs the receiver, and hands what that raises to the signal's failure policy.
+        :return: what stands for the receiver in the results of ``send``. A coroutine, such as calling an async
+            receiver's ``call()`` gives, is awaited by ``send_async``; ``send`` cannot, and fails.
+        :raises Exception: when the call cannot be delivered. That goes to the failure policy, as if the
+            receiver had raised it.
+        """
+        raise NotImplementedError
+
+
+def threads(executor: Executor) -> ThreadDelivery:
+    """Run receivers in the threads of an executor.
+
+    The value in the results of ``send`` is a :class:`concurrent.futures.Future`. The receiver sees a copy
+    of the sender's context variables. If it raises, a callable failure policy is called in the executor's
+    thread and the future's result is ``None``; under ``"propagate"`` and ``"collect"``, where ``send`` has
+    long returned, the future raises, and a future that is dropped without anybody asking it reports to
+    :func:`threading.excepthook`.
+
+    Receivers that run in threads run in no order. A weakly held receiver is kept alive until it has run,
+    and one that is disconnected after its turn still runs. Async receivers are refused by ``connect``.
+
+    :param executor: a :class:`concurrent.futures.ThreadPoolExecutor` or one like it. It stays yours: shut
+        it down when the program ends.
+    :raises InvalidOptionError: when it has no ``submit``.
+
+    .. versionadded:: 0.1
+    """
+    return ThreadDelivery(executor)
+
+
+@final
+class ThreadDelivery:
+    """What :func:`threads` returns."""
+
+    __slots__ = ("executor",)
+
+    executor: Executor
+
+    def __init__(self, executor: Executor) -> None:
+        if isinstance(executor, type) or not callable(getattr(executor, "submit", None)):
+            raise InvalidOptionError(f"threads() takes an executor of concurrent.futures, not {executor!r}.")
+
+        self.executor = executor
+
+    def __repr__(self) -> str:
+        return f"threads({type(self.executor).__name__})"
+
+    def check(self, receiver: Callable[..., Any], is_async: bool, /) -> None:
+        """Refuse async receivers: a thread of a pool has no event loop.
+
+        :raises InvalidOptionError: for an async receiver.
+        """
+        if is_async:
+            raise InvalidOptionError(
+                "An async receiver cannot run via threads. Connect it without via=, and use send_async."
+            )
+
+    def deliver(self, call: Call, /) -> object:
+        """Submit the call with a copy of the current context."""
+        from ._future import Job, ReportedFuture
+
+        future = ReportedFuture()
+        self.executor.submit(copy_context().run, Job(call, future))
+        return future
