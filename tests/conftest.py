@@ -1,0 +1,11 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+
+def pytest_make_parametrize_id(val: Any) -> str:
+    """Name a case by its value, without the address, which is another in each process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(val))

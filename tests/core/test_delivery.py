@@ -1,0 +1,609 @@
+"""Deliveries: receivers that are called via something, and via threads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import gc
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from aldis import Failure, InvalidOptionError, NamedSignal, Namespace, Signal
+from aldis.delivery import Call, Delivery, threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Broken(Exception):
+    """What the receivers of these tests raise."""
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1, thread_name_prefix="pool") as executor:
+        yield executor
+
+
+@pytest.fixture
+def lost(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What threading.excepthook was told."""
+    told: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: told.append((args.exc_type, str(args.exc_value))))
+    return told
+
+
+class Shelf:
+    """A delivery that keeps calls, to be run by the test."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.checked: list[Any] = []
+
+    def check(self, receiver: Callable[..., Any], is_async: bool, /) -> None:
+        self.checked.append((receiver, is_async))
+
+    def deliver(self, call: Call, /) -> str:
+        self.calls.append(call)
+        return f"ticket {len(self.calls)}"
+
+
+# The protocol.
+
+
+def test_what_a_delivery_returns_stands_in_the_results() -> None:
+    """A delivery is handed the call in the receiver's turn; what it returns is the receiver's value."""
+    signal, shelf, log = Signal(), Shelf(), list[Any]()
+
+    def receiver(sender: Any, **payload: Any) -> str:
+        log.append((sender, payload))
+        return "ran"
+
+    signal.connect(receiver, via=shelf)
+
+    assert signal.send("x", a=1) == [(receiver, "ticket 1")]
+    assert log == []
+    (call,) = shelf.calls
+    assert (call.signal, call.receiver, call.sender, call.payload) == (signal, receiver, "x", {"a": 1})
+    assert call() == "ran"
+    assert log == [("x", {"a": 1})]
+
+
+def test_a_delivery_is_asked_at_connect() -> None:
+    """connect asks the delivery whether it can take the receiver, and tells whether that is async."""
+    signal, shelf = Signal(), Shelf()
+
+    def receiver(sender: Any) -> None: ...
+
+    async def in_async(sender: Any) -> None: ...
+
+    signal.connect(receiver, via=shelf)
+    signal.connect(in_async, via=shelf)
+
+    assert shelf.checked == [(receiver, False), (in_async, True)]
+    assert isinstance(shelf, Delivery)
+
+
+def test_a_delivery_that_refuses_leaves_the_receiver_unconnected() -> None:
+    """What check raises comes out of connect, and nothing is connected; a connection from before stays as it was."""
+
+    class Refusing(Shelf):
+        def check(self, receiver: Callable[..., Any], is_async: bool, /) -> None:
+            raise InvalidOptionError("not this one")
+
+    signal, log = Signal(), list[Any]()
+
+    def receiver(sender: Any) -> None:
+        log.append(sender)
+
+    with pytest.raises(InvalidOptionError, match="not this one"):
+        signal.connect(receiver, via=Refusing())
+
+    assert not signal.receivers
+    signal.connect(receiver)
+
+    with pytest.raises(InvalidOptionError, match="not this one"):
+        signal.connect(receiver, via=Refusing())
+
+    signal.send("x")
+    assert log == ["x"]
+
+
+def test_an_async_receiver_with_a_delivery_needs_no_wrapper() -> None:
+    """An async receiver that has a delivery is the delivery's business: send does not refuse it."""
+    signal, shelf = Signal(), Shelf()
+
+    async def receiver(sender: Any) -> None: ...
+
+    signal.connect(receiver, via=shelf)
+
+    assert signal.send() == [(receiver, "ticket 1")]
+
+
+def test_send_async_delivers_too() -> None:
+    """send_async hands calls over as send does, and asks for no sync_wrapper."""
+    signal, shelf = Signal(), Shelf()
+
+    def receiver(sender: Any) -> None: ...
+
+    signal.connect(receiver, via=shelf)
+
+    assert asyncio.run(signal.send_async("x")) == [(receiver, "ticket 1")]
+
+
+def test_deliveries_keep_the_order() -> None:
+    """E1: calls are handed over in the receivers' order, between those that are called at once."""
+    signal, log = Signal(), list[str]()
+
+    class Naming(Shelf):
+        def deliver(self, call: Call, /) -> str:
+            log.append("delivered")
+            return super().deliver(call)
+
+    def make(name: str) -> Callable[..., Any]:
+        return lambda sender: log.append(name)
+
+    signal.connect(make("c"), weak=False)
+    signal.connect(make("b"), weak=False, priority=1, via=Naming())
+    signal.connect(make("a"), weak=False, priority=2)
+    signal.send()
+
+    assert log == ["a", "delivered", "c"]
+
+
+@pytest.mark.parametrize("policy", ["propagate", "collect"])
+def test_a_delivery_that_fails_goes_by_the_policy(policy: Any) -> None:
+    """E3: what deliver raises is a failure in the receiver's turn."""
+
+    class Full(Shelf):
+        def deliver(self, call: Call, /) -> str:
+            raise Broken("full")
+
+    signal, log = Signal(errors=policy), list[Any]()
+    signal.connect(lambda sender: None, weak=False, via=Full())
+    signal.connect(log.append, weak=False)
+
+    with pytest.raises(Broken, match="full"):
+        signal.send("x")
+
+    assert log == ([] if policy == "propagate" else ["x"])
+
+
+@pytest.mark.parametrize("policy", ["propagate", "collect"])
+def test_a_call_raises_what_the_receiver_raised(policy: Any) -> None:
+    """Under propagate and collect, where the send is over, the call raises, for the delivery to deal with."""
+    signal, shelf, error = Signal(errors=policy), Shelf(), Broken()
+
+    def receiver(sender: Any) -> None:
+        raise error
+
+    signal.connect(receiver, via=shelf)
+    signal.send()
+
+    with pytest.raises(Broken) as raised:
+        shelf.calls[0]()
+
+    assert raised.value is error
+
+
+def test_a_call_hands_failures_to_a_callable_policy() -> None:
+    """E3: a callable policy is handed the failure when the call runs, and the call gives None."""
+    failures: list[Failure] = []
+    signal, shelf, error = Signal(errors=failures.append), Shelf(), Broken()
+
+    def receiver(sender: Any) -> None:
+        raise error
+
+    signal.connect(receiver, via=shelf)
+    signal.send("x")
+    assert failures == []
+
+    assert shelf.calls[0]() is None
+    (failure,) = failures
+    assert (failure.signal, failure.receiver, failure.sender, failure.exception) == (signal, receiver, "x", error)
+
+
+def test_a_muted_receiver_is_not_delivered() -> None:
+    """E8: muting holds for receivers with a delivery."""
+    signal, shelf = Signal(), Shelf()
+
+    def receiver(sender: Any) -> None: ...
+
+    signal.connect(receiver, via=shelf)
+
+    with signal.muted():
+        signal.send()
+
+    with signal.muted(receiver):
+        signal.send()
+
+    assert shelf.calls == []
+
+
+def test_once_and_via() -> None:
+    """A once receiver with a delivery is delivered once."""
+    signal, shelf = Signal(), Shelf()
+    signal.connect(lambda sender: None, weak=False, via=shelf, once=True)
+    signal.send()
+    signal.send()
+
+    assert len(shelf.calls) == 1
+    assert not signal.receivers
+
+
+def test_connecting_again_changes_the_delivery() -> None:
+    """The second connect's via wins: to another delivery, and back to none."""
+    signal, one, two, log = Signal(), Shelf(), Shelf(), list[Any]()
+
+    def receiver(sender: Any) -> None:
+        log.append(sender)
+
+    signal.connect(receiver, via=one)
+    signal.connect(receiver, via=two)
+    signal.send("x")
+    signal.connect(receiver)
+    signal.send("y")
+
+    assert (len(one.calls), len(two.calls), log) == (0, 1, ["y"])
+
+
+def test_declared_payloads_are_whole() -> None:
+    """A delivery gets the whole payload of a declared signal, defaults filled in."""
+
+    def happened(sender: Any, /, *, a: int, b: int = 2) -> None: ...
+
+    shelf = Shelf()
+    signal: Signal[Any, ..., Any] = Namespace().declare(happened)
+    signal.connect(lambda sender, **payload: None, weak=False, via=shelf)
+    signal.send(a=1)
+
+    assert shelf.calls[0].payload == {"a": 1, "b": 2}
+
+
+def test_the_repr_of_a_call_shows_no_payload() -> None:
+    """A call names signal and receiver, and shows neither sender nor payload."""
+    signal, shelf = NamedSignal("lamp"), Shelf()
+
+    def receiver(sender: Any, **payload: Any) -> None: ...
+
+    signal.connect(receiver, via=shelf)
+    signal.send("the sender", password="hunter2")
+
+    assert "receiver" in repr(shelf.calls[0])
+    assert "'lamp'" in repr(shelf.calls[0])
+    assert "hunter2" not in repr(shelf.calls[0])
+    assert "the sender" not in repr(shelf.calls[0])
+
+
+# Threads.
+
+
+def test_threads_give_a_future(pool: ThreadPoolExecutor) -> None:
+    """The value in the results is a Future of the receiver's result; it ran in the pool's thread."""
+    signal = Signal()
+
+    def receiver(sender: Any, **payload: Any) -> Any:
+        return sender, payload, threading.current_thread().name
+
+    signal.connect(receiver, via=threads(pool))
+    ((found, future),) = signal.send("x", a=1)
+
+    assert found is receiver
+    assert isinstance(future, Future)
+    sender, payload, name = future.result(timeout=10)
+    assert (sender, payload) == ("x", {"a": 1})
+    assert name.startswith("pool")
+
+
+def test_send_does_not_wait_for_threads(pool: ThreadPoolExecutor) -> None:
+    """send returns while the receiver still runs."""
+    signal, go_on = Signal(), threading.Event()
+    signal.connect(lambda sender: go_on.wait(10), weak=False, via=threads(pool))
+    ((_, future),) = signal.send()
+
+    assert not future.done()
+    go_on.set()
+    assert future.result(timeout=10) is True
+
+
+def test_futures_can_be_waited_for_together(pool: ThreadPoolExecutor) -> None:
+    """The futures are those of concurrent.futures: wait, and a callback when done, work on them."""
+    signal, told = Signal(), list[Any]()
+
+    def make(number: int) -> Callable[..., Any]:
+        return lambda sender: number
+
+    for number in range(3):
+        signal.connect(make(number), weak=False, via=threads(pool))
+
+    futures = [future for _, future in signal.send()]
+    futures[0].add_done_callback(lambda future: told.append(future.result()))
+    done, pending = wait(futures, timeout=10)
+
+    assert not pending
+    assert {future.result() for future in done} == {0, 1, 2}
+    assert told == [0]
+
+
+def test_a_future_can_be_awaited(pool: ThreadPoolExecutor) -> None:
+    """In asyncio, wrap_future awaits them."""
+    signal = Signal()
+    signal.connect(lambda sender: sender, weak=False, via=threads(pool))
+
+    async def main() -> Any:
+        ((_, future),) = await signal.send_async("x")
+        return await asyncio.wrap_future(future)
+
+    assert asyncio.run(main()) == "x"
+
+
+variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
+
+
+def test_context_variables_are_copied(pool: ThreadPoolExecutor) -> None:
+    """The receiver sees the sender's context variables as at the send; what it sets does not come back."""
+    signal, go_on = Signal(), threading.Event()
+
+    def receiver(sender: Any) -> str:
+        assert go_on.wait(10)
+        found = variable.get()
+        variable.set("set by the receiver")
+        return found
+
+    signal.connect(receiver, via=threads(pool))
+    token = variable.set("set by the sender")
+
+    try:
+        ((_, first),) = signal.send()
+        ((_, second),) = signal.send()
+        variable.set("set after the send")
+        go_on.set()
+
+        assert first.result(timeout=10) == "set by the sender"
+        assert second.result(timeout=10) == "set by the sender"
+        assert variable.get() == "set after the send"
+    finally:
+        variable.reset(token)
+
+
+@pytest.mark.parametrize("policy", ["propagate", "collect"])
+def test_a_failure_in_a_thread_is_in_the_future(pool: ThreadPoolExecutor, lost: list[Any], policy: Any) -> None:
+    """Under propagate and collect, send does not fail, the others run, and the future raises."""
+    signal, log, error = Signal(errors=policy), list[Any](), Broken()
+
+    def fails(sender: Any) -> None:
+        raise error
+
+    signal.connect(fails, via=threads(pool))
+    signal.connect(log.append, weak=False)
+    (_, future), _ = signal.send("x")
+
+    with pytest.raises(Broken) as raised:
+        future.result(timeout=10)
+
+    assert raised.value is error
+    assert future.exception() is error
+    assert log == ["x"]
+    del future
+    gc.collect()
+    assert lost == []
+
+
+def test_a_failure_in_a_thread_goes_to_a_callable_policy(pool: ThreadPoolExecutor, lost: list[Any]) -> None:
+    """A callable policy is handed the failure in the pool's thread; the future's result is None."""
+    told: list[Any] = []
+    signal = Signal(errors=lambda failure: told.append((failure, threading.current_thread().name)))
+    error = Broken()
+
+    def fails(sender: Any) -> None:
+        raise error
+
+    signal.connect(fails, via=threads(pool))
+    ((_, future),) = signal.send("x")
+
+    assert future.result(timeout=10) is None
+    ((failure, name),) = told
+    assert (failure.exception, failure.receiver, failure.sender, failure.signal) == (error, fails, "x", signal)
+    assert name.startswith("pool")
+    del future
+    assert lost == []
+
+
+def test_a_policy_that_raises_in_a_thread_is_in_the_future(pool: ThreadPoolExecutor) -> None:
+    """If the callable policy itself raises, the future raises that."""
+
+    def policy(failure: Failure) -> None:
+        raise KeyError("policy")
+
+    def fails(sender: Any) -> None:
+        raise Broken
+
+    signal = Signal(errors=policy)
+    signal.connect(fails, via=threads(pool))
+    ((_, future),) = signal.send("x")
+
+    with pytest.raises(KeyError, match="policy"):
+        future.result(timeout=10)
+
+
+def settle(pool: ThreadPoolExecutor) -> None:
+    """Until the pool's one thread has run, and forgotten, all that it was given."""
+    pool.submit(int).result(timeout=10)
+
+
+@pytest.mark.parametrize("error", [Broken, KeyboardInterrupt])
+def test_a_lost_failure_is_reported(pool: ThreadPoolExecutor, lost: list[Any], error: type[BaseException]) -> None:
+    """A future that is dropped with an exception that nobody asked for reports to threading.excepthook."""
+
+    def fails(sender: Any) -> None:
+        raise error("lost")
+
+    signal = Signal()
+    signal.connect(fails, via=threads(pool))
+    signal.send()
+    settle(pool)
+    settle(pool)
+    gc.collect()
+
+    assert lost == [(error, "lost")]
+
+
+@pytest.mark.parametrize("ask", ["result", "exception"])
+def test_a_failure_that_was_asked_for_is_not_reported(pool: ThreadPoolExecutor, lost: list[Any], ask: str) -> None:
+    """Whoever asked the future for its result or exception has seen the failure."""
+
+    def fails(sender: Any) -> None:
+        raise Broken
+
+    signal = Signal()
+    signal.connect(fails, via=threads(pool))
+    ((_, future),) = signal.send()
+
+    if ask == "result":
+        with pytest.raises(Broken):
+            future.result(timeout=10)
+    else:
+        assert isinstance(future.exception(timeout=10), Broken)
+
+    del future
+    settle(pool)
+    gc.collect()
+    assert lost == []
+
+
+def test_success_and_cancellation_are_not_reported(pool: ThreadPoolExecutor, lost: list[Any]) -> None:
+    """Futures that are dropped after a success, or that were cancelled before they ran, report nothing."""
+    signal, started, go_on, log = Signal(), threading.Event(), threading.Event(), list[Any]()
+
+    def receiver(sender: Any) -> None:
+        started.set()
+        assert go_on.wait(10)
+        log.append(sender)
+
+    signal.connect(receiver, via=threads(pool))
+    signal.send("first")
+    assert started.wait(10)
+    ((_, future),) = signal.send("second")
+    assert future.cancel()
+    go_on.set()
+    del future
+    settle(pool)
+    gc.collect()
+
+    assert log == ["first"]
+    assert lost == []
+
+
+def test_a_failed_future_is_freed_without_the_collector(pool: ThreadPoolExecutor, lost: list[Any]) -> None:
+    """A lost failure is reported as soon as the future goes: it is in no cycle."""
+
+    def fails(sender: Any) -> None:
+        raise Broken
+
+    signal = Signal()
+    signal.connect(fails, via=threads(pool))
+    gc.collect()
+    gc.disable()
+
+    try:
+        signal.send()
+        settle(pool)
+        settle(pool)
+        assert len(lost) == 1
+    finally:
+        gc.enable()
+
+
+def test_a_weak_receiver_lives_until_it_ran(pool: ThreadPoolExecutor) -> None:
+    """A weakly held receiver whose turn has come is kept alive until it has run."""
+    signal, go_on, log = Signal(), threading.Event(), list[str]()
+    blocker = pool.submit(go_on.wait, 10)
+
+    def make() -> Callable[..., Any]:
+        def receiver(sender: Any) -> str:
+            log.append("ran")
+            return "ran"
+
+        return receiver
+
+    receivers = [make()]
+    signal.connect(receivers[0], via=threads(pool))
+    signal.send()
+    receivers.clear()
+    gc.collect()
+    assert log == []
+
+    go_on.set()
+    blocker.result(timeout=10)
+    settle(pool)
+    assert log == ["ran"]
+
+
+def test_one_disconnected_after_its_turn_still_runs(pool: ThreadPoolExecutor) -> None:
+    """disconnect does not call back what was handed over."""
+    signal, go_on = Signal(), threading.Event()
+    pool.submit(go_on.wait, 10)
+
+    def receiver(sender: Any) -> str:
+        return "ran"
+
+    signal.connect(receiver, via=threads(pool))
+    ((_, future),) = signal.send()
+    signal.disconnect(receiver)
+    go_on.set()
+
+    assert future.result(timeout=10) == "ran"
+
+
+def test_a_closed_executor_is_a_failure() -> None:
+    """An executor that is shut down makes the send fail in that receiver's turn."""
+    with ThreadPoolExecutor(1) as pool:
+        via = threads(pool)
+
+    signal = Signal()
+    signal.connect(lambda sender: None, weak=False, via=via)
+
+    with pytest.raises(RuntimeError, match="shutdown"):
+        signal.send()
+
+
+def test_async_receivers_cannot_run_via_threads(pool: ThreadPoolExecutor) -> None:
+    """E12: an async receiver via threads is refused at connect, with what to do instead."""
+    signal = Signal()
+
+    async def receiver(sender: Any) -> None: ...
+
+    with pytest.raises(InvalidOptionError, match=r"cannot run via threads.*send_async") as raised:
+        signal.connect(receiver, via=threads(pool))
+
+    assert isinstance(raised.value, ValueError)
+    assert not signal.receivers
+
+
+@pytest.mark.parametrize("executor", [None, 4, "pool", object(), ThreadPoolExecutor])
+def test_what_is_no_executor_is_refused(executor: Any) -> None:
+    """threads() refuses what is no executor, the class of one included."""
+    with pytest.raises(InvalidOptionError, match=r"threads\(\) takes an executor"):
+        threads(executor)
+
+
+def test_the_repr_names_the_kind_of_executor(pool: ThreadPoolExecutor) -> None:
+    """A delivery shows what it runs receivers with."""
+    assert repr(threads(pool)) == "threads(ThreadPoolExecutor)"
+
+
+def test_any_executor_will_do() -> None:
+    """All that threads asks of an executor is submit."""
+
+    class Inline:
+        def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:
+            function(*args, **kwargs)
+
+    signal = Signal()
+    signal.connect(lambda sender: "ran", weak=False, via=threads(Inline()))  # type: ignore[arg-type]
+    ((_, future),) = signal.send()
+
+    assert future.result(timeout=0) == "ran"

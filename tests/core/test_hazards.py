@@ -1,0 +1,743 @@
+"""E2, E3, E5 and E9 under every hazard: each kind of receiver, doing what it should not, from every place.
+
+Four receivers of one kind stand in a line: first, actor, victim, last. During a send the actor does
+something to itself, to the victim or to the signal. The matrix is kinds x places x ways of sending x weak or
+strong; each test is a column of it, and says exactly who is called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import threading
+from functools import partial
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from aldis import ANY, Failure, InvalidReceiverError, Namespace, Signal
+from aldis.aio import Concurrent
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+
+LINE = ["first", "actor", "victim", "last"]
+
+
+class Stumbled(Exception):
+    """What receivers raise here."""
+
+
+class Sender:
+    """Somebody who sends."""
+
+
+# The kinds of receivers. Each factory gives what to hold on to, and how to get the receiver from it.
+
+
+class Method:
+    def __init__(self, play: Callable[[], Any]) -> None:
+        self.play = play
+
+    def receive(self, sender: Any, **payload: Any) -> Any:
+        return self.play()
+
+
+class CallableObject(Method):
+    def __call__(self, sender: Any, **payload: Any) -> Any:
+        return self.play()
+
+
+class AsyncCallableObject(Method):
+    async def __call__(self, sender: Any, **payload: Any) -> Any:
+        return await self.play()
+
+
+class Slotted:
+    __slots__ = ("play",)
+
+    def __init__(self, play: Callable[[], Any]) -> None:
+        self.play = play
+
+    def __call__(self, sender: Any, **payload: Any) -> Any:
+        return self.play()
+
+
+class SlottedReferable(Slotted):
+    __slots__ = ("__weakref__",)
+
+
+def function(play: Callable[[], Any]) -> Any:
+    def receive(sender: Any, **payload: Any) -> Any:
+        return play()
+
+    return receive
+
+
+def coroutine_function(play: Callable[[], Any]) -> Any:
+    async def receive(sender: Any, **payload: Any) -> Any:
+        return await play()
+
+    return receive
+
+
+def call_play(play: Callable[[], Any], sender: Any, **payload: Any) -> Any:
+    return play()
+
+
+def same(owner: Any) -> Any:
+    return owner
+
+
+def bound(owner: Any) -> Any:
+    return owner.receive
+
+
+KINDS: dict[str, tuple[Callable[[Callable[[], Any]], Any], Callable[[Any], Any]]] = {
+    "function": (function, same),
+    "lambda": (lambda play: lambda sender, **payload: play(), same),
+    "partial": (lambda play: partial(call_play, play), same),
+    "bound method": (Method, bound),
+    "callable object": (CallableObject, same),
+    "slotted": (SlottedReferable, same),
+    "slotted without __weakref__": (Slotted, same),
+    "coroutine function": (coroutine_function, same),
+    "async callable object": (AsyncCallableObject, same),
+}
+ASYNC_KINDS = [kind for kind in KINDS if "async" in kind or "coroutine" in kind]
+UNREFERABLE = "slotted without __weakref__"
+
+
+# The places from which an act is done while the send is under way.
+
+
+def in_thread(act: Callable[[], Any]) -> Any:
+    """Do it in another thread, wait for that, and raise here what it raised there."""
+    outcome: dict[str, Any] = {}
+
+    def work() -> None:
+        try:
+            outcome["value"] = act()
+        except BaseException as error:
+            outcome["error"] = error
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+
+    if "error" in outcome:
+        raise outcome.pop("error")
+
+    return outcome["value"]
+
+
+def in_nested_send(act: Callable[[], Any]) -> Any:
+    """Do it in a receiver of another signal."""
+    other = Signal()
+    other.connect(lambda _: act(), weak=False)
+    return other.send(None)[0][1]
+
+
+async def in_nested_send_async(act: Callable[[], Awaitable[Any]]) -> Any:
+    """Do it in an async receiver of another signal."""
+
+    async def receive(sender: Any) -> Any:
+        return await act()
+
+    other = Signal()
+    other.connect(receive)
+    return (await other.send_async(None))[0][1]
+
+
+async def in_thread_async(act: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Do it in an event loop in another thread."""
+    return await asyncio.to_thread(lambda: asyncio.run(act()))
+
+
+async def in_task(act: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """Do it in another task."""
+    return await asyncio.create_task(act())
+
+
+async def at_once(act: Callable[[], Awaitable[Any]]) -> Any:
+    """Do it here."""
+    return await act()
+
+
+PLACES: dict[str, Callable[[Any], Any]] = {
+    "same thread": lambda act: act(),
+    "another thread": in_thread,
+    "task": lambda act: act(),  # The whole send runs in a task then.
+    "nested send": in_nested_send,
+}
+ASYNC_PLACES: dict[str, Callable[[Any], Any]] = {
+    "same thread": at_once,
+    "another thread": in_thread_async,
+    "task": in_task,
+    "nested send": in_nested_send_async,
+}
+
+
+# The ways of sending: each is another loop of the engine.
+
+
+def drive(receiver: Any) -> Any:
+    """An ``async_wrapper`` for receivers that never wait for anything."""
+
+    def call(*args: Any, **payload: Any) -> Any:
+        coroutine = receiver(*args, **payload)
+
+        with pytest.raises(StopIteration) as stop:
+            coroutine.send(None)
+
+        return stop.value.value
+
+    return call
+
+
+def cross(receiver: Any) -> Any:
+    """A ``sync_wrapper`` that runs the receiver here."""
+
+    async def call(*args: Any, **payload: Any) -> Any:
+        return receiver(*args, **payload)
+
+    return call
+
+
+class Way(NamedTuple):
+    is_async: bool = False
+    payload: tuple[tuple[str, int], ...] = ()
+    by_sender: bool = False
+    errors: Any = "propagate"
+    is_declared: bool = False
+
+
+WAYS: dict[str, Way] = {
+    "send": Way(),
+    "send with payload": Way(payload=(("n", 1),)),
+    "send to a sender": Way(by_sender=True, payload=(("n", 1),)),
+    "send declared": Way(is_declared=True, payload=(("n", 1),)),
+    "send collecting": Way(errors="collect"),
+    "send_async": Way(is_async=True),
+    "send_async collecting": Way(is_async=True, errors="collect", by_sender=True),
+}
+
+
+class Stage:
+    """The four receivers, and what the actor is to do in its turn."""
+
+    def __init__(self, kind: str, place: str, way: str, weak: bool) -> None:
+        self.place = place
+        self.way = WAYS[way]
+        self.weak = weak
+        self.is_async = kind in ASYNC_KINDS
+        self.make, self.receiver_of = KINDS[kind]
+        self.signal = self._make_signal()
+        self.sender = Sender()
+        self.filter: Any = {"sender": self.sender} if self.way.by_sender else {}
+        self.owners: dict[str, Any] = {}
+        self.acts: dict[str, Callable[[], Any]] = {}
+        self.log: list[str] = []
+
+        for name in LINE:
+            self.connect(name)
+
+    def _make_signal(self) -> Any:
+        signal: Any = Signal()
+
+        if self.way.is_declared:
+
+            def staged(sender: Any, /, *, n: int) -> Any: ...
+
+            signal = Namespace().declare(staged)
+
+        signal.errors = self.way.errors
+        signal.async_wrapper = drive
+        signal.sync_wrapper = cross
+        return signal
+
+    def __getitem__(self, name: str) -> Any:
+        """A receiver. A bound method is another object each time."""
+        return self.receiver_of(self.owners[name])
+
+    def connect(self, name: str, **options: Any) -> None:
+        """Connect a receiver, made if there is none of the name."""
+        if name not in self.owners:
+            play = self.play_waiting if self.waits else self.play_async if self.is_async else self.play
+            self.owners[name] = self.make(partial(play, name))
+
+        self.signal.connect(self[name], weak=self.weak, **self.filter, **options)
+
+    def disconnect(self, name: str) -> None:
+        self.signal.disconnect(self[name])
+
+    def kill(self, name: str) -> None:
+        """Drop the last reference that is not the signal's."""
+        del self.owners[name]
+
+    @property
+    def waits(self) -> bool:
+        """Whether receivers run in an event loop, and so may wait."""
+        return self.is_async and self.way.is_async
+
+    # What receivers do. Each act is done once, so that a send within a send ends.
+
+    def play(self, name: str) -> str:
+        self.log.append(name)
+        act = self.acts.pop(name, None)
+
+        if act is not None:
+            PLACES[self.place](act)
+
+        return name
+
+    async def play_async(self, name: str) -> str:
+        return self.play(name)
+
+    async def play_waiting(self, name: str) -> str:
+        self.log.append(name)
+        act = self.acts.pop(name, None)
+
+        async def do() -> None:
+            assert act is not None
+            result = act()
+
+            if inspect.isawaitable(result):
+                await result
+
+        if act is not None:
+            await ASYNC_PLACES[self.place](do)
+
+        return name
+
+    # Sending.
+
+    def send(self) -> list[str]:
+        """Send as the stage has it, and give the names of those who answered."""
+        if self.way.is_async:
+            return asyncio.run(self.send_async())
+
+        if self.place == "task":
+            return asyncio.run(self._send_in_task())
+
+        return self.send_here()
+
+    def send_here(self) -> list[str]:
+        return [name for _, name in self.signal.send(self.sender, **dict(self.way.payload))]
+
+    async def send_async(self) -> list[str]:
+        return [name for _, name in await self.signal.send_async(self.sender, **dict(self.way.payload))]
+
+    async def _send_in_task(self) -> list[str]:
+        return self.send_here()
+
+    def resend(self) -> Any:
+        """Send once more from a receiver: a coroutine if receivers may wait."""
+        return self.send_async() if self.waits else self.send_here()
+
+    def during(self, act: Callable[[], Any]) -> list[str]:
+        """Send while the actor does this, and give the names of those who were called."""
+        self.acts["actor"] = act
+        assert self.send() == self.log
+        assert not self.acts
+        return self.take_log()
+
+    def next_time(self) -> list[str]:
+        """Send again, undisturbed, and give the names of those who were called."""
+        assert self.send() == self.log
+        return self.take_log()
+
+    def take_log(self) -> list[str]:
+        log, self.log = self.log, []
+        return log
+
+
+def combinations() -> Iterator[Any]:
+    """All that differ: every loop of the engine is tried in one place, and two of them in every place."""
+    for kind, place, way, weak in product(KINDS, PLACES, WAYS, (True, False)):
+        if (kind == UNREFERABLE and weak) or (place != "same thread" and way not in ("send", "send_async")):
+            continue
+
+        yield pytest.param((kind, place, way, weak), id="-".join((kind, place, way, "weak" if weak else "strong")))
+
+
+@pytest.fixture(params=combinations())
+def stage(request: pytest.FixtureRequest) -> Stage:
+    return Stage(*request.param)
+
+
+@pytest.mark.parametrize("is_by_sender", [False, True])
+def test_an_unreferable_receiver_needs_a_strong_connection(is_by_sender: bool) -> None:
+    """E12: What cannot be referenced weakly is refused by a weak connect, and leaves nothing behind."""
+    signal = Signal()
+
+    with pytest.raises(InvalidReceiverError, match="weak=False"):
+        signal.connect(Slotted(lambda: None), "a" if is_by_sender else ANY)
+
+    assert not signal.receivers
+
+
+def test_undisturbed(stage: Stage) -> None:
+    """E1: Without a hazard, all are called in the order in which they were connected."""
+    assert stage.next_time() == LINE
+
+
+def test_victim_dies(stage: Stage) -> None:
+    """E2, E5: A weak receiver that dies before its turn is not called; a strong connection keeps it alive."""
+    alive = ["first", "actor", "last"] if stage.weak else LINE
+
+    assert stage.during(lambda: stage.kill("victim")) == alive
+    assert stage.next_time() == alive
+    assert len(stage.signal.receivers) == len(alive)
+
+
+def test_actor_dies(stage: Stage) -> None:
+    """E2, E5: A receiver that drops its own last reference ends its call, and is gone afterwards if weak."""
+    assert stage.during(lambda: stage.kill("actor")) == LINE
+    gc.collect(0)  # Event loops leave cycles of their own that may hold a task's frame.
+    assert stage.next_time() == (["first", "victim", "last"] if stage.weak else LINE)
+
+
+def test_all_die(stage: Stage) -> None:
+    """E2, E10: When all die during a send, a weak signal has no receivers afterwards."""
+    called = stage.during(stage.owners.clear)
+    gc.collect(0)
+
+    assert called == (["first", "actor"] if stage.weak else LINE)
+    assert bool(stage.signal.receivers) is not stage.weak
+
+
+def test_actor_disconnects_itself(stage: Stage) -> None:
+    """E2: A receiver that disconnects itself ends its call, is in the results, and is not called again."""
+    assert stage.during(lambda: stage.disconnect("actor")) == LINE
+    assert stage.next_time() == ["first", "victim", "last"]
+
+
+def test_actor_disconnects_the_victim(stage: Stage) -> None:
+    """E2: A receiver that is disconnected before its turn is not called."""
+    assert stage.during(lambda: stage.disconnect("victim")) == ["first", "actor", "last"]
+    assert stage.next_time() == ["first", "actor", "last"]
+
+
+def test_actor_disconnects_one_that_was_called(stage: Stage) -> None:
+    """E2: Disconnecting a receiver whose turn has been changes nothing for this send."""
+    assert stage.during(lambda: stage.disconnect("first")) == LINE
+    assert stage.next_time() == ["actor", "victim", "last"]
+
+
+def test_actor_disconnects_all(stage: Stage) -> None:
+    """E2, E10: After a clear during the send nobody is called any more."""
+    assert stage.during(stage.signal.receivers.clear) == ["first", "actor"]
+    assert stage.next_time() == []
+    assert not stage.signal.receivers
+
+
+def test_actor_connects_another(stage: Stage) -> None:
+    """E2: A receiver that is connected during a send waits for the next, even one of high priority."""
+
+    def connect() -> None:
+        stage.connect("late")
+        stage.connect("early", priority=1)
+
+    assert stage.during(connect) == LINE
+    assert stage.next_time() == ["early", *LINE, "late"]
+
+
+def test_actor_connects_itself_again(stage: Stage) -> None:
+    """E1, E2: Connecting again what is connected changes neither its place nor how often it is called."""
+    assert stage.during(lambda: stage.connect("actor")) == LINE
+    assert stage.next_time() == LINE
+
+
+def test_actor_reconnects_the_victim(stage: Stage) -> None:
+    """E2: What is disconnected and connected again before its turn is a new connection: it waits, and is last."""
+
+    def reconnect() -> None:
+        stage.disconnect("victim")
+        stage.connect("victim")
+
+    assert stage.during(reconnect) == ["first", "actor", "last"]
+    assert stage.next_time() == ["first", "actor", "last", "victim"]
+
+
+def test_actor_sends_again(stage: Stage) -> None:
+    """E2: A send within a send calls all; then the outer one goes on where it was."""
+    inner: list[list[str]] = []
+
+    def resend() -> Any:
+        if not stage.waits:
+            inner.append(stage.send_here())
+            return None
+
+        async def wait() -> None:
+            inner.append(await stage.send_async())
+
+        return wait()
+
+    stage.acts["actor"] = resend
+
+    assert stage.send() == LINE
+    assert inner == [LINE]
+    assert stage.log == ["first", "actor", *LINE, "victim", "last"]
+
+
+def test_actor_disconnects_the_victim_and_sends_again(stage: Stage) -> None:
+    """E2: Neither the send within nor the one that goes on calls what was disconnected."""
+
+    def resend() -> Any:
+        stage.disconnect("victim")
+        return stage.resend()
+
+    stage.acts["actor"] = resend
+    alive = ["first", "actor", "last"]
+
+    assert stage.send() == alive
+    assert stage.log == ["first", "actor", *alive, "last"]
+
+
+def test_once_is_once_in_a_send_within_a_send(stage: Stage) -> None:
+    """E2: A ``once`` receiver is called by the send that comes to it first, and by no other."""
+    stage.connect("victim", once=True)
+    stage.acts["actor"] = stage.resend
+
+    assert stage.send() == ["first", "actor", "last"]
+    assert stage.log == ["first", "actor", *LINE, "last"]
+    stage.take_log()
+    assert stage.next_time() == ["first", "actor", "last"]
+
+
+def test_actor_raises(stage: Stage) -> None:
+    """E3: An exception stops the send, or waits until all have run; it comes out unchanged; the next send is whole."""
+
+    def stumble() -> None:
+        raise Stumbled("over a wire")
+
+    stage.acts["actor"] = stumble
+
+    with pytest.raises(Stumbled, match="over a wire"):
+        stage.send()
+
+    assert stage.take_log() == (LINE if stage.way.errors == "collect" else ["first", "actor"])
+    assert stage.next_time() == LINE
+
+
+def test_actor_raises_into_a_policy(stage: Stage) -> None:
+    """E3: A callable policy is handed each failure, all run, and only those that did not fail have results."""
+    failures: list[Failure] = []
+    stage.signal.errors = failures.append
+
+    def stumble() -> None:
+        raise Stumbled("over a wire")
+
+    stage.acts["actor"] = stage.acts["last"] = stumble
+
+    assert stage.send() == ["first", "victim"]
+    assert stage.take_log() == LINE
+    assert [str(failure.exception) for failure in failures] == ["over a wire", "over a wire"]
+    assert [failure.receiver == stage[name] for failure, name in zip(failures, ("actor", "last"), strict=True)] == [
+        True,
+        True,
+    ]
+    assert all(failure.signal is stage.signal and failure.sender is stage.sender for failure in failures)
+
+
+def test_several_raise(stage: Stage) -> None:
+    """E3: Collected, several exceptions come out as one group, in the order of their receivers."""
+    stage.signal.errors = "collect"
+
+    def stumble(name: str) -> None:
+        raise Stumbled(name)
+
+    stage.acts["first"] = partial(stumble, "first")
+    stage.acts["victim"] = partial(stumble, "victim")
+
+    with pytest.raises(ExceptionGroup, match="2 receivers") as group:
+        stage.send()
+
+    assert [str(error) for error in group.value.exceptions] == ["first", "victim"]
+    assert stage.take_log() == LINE
+
+
+def test_actor_disconnects_the_victim_and_raises(stage: Stage) -> None:
+    """E2, E3: What a receiver did before it raised holds."""
+
+    def stumble() -> None:
+        stage.disconnect("victim")
+        raise Stumbled("over a wire")
+
+    stage.acts["actor"] = stumble
+
+    with pytest.raises(Stumbled, match="over a wire"):
+        stage.send()
+
+    assert stage.take_log() == (["first", "actor", "last"] if stage.way.errors == "collect" else ["first", "actor"])
+    assert stage.next_time() == ["first", "actor", "last"]
+
+
+# Cancelling, for receivers that wait.
+
+POLICIES = {"propagate": "propagate", "collect": "collect", "callable": lambda failure: None}
+
+
+@pytest.fixture(
+    params=list(product(ASYNC_KINDS, PLACES, POLICIES, (True, False))), ids=lambda param: "-".join(map(str, param))
+)
+def waiting_stage(request: pytest.FixtureRequest) -> Stage:
+    kind, place, errors, weak = request.param
+    stage = Stage(kind, place, "send_async", weak)
+    stage.signal.errors = POLICIES[errors]
+    return stage
+
+
+async def cancel_in_turn(stage: Stage, unwound: list[str]) -> None:
+    """Send in a task that the actor, from the stage's place, has cancelled while it waits."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.create_task(stage.send_async())
+
+    async def cancel() -> None:
+        loop.call_soon_threadsafe(task.cancel)
+
+    async def wait() -> None:
+        try:
+            await ASYNC_PLACES[place](cancel)
+            await asyncio.Event().wait()
+        finally:
+            unwound.append("actor")
+
+    # The actor itself waits; only the cancelling is done from the place.
+    place, stage.place = stage.place, "same thread"
+    stage.acts["actor"] = wait
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    stage.place = place
+
+
+def test_actor_is_cancelled(waiting_stage: Stage) -> None:
+    """E3, E9: A cancelled send stops where it was under every policy, unwinds its receiver, and harms no later send."""
+    stage = waiting_stage
+    unwound: list[str] = []
+
+    asyncio.run(cancel_in_turn(stage, unwound))
+
+    assert unwound == ["actor"]
+    assert stage.take_log() == ["first", "actor"]
+    assert stage.next_time() == LINE
+
+
+def test_actor_is_cancelled_among_others(waiting_stage: Stage) -> None:
+    """E3, E9: Side by side, a cancelled send cancels all that still run, and ends when all have ended."""
+    stage = waiting_stage
+    stage.signal.async_policy = Concurrent()
+    unwound: list[str] = []
+
+    async def wait(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            unwound.append(name)
+
+    stage.acts["first"] = partial(wait, "first")
+    stage.acts["last"] = partial(wait, "last")
+
+    asyncio.run(cancel_in_turn(stage, unwound))
+
+    assert sorted(unwound) == ["actor", "first", "last"]
+    assert stage.take_log() == LINE
+    assert stage.next_time() == LINE
+
+
+# Hazards that need a line of their own.
+
+
+@pytest.mark.parametrize("is_sender_first", [True, False])
+@pytest.mark.parametrize("goes", ["the sender's", "the one for any sender"])
+@pytest.mark.parametrize("way", ["send", "send_async"])
+def test_one_of_two_connections_goes_before_its_turn(is_sender_first: bool, goes: str, way: str) -> None:
+    """E2: A receiver that is connected to the sender and to any sender is still called if one of the two goes."""
+    signal, sender = Signal(), Sender()
+    called: list[str] = []
+    signal.sync_wrapper = cross
+
+    def victim(_: Any) -> None:
+        called.append("victim")
+
+    # The connection of a ``with`` block is the one that can go without the other, whichever that is.
+    block = signal.connected_to(victim, *([sender] if goes == "the sender's" else []))
+    other: Any = ANY if goes == "the sender's" else sender
+
+    def actor(_: Any) -> None:
+        called.append("actor")
+        block.__exit__(None, None, None)
+
+    signal.connect(actor, priority=1)
+
+    if is_sender_first is (goes == "the sender's"):
+        block.__enter__()
+        signal.connect(victim, other)
+    else:
+        signal.connect(victim, other)
+        block.__enter__()
+
+    if way == "send":
+        signal.send(sender)
+    else:
+        asyncio.run(signal.send_async(sender))
+
+    assert called == ["actor", "victim"]
+
+
+def test_used_up_connection_hides_no_other() -> None:
+    """E2: A ``once`` connection that a send within a send used up does not hide a lasting one of the same receiver."""
+    signal, sender = Signal(), Sender()
+    called: list[Any] = []
+
+    def actor(_: Any, depth: int) -> None:
+        if depth == 0:
+            signal.send(sender, depth=1)
+
+    def victim(_: Any, depth: int) -> None:
+        called.append(depth)
+
+    signal.connect(actor, priority=1)
+    signal.connect(victim, once=True)
+    signal.connect(victim, sender)
+
+    signal.send(sender, depth=0)
+    assert called == [1, 0]
+
+
+def test_sender_dies_during_a_send_by_another(no_gc: None) -> None:
+    """E6: A sender that dies during a send by another takes its connections along, strong ones included."""
+    signal = Signal()
+    senders = {"one": Sender(), "other": Sender()}
+    called: list[str] = []
+    signal.connect(lambda _: called.append("one"), senders["one"], weak=False)
+
+    def kill(_: Any) -> None:
+        senders.pop("one", None)
+        called.append("killed")
+
+    signal.connect(kill, senders["other"], weak=False)
+
+    signal.send(senders["other"])
+
+    assert called == ["killed"]
+    assert len(signal.receivers) == 1
+
+
+def test_sender_of_the_send_dies_with_it(no_gc: None) -> None:
+    """E6: A send keeps its sender alive while it runs; afterwards the sender and its connections go."""
+    signal = Signal()
+    senders = [Sender()]
+    called: list[str] = []
+    signal.connect(lambda _: senders.clear(), senders[0], weak=False)
+    signal.connect(lambda _: called.append("last"), senders[0], weak=False)
+
+    signal.send(senders[0])
+
+    assert called == ["last"]
+    assert not signal.receivers

@@ -1,0 +1,260 @@
+"""What type checkers must accept, and the types that they must find. Checked by check.py; never executed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Generic, TypeAlias, TypeVar, assert_type
+
+from aldis import ANY, Failure, NamedSignal, Namespace, Signal, default_namespace, signal
+from aldis.aio import Concurrent, in_thread, run
+from aldis.delivery import Call, Delivery, ThreadDelivery, threads
+
+Results: TypeAlias = list[tuple[Callable[..., Any], Any]]
+
+
+class App:
+    """Stands for a Flask application."""
+
+
+app = App()
+signals = Namespace(errors="collect", async_wrapper=run, sync_wrapper=in_thread, async_policy=Concurrent())
+
+# A signal that is not declared takes any receiver, any sender and any payload, as Blinker's does.
+
+saved = signals.signal("saved", "A row was saved.")
+assert_type(saved.name, str)
+assert_type(saved.send(), Results)
+assert_type(saved.send(app, anything=1, at="all"), Results)
+saved.send(None, _async_wrapper=run, row=1)
+
+
+@saved.connect
+def audit(sender: App, *, row: int) -> str:
+    return f"{sender} {row}"
+
+
+@saved.connect(sender=app, weak=False, priority=10, once=True, via=threads(ThreadPoolExecutor()))
+def index(sender: object, **payload: object) -> None: ...
+
+
+@saved.connect_via(app)
+def mail(sender: App, row: int = 0) -> float:
+    return row / 2
+
+
+# Decorators leave the receivers' own types as they are.
+assert_type(audit(app, row=1), str)
+assert_type(index(None, x=1), None)
+assert_type(mail(app), float)
+saved.connect(mail, app)(app, row=1).is_integer()
+saved.connect(partial(audit, row=1), ANY, weak=False)
+saved.connect(print)
+saved.disconnect(audit)
+saved.disconnect(audit, sender=app)
+
+with saved.connected_to(mail, sender=app), saved.muted(), saved.muted(audit, mail):
+    pass
+
+# Signals made by hand, and without type arguments.
+
+bare = Signal("made by hand")
+bare.connect(audit)
+assert_type(bare.send(app, row=1), Results)
+named = NamedSignal("by-hand", errors=print)
+named.connect(audit)
+named.send(app, row=1)
+signal("default").send(1, x=2)
+default_namespace.signal("default").send("sender")
+
+
+def plugs_in(any_signal: Signal, any_named: NamedSignal) -> None:
+    """Annotations as they are written for Blinker, without type arguments."""
+    any_signal.connect(audit)
+    any_signal.send(app, row=1)
+    any_signal.connect_via(app)(mail)
+    any_named.send(app)
+    any_named.connect(audit, sender=app)
+
+
+plugs_in(bare, named)
+plugs_in(saved, saved)
+
+# A declared signal has the types of its declaration.
+
+
+@signals.declare
+def user_registered(sender: App, /, *, user_id: int, plan: str = "free") -> None:
+    """Sent after a user row is written."""
+
+
+@signals.declare(errors="propagate")
+def price_asked(sender: App, /, *, item: str) -> int:
+    raise NotImplementedError
+
+
+@signals.declare
+def anything_happened(sender: object, /, *, what: str, **extra: object) -> None: ...
+
+
+plugs_in(user_registered, user_registered)
+
+user_registered.send(app, user_id=7)
+user_registered.send(app, user_id=7, plan="paid")
+anything_happened.send("any sender", what="rain", where="here")
+assert_type(price_asked.send(app, item="tea"), list[tuple[Callable[..., Any], int]])
+assert_type(user_registered.send(app, user_id=1), list[tuple[Callable[..., Any], None]])
+
+
+@user_registered.connect
+def exact(sender: App, *, user_id: int, plan: str = "free") -> None: ...
+
+
+@user_registered.connect
+def wide(sender: object, *, user_id: float, **extra: object) -> None: ...
+
+
+@user_registered.connect
+def positional(sender: App, user_id: int, plan: str = "") -> None: ...
+
+
+@user_registered.connect(sender=app, priority=1)
+def with_options(sender: App, *, user_id: int, **extra: object) -> None: ...
+
+
+@user_registered.connect_via(app)
+def by_sender(sender: App, **payload: object) -> None: ...
+
+
+@price_asked.connect
+def price(sender: App, *, item: str) -> int:
+    return len(item)
+
+
+@price_asked.connect
+async def price_later(sender: App, *, item: str) -> int:
+    return len(item)
+
+
+@user_registered.connect(weak=False)
+async def later(sender: App, *, user_id: int, **extra: object) -> None: ...
+
+
+class Mailer:
+    """A receiver that is a bound method, and one that is an object."""
+
+    def welcome(self, sender: App, *, user_id: int, **extra: object) -> None: ...
+
+    def __call__(self, sender: App, *, user_id: int, **extra: object) -> None: ...
+
+
+user_registered.connect(Mailer().welcome)
+user_registered.connect(Mailer(), weak=False)
+
+
+async def sends() -> None:
+    assert_type(await price_asked.send_async(app, item="tea"), list[tuple[Callable[..., Any], int]])
+    assert_type(await saved.send_async(app, row=1), Results)
+    await saved.send_async(app, _sync_wrapper=in_thread, row=1)
+    assert_type(await Concurrent().send(price_asked, app, item="tea"), list[tuple[Callable[..., Any], int]])
+    assert_type(await Concurrent(cancel_on_failure=True).send(saved, app, row=1), Results)
+
+
+# Policies and deliveries of one's own.
+
+
+def note(failure: Failure) -> None:
+    assert_type(failure.exception, Exception)
+    failure.signal.send(failure.sender)
+
+
+class Now:
+    """A delivery."""
+
+    def check(self, receiver: Callable[..., Any], is_async: bool, /) -> None: ...
+
+    def deliver(self, call: Call, /) -> object:
+        return call()
+
+
+class Backwards:
+    """An async policy."""
+
+    async def run(self, calls: Sequence[Callable[[], Awaitable[bool]]], /) -> None:
+        for call in reversed(calls):
+            await call()
+
+
+def ensure_sync(receiver: Callable[..., Any]) -> Callable[..., Any]:
+    """As Flask's application has it."""
+    return receiver
+
+
+assert_type(threads(ThreadPoolExecutor()), ThreadDelivery)
+now: Delivery = Now()
+saved.connect(audit, via=now)
+user_registered.connect(exact, via=Now())
+user_registered.errors = "collect"
+user_registered.errors = note
+user_registered.async_policy = Backwards()
+user_registered.async_wrapper = ensure_sync
+policies = Namespace({"saved": saved}, errors=note, async_policy=Backwards())
+
+# Looking.
+
+if saved.receivers and saved.has_receivers_for(app):
+    assert_type(len(saved.receivers), int)
+    assert_type(saved.receivers_for(app), Iterator[Callable[..., Any]])
+    saved.receivers.clear()
+
+saved.receiver_connected.connect(audit)
+saved.is_muted = not saved.is_muted
+assert_type(signals["saved"].name, str)
+contract = user_registered.contract
+
+if contract is not None:
+    contract(app, user_id=7)
+
+# Subclasses, as programs that know Blinker write them.
+
+
+class Loud(Signal):
+    """Without type arguments."""
+
+    def send(self, sender: Any = None, /, **payload: Any) -> Results:
+        return super().send(sender, **payload)
+
+    def receivers_for(self, sender: Any) -> Iterator[Callable[..., Any]]:
+        yield from super().receivers_for(sender)
+
+
+S = TypeVar("S")
+
+
+class Typed(NamedSignal[S, ..., str], Generic[S]):
+    """With type arguments."""
+
+
+class Plugins(Namespace):
+    """With a method of its own."""
+
+    def event(self, name: str) -> NamedSignal:
+        return self.signal(f"event-{name}")
+
+
+loud = Loud("says so")
+loud.connect(audit)
+loud.send(app, row=1)
+plugs_in(loud, named)
+assert_type(Typed[App]("typed").send(app), list[tuple[Callable[..., Any], str]])
+plugins = Plugins(errors="collect")
+plugins.event("login").send(app, user=1)
+plugins.signal("logout").connect(audit)
+
+
+@plugins.declare
+def page_seen(sender: App, /, *, path: str) -> None: ...
+
+
+page_seen.send(app, path="/")

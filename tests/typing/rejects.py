@@ -1,0 +1,195 @@
+"""What type checkers must refuse, at the lines that say so and at no others. Checked by check.py; never executed.
+
+A marker names the errors of its line, with commas between several.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aldis import NamedSignal, Namespace, Signal, install_as_blinker, signal
+from aldis.aio import Concurrent, run
+from aldis.delivery import threads
+
+
+class App:
+    """Stands for a Flask application."""
+
+
+class Plugins(Namespace):
+    """A namespace of a program's own."""
+
+
+app = App()
+signals = Namespace()
+plugins = Plugins()
+saved = signals.signal("saved")
+
+
+@signals.declare
+def user_registered(sender: App, /, *, user_id: int, plan: str = "free") -> None: ...
+
+
+@signals.declare(errors="collect")
+def price_asked(sender: App, /, *, item: str) -> int:
+    raise NotImplementedError
+
+
+@plugins.declare
+def page_seen(sender: App, /, *, path: str, **extra: object) -> None: ...
+
+
+# Sends.
+
+user_registered.send(app, user_id="7")  # E: mypy=arg-type pyright=ArgumentType
+user_registered.send(app)  # E: mypy=call-arg pyright=CallIssue
+user_registered.send(app, usr_id=7)  # E: mypy=call-arg pyright=CallIssue
+user_registered.send(app, user_id=7, at="noon")  # E: mypy=call-arg pyright=CallIssue
+user_registered.send(app, 7)  # E: mypy=call-arg pyright=CallIssue
+user_registered.send("app", user_id=7)  # E: mypy=arg-type pyright=ArgumentType
+user_registered.send(user_id=7)  # E: mypy=call-arg pyright=CallIssue
+user_registered.send(app, user_id=7, plan=None)  # E: mypy=arg-type pyright=ArgumentType
+page_seen.send(app, path=1)  # E: mypy=arg-type pyright=ArgumentType
+page_seen.send(app, where="/")  # E: mypy=call-arg pyright=CallIssue
+price_asked.send(app, item="tea")[0][1].upper()  # E: mypy=attr-defined pyright=AttributeAccessIssue
+
+
+async def sends() -> None:
+    await user_registered.send_async(app, user_id="7")  # E: mypy=arg-type pyright=ArgumentType
+    await user_registered.send_async(app)  # E: mypy=call-arg pyright=CallIssue
+    await user_registered.send_async(app, user_id=7, at="noon")  # E: mypy=call-arg pyright=CallIssue
+    await Concurrent().send(user_registered, app, user_id="7")  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+    await Concurrent().send(user_registered, app)  # E: mypy=arg-type pyright=CallIssue
+    await Concurrent().send(user_registered, "app", user_id=7)  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+
+
+# Receivers that do not fit.
+
+
+@user_registered.connect  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+def wrong_type(sender: App, *, user_id: str, **extra: object) -> None: ...
+
+
+@user_registered.connect  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+def takes_too_little(sender: App, *, user_id: int) -> None: ...
+
+
+@user_registered.connect  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+def wants_too_much(sender: App, *, user_id: int, at: str, **extra: object) -> None: ...
+
+
+@user_registered.connect  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+def misspells(sender: App, *, usr_id: int, **extra: object) -> None: ...
+
+
+@user_registered.connect  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+def wrong_sender(sender: str, *, user_id: int, **extra: object) -> None: ...
+
+
+@user_registered.connect  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+def no_sender(*, user_id: int, **extra: object) -> None: ...
+
+
+@price_asked.connect  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+def wrong_result(sender: App, *, item: str) -> str:
+    return item
+
+
+@page_seen.connect  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+def takes_no_more(sender: App, *, path: str) -> None: ...
+
+
+@price_asked.connect  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+async def wrong_async_result(sender: App, *, item: str) -> str:
+    return item
+
+
+@user_registered.connect  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+async def wrong_async_type(sender: App, *, user_id: str, **extra: object) -> None: ...
+
+
+# The same, by a decorator with options, by connect_via and by a plain call.
+
+
+@user_registered.connect(sender=app, priority=3)  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+def wrong_type_with_options(sender: App, *, user_id: str, **extra: object) -> None: ...
+
+
+@user_registered.connect(weak=False)  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+async def wrong_async_type_with_options(sender: App, *, user_id: str, **extra: object) -> None: ...
+
+
+@user_registered.connect_via(app)  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+def wrong_type_by_sender(sender: App, *, user_id: str, **extra: object) -> None: ...
+
+
+user_registered.connect(wrong_result)  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+user_registered.connect(wrong_result, sender=app)  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+user_registered.connect("no receiver")  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+saved.connect("no receiver")  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+saved.connect(7, sender=app)  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+
+# Options.
+
+saved.connect(wrong_result, priority="high")  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+saved.connect(wrong_result, once="yes")  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+saved.connect(wrong_result, via="threads")  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+saved.connect(wrong_result, app, False, 10)  # E: mypy=call-overload pyright=CallIssue
+saved.connect(wrong_result, colour="red")  # E: mypy=call-overload pyright=CallIssue
+Signal(errors="ignore")  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+Signal(errors=7)  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+NamedSignal()  # E: mypy=call-overload pyright=CallIssue
+NamedSignal("named", errors="ignore")  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+Namespace(errors="ignore")  # E: mypy=arg-type pyright=ArgumentType
+Namespace(colour="red")  # E: mypy=arg-type pyright=ArgumentType
+signal(7)  # E: mypy=arg-type pyright=ArgumentType
+saved.errors = "ignore"  # E: mypy=assignment pyright=AttributeAccessIssue
+saved.async_wrapper = 7  # E: mypy=assignment pyright=AttributeAccessIssue
+saved.name = 7  # E: mypy=assignment pyright=AttributeAccessIssue
+saved.contract = None  # E: mypy=misc pyright=AttributeAccessIssue
+threads("executor")  # E: mypy=arg-type pyright=ArgumentType
+run(wrong_result)  # E: mypy=arg-type pyright=ArgumentType
+Concurrent(True)  # E: mypy=call-arg pyright=CallIssue
+install_as_blinker("blinker")  # E: mypy=call-arg pyright=CallIssue
+
+# Declarations.
+
+
+@signals.declare  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+def no_parameters() -> None: ...
+
+
+@signals.declare(errors="ignore")  # E: mypy=call-overload pyright=ArgumentType
+def bad_policy(sender: App, /) -> None: ...
+
+
+@signals.declare(colour="red")  # E: mypy=call-overload pyright=CallIssue
+def bad_option(sender: App, /) -> None: ...
+
+
+signals.declare("user-registered")  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+signals["user-registered"] = "no signal"  # E: mypy=assignment pyright=ArgumentType
+
+
+# Annotations with type arguments hold.
+
+
+def takes_typed(typed: Signal[App, ..., int]) -> None:
+    typed.send("app")  # E: mypy=arg-type pyright=ArgumentType
+    typed.send(app)[0][1].upper()  # E: mypy=attr-defined pyright=AttributeAccessIssue
+
+
+takes_typed(user_registered)  # E: mypy=arg-type pyright=ArgumentType
+takes_typed("no signal")  # E: mypy=arg-type pyright=ArgumentType
+
+
+class Quiet(Signal):
+    """A subclass whose send does not fit."""
+
+    def send(self, sender: str) -> int:  # E: mypy=override pyright=IncompatibleMethodOverride
+        return 1
+
+
+def undeclared(bare: Signal, named: NamedSignal) -> Any:
+    bare.connect(7)  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+    return bare.name  # E: mypy=attr-defined pyright=AttributeAccessIssue
