@@ -1,0 +1,112 @@
+"""Aldis in Blinker's place: ``import blinker`` gives Aldis, for this process.
+
+A finder in front of Python's own answers for ``blinker`` and its modules. The installed Blinker is not
+touched: its files, and its metadata, which other packages ask for its version, stay what they are.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from threading import Lock
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+
+from . import _namespace, _refs, _signal
+from .exceptions import BlinkerImportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+__all__ = ["install_as_blinker"]
+
+T = TypeVar("T")
+
+
+def install_as_blinker() -> None:
+    """Have every ``import blinker`` of this process give Aldis.
+
+    Call it before Flask, or whatever else imports Blinker, is imported::
+
+        import aldis
+
+        aldis.install_as_blinker()
+
+        from flask import Flask
+
+    To call it again changes nothing. It may be called from any thread.
+
+    :raises BlinkerImportedError: when the real Blinker is imported already. Nothing is changed then.
+
+    .. versionadded:: 0.1
+    """
+    with _installing:
+        if _FINDER in sys.meta_path:
+            return
+
+        if any(name.partition(".")[0] == "blinker" for name in list(sys.modules)):
+            users = [name for name in ("flask", "quart") if name in sys.modules]
+            by = f" (by {' and '.join(users)}, it seems)" if users else ""
+            raise BlinkerImportedError(
+                f"The real Blinker is imported already{by}, and Aldis would not reach who holds it. Call"
+                " aldis.install_as_blinker() before the first import of flask, quart or blinker."
+            )
+
+        sys.meta_path.insert(0, _FINDER)
+
+
+def make_id(obj: object) -> Hashable:
+    """Blinker's key of a receiver or sender. Aldis does not use it; some of Blinker's users do."""
+    return obj if isinstance(obj, (str, int)) else _refs.receiver_key(obj)
+
+
+def make_ref(obj: T, callback: Callable[[weakref.ref[T]], None] | None = None) -> weakref.ref[T]:
+    """Blinker's weak reference. Aldis does not use it; some of Blinker's users do."""
+    if isinstance(obj, MethodType):
+        return weakref.WeakMethod(obj, callback)  # type: ignore[arg-type, return-value]
+
+    return weakref.ref(obj, callback)
+
+
+_PUBLIC: Final[dict[str, Any]] = {
+    "ANY": _refs.ANY,
+    "NamedSignal": _namespace.NamedSignal,
+    "Namespace": _namespace.Namespace,
+    "Signal": _signal.Signal,
+    "default_namespace": _namespace.default_namespace,
+    "signal": _namespace.signal,
+}
+_UTILITIES: Final[dict[str, Any]] = {"Symbol": _refs.Symbol, "make_id": make_id, "make_ref": make_ref}
+_MODULES: Final[dict[str, dict[str, Any]]] = {
+    "blinker": {**_PUBLIC, "__all__": sorted(_PUBLIC)},
+    "blinker.base": {**_PUBLIC, **_UTILITIES, "ANY_ID": 0},
+    "blinker._utilities": _UTILITIES,
+}
+
+
+@final
+class _Finder:
+    """Finds and loads the modules of Blinker that Aldis stands for, and no others below ``blinker``."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name not in _MODULES:
+            return None
+
+        from importlib.machinery import ModuleSpec
+
+        return ModuleSpec(name, self, origin="aldis", is_package=name == "blinker")  # type: ignore[arg-type]
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__doc__ = "Aldis, installed as Blinker. See aldis.install_as_blinker."
+        module.__dict__.update(_MODULES[module.__name__])
+
+
+_FINDER: Final = _Finder()
+_installing: Final = Lock()

@@ -1,0 +1,81 @@
+"""What the conformance tests share: two libraries, and how to say on purpose where they differ."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import blinker as blinker_itself
+import pytest
+
+import aldis as aldis_itself
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LIBRARIES = {"blinker": blinker_itself, "aldis": aldis_itself}
+
+PROMISES = frozenset(f"E{number}" for number in range(1, 14))
+
+
+class OrderedSet(dict[Any, None]):
+    """For ``set_class``, which is how users of Blinker get their receivers in order."""
+
+    def add(self, item: Any) -> None:
+        self[item] = None
+
+    def discard(self, item: Any) -> None:
+        self.pop(item, None)
+
+
+@pytest.fixture(params=LIBRARIES)
+def library(request: pytest.FixtureRequest) -> Any:
+    """Blinker or Aldis."""
+    return LIBRARIES[request.param]
+
+
+@pytest.fixture
+def differs(library: Any) -> Callable[..., Any]:
+    """Gives what a library does where the two differ on purpose, because of a promise of Aldis."""
+
+    def differs(promise: str, *, blinker: Any, aldis: Any) -> Any:
+        assert promise in PROMISES
+        assert blinker != aldis
+        return blinker if library is blinker_itself else aldis
+
+    return differs
+
+
+@pytest.fixture
+def ordered(library: Any) -> Any:
+    """A class of signals whose receivers are called in order on both libraries."""
+
+    class OrderedSignal(library.Signal):  # type: ignore[misc]
+        set_class = OrderedSet
+
+    return OrderedSignal
+
+
+@pytest.fixture
+def signal(ordered: Any) -> Any:
+    """A signal whose receivers are called in order on both libraries."""
+    return ordered()
+
+
+@pytest.fixture
+def log() -> list[Any]:
+    """What receivers that :func:`named` made append to."""
+    return []
+
+
+@pytest.fixture
+def named(log: list[Any]) -> Callable[[str], Any]:
+    """Makes receivers that note their name and return it."""
+
+    def make(name: str) -> Any:
+        def receiver(sender: Any, **payload: Any) -> str:
+            log.append(name)
+            return name
+
+        return receiver
+
+    return make
