@@ -1,0 +1,138 @@
+"""What a visit implies, request by request, and whether that is what the timeline saw.
+
+Nothing here looks at the signals to find out what they should do: it goes by what the customer did, the answers
+that she got, what Flask documents, and what the shop promises.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from customer import Page
+    from timeline import Request
+
+# Who listens, in this order. Signals that are not listed here have no receivers in the shop.
+PROMISED: dict[str, tuple[str, ...]] = {
+    "request-started": ("start_clock",),
+    "template-rendered": ("count_template",),
+    "got-request-exception": ("report_error",),
+    "request-finished": ("log_access",),
+    "models-committed": ("log_changes",),
+    "user-registered": ("audit_registration", "welcome_mail", "count_registration"),
+    "order-placed": ("audit_order", "confirmation_mail", "count_order"),
+}
+
+REQUEST = (
+    "appcontext-pushed",
+    "request-started",
+    "request-finished",
+    "request-tearing-down",
+    "appcontext-tearing-down",
+    "appcontext-popped",
+)
+TEMPLATE = ("before-render-template", "template-rendered")
+COMMIT = ("before-models-committed", "models-committed")
+
+# What else is sent when something the customer does works out. Both registrations and orders render a mail.
+DEEDS: dict[str, tuple[str, ...]] = {
+    "register": (*COMMIT, "user-registered", *TEMPLATE, "message-flashed"),
+    "order": (*COMMIT, "order-placed", *TEMPLATE, "message-flashed"),
+    "fill the cart": ("message-flashed",),
+    "sign out": ("message-flashed",),
+}
+
+
+def succeeded(page: Page, deed: str) -> bool:
+    return page.deed == deed and page.status == 303
+
+
+def is_undeliverable(page: Page) -> bool:
+    """Whether a mail to whom the customer said she is cannot be sent."""
+    return page.wrote.get("email", "").endswith(".invalid")
+
+
+def implied_signals(page: Page) -> Counter[str]:
+    """The signals that a request must have sent, going by its answer."""
+    signals: Counter[str] = Counter(REQUEST)
+
+    if page.content_type == "text/html" and not page.location:
+        signals.update(TEMPLATE)
+
+    if page.status == 500:
+        signals["got-request-exception"] += 1
+
+    if succeeded(page, page.deed):
+        signals.update(DEEDS[page.deed])
+
+    return signals
+
+
+def implied_failures(page: Page) -> list[str]:
+    """The receivers that must have failed."""
+    return ["welcome_mail"] if succeeded(page, "register") and is_undeliverable(page) else []
+
+
+def implied_entries(pages: Sequence[Page]) -> dict[str, int]:
+    """What the receivers must have left in the shop's folder."""
+    registrations = [page for page in pages if succeeded(page, "register")]
+    orders = [page for page in pages if succeeded(page, "order")]
+    rendered = sum(implied_signals(page)["template-rendered"] for page in pages)
+
+    return {
+        "mail": len(orders) + sum(not is_undeliverable(page) for page in registrations),
+        "audit": len(registrations) + len(orders),
+        "analytics": len(registrations) + len(orders) + rendered,
+        "access": len(pages),
+        "errors": sum(page.status == 500 for page in pages),
+        "changes": len(registrations) + len(orders),
+    }
+
+
+def faults(pages: Sequence[Page], requests: Sequence[Request], entries: dict[str, int]) -> list[str]:
+    """All that is not as the visit implies, in words. Empty if all is well."""
+    served = {request.id: request for request in requests}
+    found = [fault for page in pages for fault in _faults_of(page, served.pop(page.request_id, None))]
+    found += [f"Request {id}: it was served, but nobody made it." for id in served]
+
+    for book, number in implied_entries(pages).items():
+        found += _differs(f"The shop's folder: entries in {book!r}", entries.get(book, 0), number)
+
+    return found
+
+
+def _faults_of(page: Page, request: Request | None) -> Iterable[str]:
+    where = f"Request {page.request_id}, {page.method} {page.path}"
+    yield from _differs(f"{where}: status", page.status, page.expected)
+    yield from (f"{where}: the page does not say {words!r}." for words in page.missing)
+
+    if request is None:
+        yield f"{where}: the timeline did not see it."
+        return
+
+    signals, implied = Counter(sent.signal.name for sent in request.sent), implied_signals(page)
+
+    for name in sorted(signals | implied):
+        yield from _differs(f"{where}: sends of {name}", signals[name], implied[name])
+
+    for sent in request.sent:
+        called = tuple(heard.receiver for heard in sent.heard)
+        yield from _differs(f"{where}: receivers of {sent.signal.name}", called, PROMISED.get(sent.signal.name, ()))
+
+    failed = [heard.receiver for sent in request.sent for heard in sent.heard if heard.error]
+    yield from _differs(f"{where}: receivers that failed", failed, implied_failures(page))
+
+
+def _differs(what: str, seen: object, implied: object) -> Iterable[str]:
+    if seen != implied:
+        yield f"{what}: {_shown(seen)}, but the visit implies {_shown(implied)}."
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(value) or "none"
+
+    return str(value)

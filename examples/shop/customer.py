@@ -1,0 +1,134 @@
+"""A customer who visits the shop over HTTP, as a browser would, and remembers what she did and what she saw."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http.cookiejar import CookieJar
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+from urllib.request import HTTPCookieProcessor, HTTPErrorProcessor, ProxyHandler, build_opener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from http.client import HTTPResponse
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer of the shop.
+
+    :ivar deed: what the customer did to get it: ``"look"``, ``"register"``, ``"fill the cart"``, ``"order"`` or
+        ``"sign out"``.
+    :ivar expected: the status that she expected.
+    :ivar missing: what she had expected to read, and did not.
+    :ivar wrote: the fields of the form that she sent.
+    """
+
+    request_id: int
+    method: str
+    path: str
+    status: int
+    content_type: str
+    location: str
+    deed: str
+    expected: int
+    missing: tuple[str, ...]
+    wrote: dict[str, str]
+
+
+class AsItComes(HTTPErrorProcessor):
+    """Neither raises what is not 200, nor follows redirections."""
+
+    def http_response(self, request: Any, response: Any) -> Any:
+        return response
+
+
+class Customer:
+    """Someone with a browser: it keeps cookies, and follows where a form leads.
+
+    :param address: the shop's.
+    :param pages: is handed each page as it comes.
+    """
+
+    def __init__(self, address: str, pages: Callable[[Page], object]) -> None:
+        self._address = address
+        self._pages = pages
+        # No proxy, whatever the environment says: the shop is on this machine.
+        self._browser = build_opener(HTTPCookieProcessor(CookieJar()), AsItComes, ProxyHandler({}))
+
+    def look(self, path: str, *reads: str, expected: int = 200) -> Page:
+        """Open a page.
+
+        :param reads: what she expects to find on it.
+        """
+        return self._open(path, "look", expected, reads, None)
+
+    def do(self, deed: str, path: str, *reads: str, **fields: str) -> Page:
+        """Send a form, and go on to the page that it leads to."""
+        page = self._open(path, deed, 303, (), fields)
+        return self.look(page.location, *reads) if page.location else page
+
+    def _open(self, path: str, deed: str, expected: int, reads: tuple[str, ...], fields: dict[str, str] | None) -> Page:
+        data = None if fields is None else urlencode(fields).encode()
+        response: HTTPResponse
+
+        with self._browser.open(self._address + path, data, timeout=30) as response:
+            text = response.read().decode()
+            page = Page(
+                request_id=int(response.headers.get("X-Request-Id", 0)),
+                method="GET" if data is None else "POST",
+                path=path,
+                status=response.status,
+                content_type=response.headers.get_content_type(),
+                location=response.headers.get("Location", ""),
+                deed=deed,
+                expected=expected,
+                missing=tuple(words for words in reads if words not in text),
+                wrote=fields or {},
+            )
+
+        self._pages(page)
+        return page
+
+
+def visit(address: str, tell: Callable[[str], object]) -> list[Page]:
+    """What the demo shows.
+
+    :param tell: is told what is about to happen.
+    """
+    pages: list[Page] = []
+    ada = Customer(address, pages.append)
+    bob = Customer(address, pages.append)
+
+    tell("Ada opens the shop, and looks at a lamp.")
+    ada.look("/", "Aldis lamp", "Storm lantern")
+    ada.look("/static/shop.css", "--glow")
+    ada.look("/lamps/aldis", "Blinks from ship to ship")
+
+    tell("She asks for one that there is not, and opens a page that has a bug.")
+    ada.look("/lamps/lava", "No such page", expected=404)
+    ada.look("/offers", "A bulb blew", expected=500)
+
+    tell("She registers. One signal, three receivers, and the view knows none of them.")
+    ada.do("register", "/account/register", "Welcome, Ada.", name="Ada", email="ada@example.org", password="moonlight")
+
+    tell("She puts two lamps into her cart, and orders them.")
+    ada.do("fill the cart", "/cart", "Aldis lamp is in your cart.", slug="aldis", quantity="2")
+    ada.do("order", "/orders", "Thank you.", "€ 498.00")
+
+    tell("Bob's address leads nowhere: his welcome mail fails, and nothing else does.")
+    bob.do(
+        "register", "/account/register", "Welcome, Bob.", name="Bob", email="bob@nowhere.invalid", password="sunshine"
+    )
+
+    tell("Four strangers come in at the same time. Their signals do not mix.")
+    strangers = [Customer(address, pages.append) for _ in range(4)]
+    slugs = ["storm", "desk", "lighthouse", "miner"]
+
+    with ThreadPoolExecutor(len(strangers)) as street:
+        list(street.map(lambda stranger, slug: stranger.look(f"/lamps/{slug}", "in stock"), strangers, slugs))
+
+    tell("Ada signs out.")
+    ada.do("sign out", "/account/sign-out", "Fair winds.")
+    return pages

@@ -1,0 +1,113 @@
+"""What the shop remembers: users, lamps and orders, in SQLite."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import CheckConstraint, ForeignKey, select
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from werkzeug.security import check_password_hash, generate_password_hash
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+db = SQLAlchemy(model_class=Base)
+
+# Flask-SQLAlchemy makes this class when the program runs. Type checkers may take it for what it is made of.
+if TYPE_CHECKING:
+    Model = Base
+else:
+    Model = db.Model
+
+
+class User(Model):
+    __tablename__ = "users"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    email: Mapped[str] = mapped_column(unique=True)
+    password_hash: Mapped[str]
+    orders: Mapped[list[Order]] = relationship(back_populates="user", order_by="Order.id.desc()")
+
+    def set_password(self, password: str) -> None:
+        self.password_hash = generate_password_hash(password)
+
+    def has_password(self, password: str) -> bool:
+        return check_password_hash(self.password_hash, password)
+
+
+class Lamp(Model):
+    __tablename__ = "lamps"
+    __table_args__ = (CheckConstraint("stock >= 0"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    slug: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    text: Mapped[str]
+    colour: Mapped[str]
+    price_cents: Mapped[int]
+    stock: Mapped[int]
+
+
+class Order(Model):
+    __tablename__ = "orders"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey(User.id))
+    user: Mapped[User] = relationship(back_populates="orders")
+    lines: Mapped[list[OrderLine]] = relationship(back_populates="order")
+
+    @property
+    def total_cents(self) -> int:
+        return sum(line.quantity * line.price_cents for line in self.lines)
+
+
+class OrderLine(Model):
+    __tablename__ = "order_lines"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    order_id: Mapped[int] = mapped_column(ForeignKey(Order.id))
+    lamp_id: Mapped[int] = mapped_column(ForeignKey(Lamp.id))
+    quantity: Mapped[int]
+    price_cents: Mapped[int]
+    order: Mapped[Order] = relationship(back_populates="lines")
+    lamp: Mapped[Lamp] = relationship()
+
+
+def init_app(app: Flask) -> None:
+    """Open the app's database, and fill the shelves of one that is new."""
+    db.init_app(app)
+
+    with app.app_context():
+        db.create_all()
+
+        if db.session.scalar(select(Lamp).limit(1)) is None:
+            db.session.add_all(new_lamps())
+            db.session.commit()
+
+
+def close(app: Flask) -> None:
+    """Close the app's database."""
+    with app.app_context():
+        db.engine.dispose()
+
+
+def new_lamps() -> list[Lamp]:
+    shelves = [
+        ("aldis", "Aldis lamp", "Blinks from ship to ship. Shutters included, code book not.", "#2f6f8f", 24900, 5),
+        ("storm", "Storm lantern", "Burns on when the wind has better ideas.", "#b4532a", 3950, 12),
+        ("desk", "Desk lamp", "Bends over your work and never looks away.", "#4a7c59", 5900, 8),
+        ("lighthouse", "Small lighthouse", "Two nautical miles, or one large living room.", "#a63446", 12900, 3),
+        ("reading", "Reading lamp", "Knows when the chapter ends, and pretends not to.", "#8a6d3b", 4500, 20),
+        ("miner", "Miner's lamp", "Both hands free, for whatever is down there.", "#5b5f97", 7400, 6),
+    ]
+    return [
+        Lamp(slug=slug, name=name, text=text, colour=colour, price_cents=price, stock=stock)
+        for slug, name, text, colour, price, stock in shelves
+    ]

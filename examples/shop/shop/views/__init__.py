@@ -1,0 +1,31 @@
+"""The pages. None of them protects its forms against CSRF: a real shop would, for example with Flask-WTF."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from flask import g, session
+
+from shop.models import User, db
+
+from . import accounts, cart, catalogue, orders
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+
+def init_app(app: Flask) -> None:
+    for room in (accounts, cart, catalogue, orders):
+        app.register_blueprint(room.pages)
+
+    app.before_request(load_user)
+    app.context_processor(for_every_page)
+
+
+def load_user() -> None:
+    user_id = session.get("user_id")
+    g.user = None if user_id is None else db.session.get(User, user_id)
+
+
+def for_every_page() -> dict[str, object]:
+    return {"cart_size": sum(cart.content().values())}
