@@ -1,0 +1,34 @@
+"""Settings of Sphinx. Build with ``make docs``."""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+project = "Aldis"
+copyright = "The developers of Aldis"
+author = "The developers of Aldis"
+release = metadata.version("aldis")
+version = release.partition(".dev")[0]
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+nitpicky = True
+nitpick_ignore_regex = [
+    # Python's own, whose documentation is not fetched for a build.
+    (r"py:.*", r"(concurrent\.futures|threading|typing)\..*|Executor|ParamSpec|TypeVar"),
+    # Type variables, and names that only annotations use.
+    (r"py:.*", r"(aldis\._typing\.)?([FPQRST]|P\.args|P\.kwargs|AnySignal|ErrorPolicy|Wrapper|Connector|Undeclared)"),
+    (r"py:.*", r"aldis\._receivers\.Receivers"),
+]
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_use_unqualified_type_names = True
+
+html_theme = "furo"
+html_title = "Aldis"
