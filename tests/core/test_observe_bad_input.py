@@ -1,0 +1,87 @@
+"""Sight: everything wrong that a caller can pass to the public functions, and the error it gets."""
+
+# Wrong calls are what this file is about.
+# mypy: disable-error-code="arg-type, call-overload"
+# pyright: reportCallIssue=false, reportArgumentType=false
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from aldis import InvalidOptionError, Namespace, Signal
+from aldis.observe import CallRecord, Counters, SendRecord, Watcher, connections, slow_receivers, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+signals = Namespace()
+lamp = signals.signal("lamp")
+
+
+def look(send: SendRecord) -> None: ...
+
+
+async def look_async(send: SendRecord) -> None: ...
+
+
+class AsyncWatcher(Watcher):
+    async def call_ended(self, call: CallRecord) -> None:  # type: ignore[override]
+        ...
+
+
+class AsyncCallable:
+    async def __call__(self, send: SendRecord) -> None: ...
+
+
+class Secretive:
+    def __repr__(self) -> str:
+        return "ada@example.org"
+
+
+NAN = float("nan")
+
+TABLE: list[tuple[str, Callable[[], Any], str]] = [
+    ("no watcher", lambda: watch(None), "takes a function or an aldis.observe.Watcher, not a NoneType"),
+    ("a text as watcher", lambda: watch("look"), "not a str"),
+    ("a signal as watcher", lambda: watch(lamp), "not a NamedSignal: give that first, and then the signals"),
+    ("a class of watchers", lambda: watch(Counters), "not the class Counters"),
+    ("any class", lambda: watch(int), "not the class int"),
+    ("something secret", lambda: watch(Secretive()), "not a Secretive"),
+    ("an async function", lambda: watch(look_async), "look_async .*is async, and watchers are called, not awaited"),
+    ("an async callable", lambda: watch(AsyncCallable()), "AsyncCallable .*is async"),
+    ("an async method", lambda: watch(AsyncWatcher()), "call_ended .*is async"),
+    ("a namespace", lambda: watch(look, signals), "not a Namespace. Give it signals one by one, or none to watch all"),
+    ("a list of signals", lambda: watch(look, [lamp]), "not a list"),
+    ("a name", lambda: watch(look, "lamp"), "not a str"),
+    ("a class of signals", lambda: watch(look, Signal), "not a type"),
+    ("a signal, then none", lambda: watch(look, lamp, None), "not a NoneType"),
+    ("no threshold", lambda: slow_receivers(None), "threshold_s must be a number of seconds, 0 or more, not None"),
+    ("a signal as threshold", lambda: slow_receivers(lamp), "threshold_s must be a number"),
+    ("a text", lambda: slow_receivers("1"), "threshold_s must be a number"),
+    ("a truth", lambda: slow_receivers(True), "threshold_s must be a number"),
+    ("less than nothing", lambda: slow_receivers(-0.1), "threshold_s must be .*not -0.1"),
+    ("not a number", lambda: slow_receivers(NAN), "threshold_s must be .*not nan"),
+    ("no rate", lambda: slow_receivers(1, lamp, every_s=None), "every_s must be a number"),
+    ("a negative rate", lambda: slow_receivers(1, lamp, every_s=-1), "every_s must be a number"),
+    ("not a rate", lambda: slow_receivers(1, lamp, every_s=NAN), "every_s must be a number"),
+    ("no logger", lambda: slow_receivers(1, lamp, logger=None), "logger must be the name of a logger, not a NoneType"),
+    ("a slow name", lambda: slow_receivers(1, "lamp"), "watches signals of Aldis, not a str"),
+    ("connections of nothing", lambda: connections(None), "takes a signal or a namespace of signals, not a NoneType"),
+    ("connections of a name", lambda: connections("lamp"), "not a str"),
+    ("connections of a class", lambda: connections(Signal), "not a type"),
+    ("connections of a list", lambda: connections([lamp]), "not a list"),
+    ("connections of values", lambda: connections({"lamp": Secretive()}), "not a Secretive"),
+    ("connections of a tree", lambda: connections({"signals": signals}), "not a Namespace"),
+]
+
+
+@pytest.mark.parametrize(("act", "message"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
+def test_bad_input_is_refused(act: Callable[[], Any], message: str) -> None:
+    """What cannot work is refused at once, with a message that says what to give instead."""
+    with pytest.raises(InvalidOptionError, match=message) as caught:
+        act()
+
+    assert "ada@example.org" not in str(caught.value)
+    assert lamp._table.watches == Signal()._table.watches == ()

@@ -1,0 +1,347 @@
+"""Sight: connections() tells who is connected, of every kind, in the order of calling, and nothing that is personal."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from enum import IntEnum, StrEnum
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from aldis import Namespace, Signal
+from aldis.delivery import threads
+from aldis.observe import ConnectionRecord, connections, describe_delivery, describe_sender
+
+SECRET = "ada@example.org"
+
+
+class Desk:
+    """A sender, a receiver, and its method another."""
+
+    def __init__(self, owner: str = SECRET) -> None:
+        self.owner = owner
+
+    def __call__(self, sender: Any, **payload: Any) -> None: ...
+
+    def hear(self, sender: Any, **payload: Any) -> None: ...
+
+    @classmethod
+    def hear_all(cls, sender: Any, **payload: Any) -> None: ...
+
+    @staticmethod
+    def hear_some(sender: Any, **payload: Any) -> None: ...
+
+    def __repr__(self) -> str:
+        return f"Desk of {self.owner}"
+
+
+class AsyncDesk:
+    async def __call__(self, sender: Any, **payload: Any) -> None: ...
+
+
+class Slotted:
+    """Cannot be referenced weakly."""
+
+    __slots__ = ()
+
+
+class Colour(StrEnum):
+    RED = "red"
+
+    def __repr__(self) -> str:
+        return SECRET
+
+
+class Level(IntEnum):
+    HIGH = 3
+
+    def __repr__(self) -> str:
+        return SECRET
+
+
+class Title(bytes):
+    def __repr__(self) -> str:
+        return SECRET
+
+
+class Proxy:
+    """Answers for another object, as werkzeug's proxies do; or for none."""
+
+    def __init__(self, target: Any = None) -> None:
+        self.target = target
+
+    @property
+    def __class__(self) -> Any:
+        if self.target is None:
+            raise RuntimeError("working outside of context")
+
+        return type(self.target)
+
+    @__class__.setter
+    def __class__(self, kind: Any) -> None: ...
+
+
+def hear(sender: Any, **payload: Any) -> None: ...
+
+
+async def hear_async(sender: Any, **payload: Any) -> None: ...
+
+
+desk = Desk()
+async_desk = AsyncDesk()
+part = partial(hear, colour="red")
+short = lambda sender, **payload: None  # noqa: E731
+
+
+def place(function: Any) -> str:
+    return f"{__file__}:{function.__code__.co_firstlineno}"
+
+
+RECEIVERS: list[tuple[Any, str, str | None, bool]] = [
+    (hear, f"{__name__}.hear", place(hear), False),
+    (hear_async, f"{__name__}.hear_async", place(hear_async), True),
+    (desk, f"{__name__}.Desk", place(Desk.__call__), False),
+    (async_desk, f"{__name__}.AsyncDesk", place(AsyncDesk.__call__), True),
+    (desk.hear, f"{__name__}.Desk.hear", place(Desk.hear), False),
+    (Desk.hear_all, f"{__name__}.Desk.hear_all", place(Desk.hear_all), False),
+    (Desk.hear_some, f"{__name__}.Desk.hear_some", place(Desk.hear_some), False),
+    (part, f"{__name__}.hear", place(hear), False),
+    (short, f"{__name__}.<lambda>", place(short), False),
+    (print, "builtins.print", None, False),
+]
+
+
+@pytest.mark.parametrize("case", RECEIVERS)
+def test_every_kind_of_receiver_is_named(case: tuple[Any, str, str | None, bool]) -> None:
+    """A record has the receiver's qualified name, its place if it has one, and whether it is async."""
+    receiver, name, where, is_async = case
+    signal = Signal()
+    signal.connect(receiver)
+    [record] = connections(signal)
+
+    assert (record.receiver, record.place, record.is_async) == (name, where, is_async)
+
+
+SENDERS: list[tuple[Any, str]] = [
+    (Signal.ANY, "ANY"),
+    (None, "None"),
+    ("desk", "'desk'"),
+    ("", "''"),
+    ("x" * 60, repr("x" * 60)),
+    ("x" * 61, repr("x" * 60) + "..."),
+    (7, "7"),
+    (0, "0"),
+    (2**255, str(2**255)),
+    (-(2**256), "an int of 257 bits"),
+    (10**5000, f"an int of {(10**5000).bit_length()} bits"),
+    (b"desk", "b'desk'"),
+    (b"x" * 61, repr(b"x" * 60) + "..."),
+    (1.5, "a builtins.float"),
+    ((SECRET,), "a builtins.tuple"),
+    ({SECRET: SECRET}, "a builtins.dict"),
+    (desk, f"a {__name__}.Desk"),
+    (Slotted(), f"a {__name__}.Slotted"),
+    (desk.hear, f"{__name__}.Desk.hear"),
+    (Desk, f"{__name__}.Desk"),
+    (hear, f"{__name__}.hear"),
+    (sys, "sys"),
+    (ModuleType("made"), "made"),
+]
+
+
+@pytest.mark.parametrize(("sender", "words"), SENDERS, ids=[words for _, words in SENDERS])
+def test_every_kind_of_sender_is_described(sender: Any, words: str) -> None:
+    """A sender is shown as a value, by its name, or by its kind: what an object contains, or says of itself, is not."""
+    signal = Signal()
+    signal.connect(hear, sender)
+    [record] = connections(signal)
+
+    assert record.sender == describe_sender(sender) == words
+    assert SECRET not in repr(record)
+
+
+@pytest.mark.parametrize(
+    ("sender", "words"),
+    [
+        (True, "True"),
+        (Colour.RED, "'red'"),
+        (Level.HIGH, "3"),
+        (Title(b"sir"), "b'sir'"),
+        (Proxy(), f"a {__name__}.Proxy"),
+        (Proxy("text"), f"a {__name__}.Proxy"),
+        (Proxy(sys), f"a {__name__}.Proxy"),
+    ],
+)
+def test_describing_a_sender_runs_no_code_of_its_own(sender: Any, words: str) -> None:
+    """A subclass of a built-in type is shown as the built-in value, and a proxy as what it is itself."""
+    assert describe_sender(sender) == words
+
+
+def test_a_module_without_a_name_is_a_module() -> None:
+    """A module that has lost its name is still a module."""
+    module = ModuleType("made")
+    del module.__name__
+
+    assert describe_sender(module) == "a module"
+
+
+def test_connections_are_in_the_order_of_calling() -> None:
+    """Records come by priority, then in the order of connecting, whatever their senders."""
+    signal = Signal()
+    signal.connect(hear, "desk")
+    signal.connect(hear_async)
+    signal.connect(desk, "desk", priority=5)
+    signal.connect(desk.hear, priority=-1.5)
+
+    assert [(record.receiver.rpartition(".")[2], record.sender, record.priority) for record in connections(signal)] == [
+        ("Desk", "'desk'", 5),
+        ("hear", "'desk'", 0),
+        ("hear_async", "ANY", 0),
+        ("hear", "ANY", -1.5),
+    ]
+
+
+def test_options_are_shown() -> None:
+    """The record of a connection has all its options."""
+    signal = Namespace().signal("lamp")
+
+    with ThreadPoolExecutor(1) as pool:
+        signal.connect(hear, "desk", False, priority=2, once=True, via=threads(pool))
+        signal.connect(desk.hear)
+
+    assert connections(signal) == [
+        ConnectionRecord(
+            signal="lamp",
+            receiver=f"{__name__}.hear",
+            place=place(hear),
+            sender="'desk'",
+            is_weak=False,
+            is_async=False,
+            priority=2,
+            is_once=True,
+            via="threads(ThreadPoolExecutor)",
+            library="aldis",
+        ),
+        ConnectionRecord(
+            "lamp", f"{__name__}.Desk.hear", place(Desk.hear), "ANY", True, False, 0, False, None, "aldis"
+        ),
+    ]
+
+
+def test_a_block_holds_its_receiver_strongly() -> None:
+    """A receiver that a connected_to block holds is strong as long as the block runs."""
+    signal = Signal()
+    signal.connect(hear)
+
+    with signal.connected_to(hear):
+        assert [record.is_weak for record in connections(signal)] == [False]
+
+    assert [record.is_weak for record in connections(signal)] == [True]
+
+
+def test_the_dead_are_not_shown(no_gc: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection whose receiver or sender has died is not shown, even if its clean-up is still to come."""
+    signal = Signal()
+    receiver, sender = Desk(), Desk()
+    signal.connect(receiver)
+    signal.connect(hear, sender)
+    signal.connect(hear, "desk")
+    monkeypatch.setattr(signal._table, "_weak_self", lambda: None)
+    assert len(connections(signal)) == 3
+
+    # Between the look at who is connected and the look at each, all may go.
+    table = type(signal._table)
+    before = table.connections
+
+    def all_die(self: Any) -> Any:
+        nonlocal receiver, sender
+        found = before(self)
+        del receiver, sender
+        signal.disconnect(hear, "desk")
+        return found
+
+    monkeypatch.setattr(table, "connections", all_die)
+    assert connections(signal) == []
+
+
+def test_a_sender_that_is_gone_unseen_is_not_shown(no_gc: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter whose sender has died, and was not cleaned up, is not taken for one of a sender None."""
+    signal, sender = Signal(), Desk()
+    signal.connect(hear, sender)
+    [filter] = signal._table.filters.values()
+    monkeypatch.setattr(filter, "ref", lambda: None)
+
+    assert connections(signal) == []
+
+
+def test_signals_of_a_namespace_are_shown_in_its_order() -> None:
+    """A namespace, or any mapping of names to signals, gives the connections of its signals, one by one."""
+    signals = Namespace()
+
+    for name in ("one", "two", "three"):
+        signals.signal(name).connect(hear)
+        signals.signal(name).connect(desk, priority=1)
+
+    signals.signal("nobody")
+    names = ["one", "one", "two", "two", "three", "three"]
+    assert [record.signal for record in connections(signals)] == names
+    assert connections(dict(signals)) == connections(signals)
+    assert connections({}) == []
+
+
+def test_a_signal_without_a_name_goes_by_its_class() -> None:
+    """The name of a signal that has none is that of its class."""
+
+    class Lamp(Signal[Any, ..., Any]): ...
+
+    lamp: Signal[Any, ..., Any] = Lamp()
+    lamp.connect(hear)
+
+    assert connections(lamp)[0].signal == "Lamp"
+
+
+def test_looking_changes_nothing() -> None:
+    """connections() leaves no reference, calls nobody, and the next send takes the fast way as before."""
+    signal = Signal()
+    receiver, sender = Desk(), Desk()
+    signal.connect(hear)
+    signal.connect(receiver, sender)
+    signal.send()
+    records = connections(signal)
+    count = sys.getrefcount(receiver), sys.getrefcount(sender)
+    gc.collect()
+    records += connections(signal)
+
+    assert (sys.getrefcount(receiver), sys.getrefcount(sender)) == count
+    assert len(records) == 4
+
+
+class Silent:
+    """A delivery that shows nothing of itself."""
+
+    def check(self, receiver: Any, is_async: bool, /) -> None: ...
+
+    def deliver(self, call: Any, /) -> None: ...
+
+
+class Broken(Silent):
+    def __repr__(self) -> str:
+        raise LookupError
+
+
+class Shown(Silent):
+    def __repr__(self) -> str:
+        return "later()"
+
+
+@pytest.mark.parametrize(("kind", "words"), [(Silent, "Silent"), (Broken, "Broken"), (Shown, "later()")])
+def test_a_delivery_is_described(kind: Any, words: str) -> None:
+    """A delivery is shown as it shows itself, or by its class if it does not, or fails to."""
+    signal, via = Signal(), kind()
+    signal.connect(hear, via=via)
+
+    assert connections(signal)[0].via == describe_delivery(via) == words

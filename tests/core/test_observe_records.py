@@ -1,0 +1,926 @@
+"""Sight: a watched send gives a record of itself and of each call of a receiver, and nested sends are a tree."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import Context, copy_context
+from functools import partial
+from time import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from aldis import Failure, Namespace, PayloadError, Signal
+from aldis.aio import Concurrent, in_thread, run
+from aldis.delivery import threads
+from aldis.exceptions import AsyncReceiverError
+from aldis.observe import CallRecord, SendRecord, Watcher, watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Seen(Watcher):
+    """Keeps what it is told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any]] = []
+
+    def send_began(self, send: SendRecord) -> None:
+        self.told.append(("send began", send))
+
+    def call_began(self, call: CallRecord) -> None:
+        self.told.append(("call began", call))
+
+    def call_ended(self, call: CallRecord) -> None:
+        self.told.append(("call ended", call))
+
+    def send_ended(self, send: SendRecord) -> None:
+        self.told.append(("send ended", send))
+
+    @property
+    def events(self) -> list[str]:
+        return [event for event, _ in self.told]
+
+    @property
+    def sends(self) -> list[SendRecord]:
+        return [record for event, record in self.told if event == "send began"]
+
+    @property
+    def calls(self) -> list[CallRecord]:
+        return [record for event, record in self.told if event == "call began"]
+
+    @property
+    def roots(self) -> list[SendRecord]:
+        return [send for send in self.sends if send.parent is None]
+
+
+class Stumbled(Exception):
+    """What receivers raise here."""
+
+
+class Desk:
+    """A sender, a receiver, and its method another."""
+
+    def __call__(self, sender: Any, **payload: Any) -> None: ...
+
+    def hear(self, sender: Any, **payload: Any) -> None: ...
+
+
+def tree(send: SendRecord) -> Any:
+    """A record and all below it, as nested tuples of names and outcomes."""
+    return send.signal_name, [(short(call), call.outcome, [tree(inner) for inner in call.sends]) for call in send.calls]
+
+
+def short(call: CallRecord) -> str:
+    return call.receiver_name.rpartition(".")[2]
+
+
+def hear(sender: Any, **payload: Any) -> None: ...
+
+
+def stumble(sender: Any, **payload: Any) -> None:
+    raise Stumbled("in receiver")
+
+
+async def hear_async(sender: Any, **payload: Any) -> None: ...
+
+
+async def stumble_async(sender: Any, **payload: Any) -> None:
+    raise Stumbled("in async receiver")
+
+
+class Clock:
+    """Stands still unless it is moved."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("aldis._watching.perf_counter", clock)
+    monkeypatch.setattr("aldis._records.perf_counter", clock)
+    return clock
+
+
+@pytest.fixture
+def signals() -> Namespace:
+    return Namespace()
+
+
+@pytest.fixture
+def seen() -> Iterator[Seen]:
+    """Sees all sends of the process."""
+    seen = Seen()
+
+    with watch(seen):
+        yield seen
+
+
+# What is in a record.
+
+
+def test_a_send_is_told_of_in_order(signals: Namespace, seen: Seen) -> None:
+    """A watcher is told of the beginning and the end of a send, and between them of those of each call, in order."""
+    lamp = signals.signal("lamp")
+    lamp.connect(hear)
+    lamp.connect(desk := Desk(), priority=1)
+    lamp.send("desk")
+
+    assert seen.events == ["send began", *["call began", "call ended"] * 2, "send ended"]
+    assert [call.receiver for call in seen.calls] == [desk, hear]
+    assert seen.sends[0].calls == seen.calls
+
+
+def test_a_send_without_receivers_is_told_of(signals: Namespace, seen: Seen) -> None:
+    """A send that nobody hears is a send too."""
+    signals.signal("lamp").send("desk", colour="red")
+
+    assert seen.events == ["send began", "send ended"]
+    assert seen.sends[0].calls == []
+
+
+def test_the_record_of_a_send_says_what_was_sent(signals: Namespace, seen: Seen) -> None:
+    """A SendRecord has the signal, the sender, the names of the payload, and no exception if there was none."""
+    lamp, desk = signals.signal("lamp"), Desk()
+    before = time()
+    lamp.send(desk, colour="red", seconds=3)
+    [send] = seen.sends
+
+    assert send.signal is lamp
+    assert send.signal_name == "lamp"
+    assert send.sender is desk
+    assert send.payload_names == ("colour", "seconds")
+    assert send.is_muted is False
+    assert send.parent is None
+    assert send.exception_type is None
+    assert before <= send.started_s <= time()
+    assert repr(send) == "<SendRecord of 'lamp': 0 calls>"
+
+
+def test_the_record_of_a_call_says_who_was_called(signals: Namespace, seen: Seen) -> None:
+    """A CallRecord has the receiver, its name and place, and the options of its connection."""
+    lamp, desk = signals.signal("lamp"), Desk()
+    lamp.connect(desk.hear, priority=2.5)
+    before = time()
+    lamp.send()
+    [call] = seen.calls
+
+    assert call.signal is lamp
+    assert call.signal_name == "lamp"
+    assert call.send is seen.sends[0]
+    assert call.receiver == desk.hear
+    assert call.receiver_name == f"{__name__}.Desk.hear"
+    assert call.receiver_place == f"{__file__}:{Desk.hear.__code__.co_firstlineno}"
+    assert (call.priority, call.is_async, call.via) == (2.5, False, None)
+    assert (call.outcome, call.exception_type, call.sends) == ("returned", None, [])
+    assert before <= call.started_s <= time()
+    assert repr(call) == f"<CallRecord of {__name__}.Desk.hear: returned>"
+
+
+def test_a_signal_without_a_name_goes_by_its_class(seen: Seen) -> None:
+    """The signal_name of a signal without a name is that of its class."""
+
+    class Lamp(Signal[Any, ..., Any]): ...
+
+    lamp: Signal[Any, ..., Any] = Lamp()
+    lamp.connect(hear)
+    lamp.send()
+
+    assert seen.sends[0].signal_name == seen.calls[0].signal_name == "Lamp"
+
+
+def test_a_receiver_that_cannot_be_named_does_not_disturb_the_send(seen: Seen) -> None:
+    """A record asks a receiver for its name only when it is asked itself: who asks gets what the receiver raises."""
+
+    class Secretive:
+        def __getattr__(self, name: str) -> Any:
+            raise Stumbled if name == "__qualname__" else AttributeError(name)
+
+        def __call__(self, sender: Any) -> None: ...
+
+    class Naming(Watcher):
+        def call_began(self, call: CallRecord) -> None:
+            assert call.receiver_name
+
+    lamp, secretive = Signal(), Secretive()
+    lamp.connect(secretive)
+
+    with watch(Naming()) as naming:
+        lamp.send()
+
+    assert naming.is_stopped
+    assert seen.calls[0].outcome == "returned"
+
+
+def test_records_keep_payload_names_and_no_values(signals: Namespace, seen: Seen) -> None:
+    """A payload can be looked at until its send has ended; after that, no record refers to any of its values."""
+    lamp, looks = signals.signal("lamp"), []
+
+    class Looking(Watcher):
+        def send_began(self, send: SendRecord) -> None:
+            looks.append(dict(send.payload or {}))
+
+        def send_ended(self, send: SendRecord) -> None:
+            looks.append(dict(send.payload or {}))
+
+    lamp.connect(hear)
+
+    with watch(Looking()):
+        lamp.send("desk", colour=(value := Desk()))
+
+    assert looks == [{"colour": value}, {"colour": value}]
+    looks.clear()
+    assert seen.sends[0].payload is None
+    assert all(holder is not value for record in (*seen.sends, *seen.calls) for holder in gc.get_referents(record))
+
+
+def test_defaults_of_a_declaration_are_in_the_payload(signals: Namespace, seen: Seen) -> None:
+    """payload_names has the keywords that receivers get, defaults of the declaration included."""
+
+    @signals.declare
+    def lamp(sender: str, /, *, colour: str, seconds: int = 1) -> None: ...
+
+    lamp.send("desk", colour="red")
+
+    assert set(seen.sends[0].payload_names) == {"colour", "seconds"}
+
+
+def test_durations_are_in_seconds_and_without_the_watchers(clock: Clock, signals: Namespace) -> None:
+    """duration_s is None until the end, and then the seconds that receivers took, without what watchers took before."""
+    lamp, durations = signals.signal("lamp"), []
+
+    class Slow(Seen):
+        def send_began(self, send: SendRecord) -> None:
+            super().send_began(send)
+            durations.append(send.duration_s)
+            clock.now_s += 1000
+
+        def call_began(self, call: CallRecord) -> None:
+            super().call_began(call)
+            durations.append(call.duration_s)
+            clock.now_s += 100
+
+    @lamp.connect
+    def work(sender: Any) -> None:
+        clock.now_s += 2
+
+    with watch(slow := Slow()):
+        lamp.send()
+
+    assert durations == [None, None]
+    assert slow.calls[0].duration_s == 2
+    assert slow.sends[0].duration_s == 102  # A call of a watcher inside of it takes part of its time.
+
+
+# Outcomes.
+
+
+@pytest.mark.parametrize("errors", ["propagate", "collect", lambda failure: None])
+def test_failures_are_recorded_under_every_policy(errors: Any, seen: Seen) -> None:
+    """A call that raised has the outcome "raised" and the exception's class; the send has what it raised itself."""
+    lamp = Namespace(errors=errors).signal("lamp")
+    lamp.connect(stumble)
+    lamp.connect(hear)
+
+    with suppress(Stumbled):
+        lamp.send()
+
+    [send] = seen.sends
+    first = ("raised", f"{__name__}.Stumbled")
+    others = [] if errors == "propagate" else [("returned", None)]
+    assert [(call.outcome, call.exception_type) for call in send.calls] == [first, *others]
+    assert send.exception_type == (None if callable(errors) else f"{__name__}.Stumbled")
+    assert seen.events[-1] == "send ended"
+
+
+def test_several_failures_are_an_exception_group(seen: Seen) -> None:
+    """Under "collect" a send with several failures has raised an ExceptionGroup; each call has its own exception."""
+    lamp = Namespace(errors="collect").signal("lamp")
+    lamp.connect(stumble)
+    lamp.connect(lambda sender: 1 / 0, weak=False)
+
+    with pytest.raises(ExceptionGroup):
+        lamp.send()
+
+    assert [call.exception_type for call in seen.calls] == [f"{__name__}.Stumbled", "ZeroDivisionError"]
+    assert seen.sends[0].exception_type == "ExceptionGroup"
+
+
+def test_a_policy_that_refuses_fails_the_send(seen: Seen) -> None:
+    """What a callable policy raises is the send's, not the call's."""
+
+    def refuse(failure: Failure) -> None:
+        raise LookupError
+
+    lamp = Namespace(errors=refuse).signal("lamp")
+    lamp.connect(stumble)
+
+    with pytest.raises(LookupError):
+        lamp.send()
+
+    assert (seen.calls[0].exception_type, seen.sends[0].exception_type) == (f"{__name__}.Stumbled", "LookupError")
+
+
+def test_what_is_no_exception_is_recorded(seen: Seen) -> None:
+    """KeyboardInterrupt in a receiver ends the call and the send as raised, and goes on."""
+    lamp = Signal()
+
+    @lamp.connect
+    def interrupt(sender: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lamp.send()
+
+    assert (seen.calls[0].outcome, seen.calls[0].exception_type) == ("raised", "KeyboardInterrupt")
+    assert seen.sends[0].exception_type == "KeyboardInterrupt"
+
+
+def test_muted_sends_are_seen(signals: Namespace, seen: Seen) -> None:
+    """A muted send is told of, with is_muted and without calls; a muted receiver is just not called."""
+    lamp = signals.signal("lamp")
+    lamp.connect(hear)
+    lamp.connect(desk := Desk())
+
+    with lamp.muted():
+        lamp.send()
+
+    with lamp.muted(hear):
+        lamp.send()
+
+    lamp.is_muted = True
+    lamp.send()
+    lamp.is_muted = False
+
+    assert [(send.is_muted, [call.receiver for call in send.calls]) for send in seen.sends] == [
+        (True, []),
+        (False, [desk]),
+        (True, []),
+    ]
+
+
+def test_refused_sends_are_seen(signals: Namespace, seen: Seen) -> None:
+    """A send that is refused for an async receiver is told of: it raised AsyncReceiverError, and called nobody."""
+    lamp = signals.signal("lamp")
+    lamp.connect(hear)
+    lamp.connect(hear_async)
+
+    with pytest.raises(AsyncReceiverError):
+        lamp.send()
+
+    assert seen.events == ["send began", "send ended"]
+    assert seen.sends[0].exception_type == "aldis.exceptions.AsyncReceiverError"
+
+
+def test_sends_with_a_wrong_payload_have_not_begun(signals: Namespace, seen: Seen) -> None:
+    """A send that is refused for its payload is not told of."""
+
+    @signals.declare
+    def lamp(sender: str, /, *, colour: str) -> None: ...
+
+    with pytest.raises(PayloadError):
+        lamp.send("desk")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+    assert seen.told == []
+
+
+def test_once_receivers_are_seen_once(signals: Namespace, seen: Seen) -> None:
+    """A receiver that is connected once has one record, in the first send."""
+    lamp = signals.signal("lamp")
+    lamp.connect(hear, once=True)
+    lamp.send()
+    lamp.send()
+
+    assert [len(send.calls) for send in seen.sends] == [1, 0]
+
+
+def test_a_receiver_that_is_connected_twice_is_seen_once(signals: Namespace, seen: Seen) -> None:
+    """A receiver for the sender and for any sender has one record, as it is called once."""
+    lamp = signals.signal("lamp")
+    lamp.connect(hear)
+    lamp.connect(hear, "desk")
+    lamp.send("desk")
+
+    assert len(seen.calls) == 1
+
+
+def test_signals_that_find_receivers_themselves_are_seen(seen: Seen) -> None:
+    """What a subclass's own receivers_for gives has records; what it raises is the send's."""
+
+    class Own(Signal[Any, ..., Any]):
+        fails = False
+
+        def receivers_for(self, sender: Any) -> Iterator[Callable[..., Any]]:
+            if self.fails:
+                raise Stumbled
+
+            yield stranger
+            yield from super().receivers_for(sender)
+
+    def stranger(sender: Any) -> None: ...
+
+    own = Own()
+    own.connect(hear, priority=3)
+    own.send()
+    own.fails = True
+
+    with pytest.raises(Stumbled):
+        own.send()
+
+    assert [(call.receiver, call.priority) for call in seen.calls] == [(stranger, 0), (hear, 3)]
+    assert [send.exception_type for send in seen.sends] == [None, f"{__name__}.Stumbled"]
+
+
+def test_watching_changes_no_results(signals: Namespace) -> None:
+    """A send gives the same results, watched or not."""
+    lamp = signals.signal("lamp")
+    lamp.connect(one := lambda sender, **payload: [1, payload])
+    lamp.connect(two := lambda sender, **payload: [2, payload], "desk", priority=1)
+    plain = lamp.send("desk", colour="red")
+
+    with watch(Seen(), lamp):
+        assert (
+            lamp.send("desk", colour="red") == plain == [(two, [2, {"colour": "red"}]), (one, [1, {"colour": "red"}])]
+        )
+
+
+# Async.
+
+
+def test_async_sends_are_seen(signals: Namespace, seen: Seen) -> None:
+    """send_async gives the records that send does; async receivers are marked."""
+    lamp = signals.signal("lamp")
+    lamp.sync_wrapper = in_thread
+    lamp.connect(hear_async)
+    lamp.connect(hear)
+    asyncio.run(lamp.send_async())
+
+    assert seen.events == ["send began", *["call began", "call ended"] * 2, "send ended"]
+    assert [(call.is_async, call.outcome) for call in seen.calls] == [(True, "returned"), (False, "returned")]
+
+
+@pytest.mark.parametrize("errors", ["propagate", "collect", lambda failure: None])
+def test_async_failures_are_seen(errors: Any, seen: Seen) -> None:
+    """Failures of async receivers are recorded under every policy."""
+    lamp = Namespace(errors=errors).signal("lamp")
+    lamp.connect(stumble_async)
+
+    with suppress(Stumbled):
+        asyncio.run(lamp.send_async())
+
+    assert seen.calls[0].exception_type == f"{__name__}.Stumbled"
+    assert seen.sends[0].exception_type == (None if callable(errors) else f"{__name__}.Stumbled")
+
+
+def test_refused_async_sends_are_seen(signals: Namespace, seen: Seen) -> None:
+    """An async send that is refused for a sync receiver is told of."""
+    lamp = signals.signal("lamp")
+    lamp.connect(hear)
+
+    with pytest.raises(AsyncReceiverError):
+        asyncio.run(lamp.send_async())
+
+    assert seen.sends[0].exception_type == "aldis.exceptions.AsyncReceiverError"
+
+
+@pytest.mark.parametrize("policy", [None, Concurrent()])
+def test_cancelled_sends_are_seen(policy: Any, seen: Seen) -> None:
+    """A send that is cancelled while a receiver waits has raised CancelledError, and so has the call."""
+    lamp = Namespace(async_policy=policy).signal("lamp")
+
+    async def main() -> None:
+        begun = asyncio.Event()
+
+        @lamp.connect
+        async def wait(sender: Any) -> None:
+            begun.set()
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(lamp.send_async())
+        await begun.wait()
+        task.cancel()
+
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+
+    [call] = seen.calls
+    assert (call.outcome, call.exception_type) == ("raised", "asyncio.exceptions.CancelledError")
+    assert seen.sends[0].exception_type == "asyncio.exceptions.CancelledError"
+    assert seen.events == ["send began", "call began", "call ended", "send ended"]
+
+
+def test_a_send_that_is_dropped_ends(seen: Seen) -> None:
+    """A coroutine of send_async that is closed before its end has raised GeneratorExit, whoever closes it and where."""
+    lamp = Signal()
+
+    class Pause:
+        def __await__(self) -> Any:
+            yield
+
+    @lamp.connect
+    async def wait(sender: Any) -> None:
+        await Pause()
+
+    coroutine = lamp.send_async()
+    Context().run(coroutine.send, None)
+    coroutine.close()  # In another context than that in which it began.
+
+    assert [record.exception_type for record in [record for _, record in seen.told]] == ["GeneratorExit"] * 4
+    lamp.disconnect(wait)
+    lamp.send()
+    assert seen.sends[-1].parent is None
+
+
+def test_concurrent_receivers_are_seen(seen: Seen) -> None:
+    """Receivers that run side by side each have a record, in the order in which they began."""
+    lamp = Namespace(async_policy=Concurrent(), errors=lambda failure: None).signal("lamp")
+
+    async def main() -> None:
+        first_may_end = asyncio.Event()
+
+        @lamp.connect
+        async def first(sender: Any) -> None:
+            await first_may_end.wait()
+
+        @lamp.connect
+        async def second(sender: Any) -> None:
+            first_may_end.set()
+            raise Stumbled
+
+        await lamp.send_async()
+
+    asyncio.run(main())
+
+    assert tree(seen.sends[0]) == ("lamp", [("first", "returned", []), ("second", "raised", [])])
+    ended = [short(record) for event, record in seen.told if event == "call ended"]
+    assert ended == ["second", "first"]
+
+
+def test_one_send_by_a_policy_is_seen(signals: Namespace, seen: Seen) -> None:
+    """Concurrent().send is a send like any other."""
+    lamp = signals.signal("lamp")
+    lamp.connect(hear_async)
+    asyncio.run(Concurrent().send(lamp, "desk"))
+
+    assert tree(seen.sends[0]) == ("lamp", [("hear_async", "returned", [])])
+
+
+# The tree.
+
+
+def test_nested_sends_are_a_tree(signals: Namespace, seen: Seen) -> None:
+    """What a receiver sends is a branch of its call, to any depth; what comes after it is not."""
+    outer, middle, inner = (signals.signal(name) for name in ("outer", "middle", "inner"))
+
+    @outer.connect
+    def pass_on(sender: Any) -> None:
+        middle.send()
+        inner.send()
+
+    @middle.connect
+    def go_deeper(sender: Any) -> None:
+        inner.send()
+
+    outer.connect(hear)
+    inner.connect(hear)
+    outer.send()
+    inner.send()
+
+    last: Any = ("inner", [("hear", "returned", [])])
+    passed = ("pass_on", "returned", [("middle", [("go_deeper", "returned", [last])]), last])
+    assert [tree(root) for root in seen.roots] == [("outer", [passed, ("hear", "returned", [])]), last]
+    assert seen.sends[1].parent is seen.calls[0]
+
+
+def test_a_failing_branch_ends_where_it_began(signals: Namespace, seen: Seen) -> None:
+    """After a nested send that raised, what the outer receivers send is in their own branches."""
+    outer, inner = signals.signal("outer"), signals.signal("inner")
+
+    @outer.connect
+    def first(sender: Any) -> None:
+        with suppress(Stumbled):
+            inner.send()
+
+    @outer.connect
+    def second(sender: Any) -> None:
+        inner.send()
+
+    inner.connect(stumble)
+
+    with pytest.raises(Stumbled):
+        outer.send()
+
+    stumbled: Any = ("inner", [("stumble", "raised", [])])
+    assert tree(seen.roots[0]) == ("outer", [("first", "returned", [stumbled]), ("second", "raised", [stumbled])])
+
+
+def test_what_receivers_for_sends_is_no_branch_of_a_call(seen: Seen) -> None:
+    """What is sent in a send, but outside of its receivers, begins a tree of its own."""
+    inner = Signal()
+
+    def note(failure: Failure) -> None:
+        inner.send()
+
+    lamp = Signal(errors=note)
+    lamp.connect(stumble)
+    lamp.send()
+
+    assert len(seen.roots) == 2
+
+
+def test_async_branches(signals: Namespace, seen: Seen) -> None:
+    """What async receivers send, and what runs in tasks that they wait for, are branches of their calls."""
+    outer, inner = signals.signal("outer"), signals.signal("inner")
+    inner.connect(hear_async)
+
+    @outer.connect
+    async def by_itself(sender: Any) -> None:
+        await inner.send_async()
+
+    @outer.connect
+    async def by_tasks(sender: Any) -> None:
+        await asyncio.gather(inner.send_async(), inner.send_async())
+
+    asyncio.run(outer.send_async())
+
+    leaf: Any = ("inner", [("hear_async", "returned", [])])
+    assert [tree(root) for root in seen.roots] == [
+        ("outer", [("by_itself", "returned", [leaf]), ("by_tasks", "returned", [leaf, leaf])])
+    ]
+
+
+def test_concurrent_branches(signals: Namespace, seen: Seen) -> None:
+    """Of receivers that run side by side, each has its own branches."""
+    outer, inner = signals.signal("outer"), signals.signal("inner")
+
+    async def main() -> None:
+        turns = asyncio.Barrier(2)
+
+        @outer.connect
+        async def first(sender: Any) -> None:
+            await turns.wait()
+            await inner.send_async("first")
+
+        @outer.connect
+        async def second(sender: Any) -> None:
+            await turns.wait()
+            await inner.send_async("second")
+            await inner.send_async("second")
+
+        await Concurrent().send(outer)
+
+    asyncio.run(main())
+
+    [root] = seen.roots
+    assert [[send.sender for send in call.sends] for call in root.calls] == [["first"], ["second", "second"]]
+
+
+def test_branches_across_the_wrappers(signals: Namespace, seen: Seen) -> None:
+    """What a sync receiver sends in a thread of send_async, and an async one in a loop of send, is in its branch."""
+    outer, inner = signals.signal("outer"), signals.signal("inner")
+
+    def sync(sender: Any) -> None:
+        inner.send()
+
+    async def cross(sender: Any) -> None:
+        inner.send()
+
+    outer.connect(sync)
+    outer.sync_wrapper = in_thread
+    asyncio.run(outer.send_async())
+    outer.disconnect(sync)
+    outer.connect(cross)
+    outer.async_wrapper = run
+    outer.send()
+
+    branch: Any = [("inner", [])]
+    assert [tree(root) for root in seen.roots] == [
+        ("outer", [("sync", "returned", branch)]),
+        ("outer", [("cross", "returned", branch)]),
+    ]
+
+
+def test_a_task_that_outlives_its_receiver_begins_a_tree_of_its_own(signals: Namespace, seen: Seen) -> None:
+    """A task that goes on when the receiver that started it has returned adds nothing to the receiver's branches."""
+    outer, inner = signals.signal("outer"), signals.signal("inner")
+
+    async def main() -> None:
+        tasks: list[asyncio.Task[Any]] = []
+
+        @outer.connect
+        async def start(sender: Any) -> None:
+            tasks.append(asyncio.create_task(inner.send_async()))
+
+        await outer.send_async()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+
+    assert [tree(root) for root in seen.roots] == [("outer", [("start", "returned", [])]), ("inner", [])]
+
+
+# Deliveries.
+
+
+class Later:
+    """A delivery that keeps calls, with their contexts, until they are wanted."""
+
+    def __init__(self) -> None:
+        self.calls: list[Callable[[], Any]] = []
+
+    def check(self, receiver: Any, is_async: bool, /) -> None: ...
+
+    def deliver(self, call: Any, /) -> None:
+        self.calls.append(partial(copy_context().run, call))
+
+    def run(self) -> list[Any]:
+        calls, self.calls = self.calls, []
+        return [call() for call in calls]
+
+
+def test_a_delivered_receiver_has_two_records(signals: Namespace, seen: Seen) -> None:
+    """One record says that the receiver was handed over, in the send; another is made when it runs, perhaps later."""
+    lamp, inner, later = signals.signal("lamp"), signals.signal("inner"), Later()
+
+    @lamp.connect(via=later)
+    def work(sender: Any) -> None:
+        inner.send()
+
+    lamp.send()
+    [send] = seen.sends
+    assert tree(send) == ("lamp", [("work", "delivered", [])])
+    assert seen.events == ["send began", "call began", "call ended", "send ended"]
+
+    later.run()
+    assert tree(send) == ("lamp", [("work", "delivered", []), ("work", "returned", [("inner", [])])])
+    assert seen.sends[1].parent is seen.calls[1]
+    assert seen.calls[0].via is seen.calls[1].via is later
+
+
+def test_a_delivery_that_runs_at_once_is_seen(signals: Namespace, seen: Seen) -> None:
+    """A delivery that runs the receiver in its turn has its record around the receiver's."""
+    lamp = signals.signal("lamp")
+
+    class Inline(Later):
+        def deliver(self, call: Any, /) -> Any:
+            return call()
+
+    lamp.connect(hear, via=Inline())
+    lamp.send()
+
+    assert tree(seen.sends[0]) == ("lamp", [("hear", "delivered", []), ("hear", "returned", [])])
+    assert seen.events == ["send began", "call began", "call began", "call ended", "call ended", "send ended"]
+
+
+def test_a_delivery_that_refuses_has_raised(signals: Namespace, seen: Seen) -> None:
+    """If a delivery does not take the call, the record of handing it over says what that raised."""
+    lamp = signals.signal("lamp")
+
+    class Refusing(Later):
+        def deliver(self, call: Any, /) -> Any:
+            raise Stumbled
+
+    lamp.connect(hear, via=Refusing())
+
+    with pytest.raises(Stumbled):
+        lamp.send()
+
+    assert (seen.calls[0].outcome, seen.calls[0].exception_type) == ("raised", f"{__name__}.Stumbled")
+
+
+@pytest.mark.parametrize("errors", ["propagate", lambda failure: None])
+def test_failures_of_delivered_receivers_are_seen(errors: Any, seen: Seen) -> None:
+    """What a delivered receiver raises is in the record of its run, also if a policy takes it."""
+    lamp, later = Namespace(errors=errors).signal("lamp"), Later()
+    lamp.connect(stumble, via=later)
+    lamp.send()
+
+    with suppress(Stumbled):
+        later.run()
+
+    assert [call.outcome for call in seen.calls] == ["delivered", "raised"]
+    assert seen.calls[1].exception_type == f"{__name__}.Stumbled"
+
+
+def test_delivered_async_receivers_are_seen_while_awaited(signals: Namespace, seen: Seen, clock: Clock) -> None:
+    """The record of an async receiver's run begins when its coroutine is first awaited, and ends when that does."""
+    lamp, later = signals.signal("lamp"), Later()
+
+    @lamp.connect(via=later)
+    async def work(sender: Any) -> str:
+        clock.now_s += 3
+        return "done"
+
+    asyncio.run(lamp.send_async())
+    [coroutine] = later.run()
+    assert len(seen.calls) == 1
+
+    assert asyncio.run(coroutine) == "done"
+    assert [(call.outcome, call.duration_s) for call in seen.calls] == [("delivered", 0), ("returned", 3)]
+
+
+def test_receivers_in_threads_are_seen(signals: Namespace, seen: Seen) -> None:
+    """A receiver that runs via threads has its record there, with its branches, in the tree of its send."""
+    lamp, inner = signals.signal("lamp"), signals.signal("inner")
+    inner.connect(hear)
+
+    with ThreadPoolExecutor(1) as pool:
+
+        @lamp.connect(via=threads(pool))
+        def work(sender: Any) -> None:
+            inner.send()
+
+        lamp.send()[0][1].result()
+
+    branch: Any = ("inner", [("hear", "returned", [])])
+    assert [tree(root) for root in seen.roots] == [
+        ("lamp", [("work", "delivered", []), ("work", "returned", [branch])])
+    ]
+
+
+def test_a_delivered_receiver_of_a_nested_send_is_in_its_tree(signals: Namespace, seen: Seen) -> None:
+    """A delivered receiver that runs when the whole tree has ended still is where it belongs."""
+    outer, lamp, later = signals.signal("outer"), signals.signal("lamp"), Later()
+
+    @outer.connect
+    def pass_on(sender: Any) -> None:
+        lamp.send()
+
+    lamp.connect(hear, via=later)
+    outer.send()
+    later.run()
+
+    branch: Any = ("lamp", [("hear", "delivered", []), ("hear", "returned", [])])
+    assert [tree(root) for root in seen.roots] == [("outer", [("pass_on", "returned", [branch])])]
+
+
+def test_a_call_that_was_made_before_the_watch_is_not_seen(signals: Namespace) -> None:
+    """A delivered receiver of a send that nobody watched is not told of, even if it runs when somebody does."""
+    lamp, later = signals.signal("lamp"), Later()
+    lamp.connect(hear, via=later)
+    lamp.send()
+
+    with watch(seen := Seen()):
+        later.run()
+
+    assert seen.told == []
+
+
+# What records keep.
+
+
+def test_a_record_of_a_call_says_when_its_send_is_gone() -> None:
+    """A CallRecord that outlives its SendRecord says to keep that, and still has what is its own."""
+    lamp, calls = Namespace().signal("lamp"), []
+
+    class Keeping(Watcher):
+        def call_ended(self, call: CallRecord) -> None:
+            calls.append(call)
+
+    lamp.connect(hear)
+
+    with watch(Keeping()):
+        lamp.send()
+
+    with pytest.raises(ReferenceError, match="Keep the SendRecord"):
+        _ = calls[0].send
+
+    assert (calls[0].signal_name, short(calls[0])) == ("lamp", "hear")
+
+
+def test_a_record_of_a_send_without_its_parent_is_a_root() -> None:
+    """A SendRecord that outlives the call it was sent in has no parent any more."""
+    outer, inner = Signal(), Signal()
+    kept: list[SendRecord] = []
+    outer.connect(lambda sender: inner.send(), weak=False)
+
+    with watch(kept.append, inner), watch(lambda send: None, outer):
+        outer.send()
+
+    assert kept[0].parent is None
+
+
+def test_a_branch_needs_its_outer_signal_watched() -> None:
+    """The parent is there if anybody watches the outer signal."""
+    outer, inner = Signal(), Signal()
+    outer.connect(pass_on := lambda sender: inner.send())
+    parents: list[Any] = []
+
+    with watch(lambda send: parents.append(send.parent), inner):
+        outer.send()
+
+        with watch(lambda send: None, outer):
+            outer.send()
+
+    assert [parent and parent.receiver for parent in parents] == [None, pass_on]
