@@ -1,0 +1,130 @@
+"""``python -m aldis``: look at signals of a program without Flask."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+try:
+    import click
+except ImportError:  # pragma: no cover  # The test environments have click.
+    sys.exit("python -m aldis needs click. Install it with: pip install 'aldis[cli]'")
+
+from . import _show
+from ._namespace import default_namespace
+
+
+@click.group()
+@click.version_option(package_name="aldis")
+def main() -> None:
+    """Look at signals."""
+
+
+def found(path: str) -> dict[str, list[Any]]:
+    """The signals at ``module:name``, by that; without a name, those of the module's namespaces and its own.
+
+    :raises click.UsageError: when there is no such module, or nothing in it that is or holds signals.
+    """
+    module_name, _, name = path.partition(":")
+
+    # As for `python -m`, what is imported is looked for here first.
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+
+    try:
+        module = import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name and module_name.startswith(error.name):
+            raise click.UsageError(f"There is no module {module_name!r} here.") from None
+
+        raise
+
+    if name:
+        if not hasattr(module, name):
+            raise click.UsageError(f"The module {module_name!r} has no {name!r}.")
+
+        signals = members(getattr(module, name))
+
+        if signals is None:
+            raise click.UsageError(f"{path} is no signal and no namespace.")
+
+        return {path: signals}
+
+    held = {f"{module_name}:{key}": members(value) for key, value in vars(module).items() if not key.startswith("__")}
+    groups = {key: signals for key, signals in held.items() if signals}
+    return groups or {"default namespace": list(default_namespace.values())}
+
+
+def members(value: Any) -> list[Any] | None:
+    """A signal, or those of a namespace; ``None`` for what is neither. Of Aldis or of Blinker."""
+    if is_signal(value):
+        return [value]
+
+    signals: list[Any] = [*value.values()] if issubclass(type(value), Mapping) else [None]
+    return signals if all(map(is_signal, signals)) else None
+
+
+def is_signal(value: Any) -> bool:
+    """Whether it is a signal, of Aldis or of Blinker. Asked of its type: a proxy would ask what it stands for."""
+    kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
+    return hasattr(kind, "receivers_for")
+
+
+def select(groups: dict[str, list[Any]], name: str) -> list[Any]:
+    """The signals of that name.
+
+    :raises click.UsageError: when there is none, with the names that are near.
+    """
+    signals = {id(s): s for group in groups.values() for s in group if _show.signal_name(s) == name}
+
+    if signals:
+        return list(signals.values())
+
+    from difflib import get_close_matches
+
+    names = sorted({_show.signal_name(s) for group in groups.values() for s in group})
+    near = get_close_matches(name, names)
+    hint = f" Is it {' or '.join(near)}?" if near else f" There are: {', '.join(names)}." if names else ""
+    raise click.UsageError(f"There is no signal {name!r}.{hint}")
+
+
+def print_list(groups: dict[str, list[Any]], *, as_json: bool) -> None:
+    """Print what ``list`` prints."""
+    if as_json:
+        click.echo(json.dumps(_show.as_data(groups), indent=2))
+        return
+
+    for line in _show.tree(groups):
+        click.echo(line)
+
+
+def print_signals(signals: list[Any]) -> None:
+    """Print what ``show`` prints."""
+    for signal in signals:
+        for line in _show.described(signal):
+            click.echo(line)
+
+
+@main.command("list")
+@click.argument("path")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_(path: str, *, as_json: bool) -> None:
+    """Print who is connected to the signals of PATH, which is module:namespace, module:signal or a module."""
+    print_list(found(path), as_json=as_json)
+
+
+@main.command()
+@click.argument("path")
+@click.argument("name", required=False)
+def show(path: str, name: str | None) -> None:
+    """Print the contract and the receivers of the signals of PATH, or of the one of that NAME."""
+    groups = found(path)
+    print_signals([s for group in groups.values() for s in group] if name is None else select(groups, name))
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m aldis")

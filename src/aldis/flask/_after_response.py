@@ -1,0 +1,165 @@
+"""Receivers that run when the response has been sent."""
+
+from __future__ import annotations
+
+from contextvars import Context, copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, final
+
+from flask import Flask, current_app, has_app_context, has_request_context, request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from aldis.delivery import Call
+
+    Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+QUEUE: Final = "aldis.after_response"
+IN_TEST: Final = "aldis.in_test"
+
+
+@final
+class AfterResponse:
+    """Runs a receiver when the response has been sent: ``connect(via=after_response)``.
+
+    The receiver runs in the thread of the request, when the server has sent the last byte and closes the
+    response; the client does not wait for it, but the worker is busy meanwhile. It runs in an app context of
+    its own, with new ``g``. ``request`` and ``session`` are those of the request, to read: what was read of
+    the body is there, the rest is gone, and changes to the session are too late to be sent. Context variables
+    are those of the sender.
+
+    Receivers run in the order of the sends, also when the request has failed. What they raise never reaches
+    the client: a callable failure policy is handed it, else ``app.logger`` logs it. Outside a request, the
+    receiver runs at once. Async receivers run by ``app.ensure_sync``.
+
+    At most once: if the process dies before, they are lost. In tests, with ``app.testing`` or from
+    ``app.test_client()``, they have run when the client returns; a streamed response is read to its end for
+    that if something waits for it by the time that the view has returned.
+
+    The value in the results of ``send`` is ``None``, or, outside a request, what the receiver returned.
+
+    .. versionadded:: 0.1
+    """
+
+    __slots__ = ()
+
+    def check(self, receiver: Callable[..., Any], is_async: bool, /) -> None:
+        """Take all receivers."""
+
+    def deliver(self, call: Call, /) -> object:
+        """Keep the call for the end of the response.
+
+        :raises RuntimeError: when the application has no :class:`aldis.flask.Aldis`.
+        """
+        if not has_request_context():
+            return call(_run_in_app if call.is_async else None)
+
+        app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+
+        if QUEUE not in request.environ:
+            raise RuntimeError(
+                f"This application does not run receivers after the response: {call!r} cannot be delivered."
+                " Call Aldis(app), or Aldis().init_app(app), when the application is made."
+            )
+
+        request.environ[QUEUE].append((copy_context(), partial(_run, app, call)))
+        return None
+
+    def __repr__(self) -> str:
+        return "after_response"
+
+
+after_response: Final = AfterResponse()
+"""Runs a receiver when the response has been sent. See :class:`AfterResponse`."""
+
+
+def _run_in_app(receiver: Callable[..., Any]) -> Callable[..., Any]:
+    if has_app_context():
+        return current_app.ensure_sync(receiver)
+
+    from aldis.aio import run
+
+    return run(receiver)
+
+
+def _run(app: Flask, call: Call) -> None:
+    with app.app_context():
+        try:
+            call(app.ensure_sync)
+        except Exception:
+            app.logger.exception("%r, delivered after the response, failed", call)
+
+
+@final
+class Closing:
+    """WSGI middleware that runs what waits for the end of the response."""
+
+    def __init__(self, app: Flask, application: Application) -> None:
+        self._app = app
+        self._application = application
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        queue: list[tuple[Context, Callable[[], None]]] = []
+        environ[QUEUE] = queue
+
+        try:
+            body: Any = self._application(environ, start_response)
+        except BaseException:
+            drain(queue)
+            raise
+
+        if queue and (self._app.testing or IN_TEST in environ):
+            return _read_now(body, queue)
+
+        # A file goes to the server as it is: the server may have a faster way to send it.
+        if not queue and isinstance(body, environ.get("wsgi.file_wrapper", ())):
+            return body  # type: ignore[no-any-return]
+
+        return Body(body, queue)
+
+
+@final
+class Body:
+    """A response body; when it is closed, what waits for that runs."""
+
+    def __init__(self, body: Iterable[bytes], queue: list[tuple[Context, Callable[[], None]]]) -> None:
+        self._body = body
+        self._iterator = iter(body)
+        self._queue = queue
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        return next(self._iterator)
+
+    def close(self) -> None:
+        """Close the body that this one is of, and run."""
+        try:
+            _close(self._body)
+        finally:
+            drain(self._queue)
+
+
+def _read_now(body: Iterable[bytes], queue: list[tuple[Context, Callable[[], None]]]) -> list[bytes]:
+    whole = Body(body, queue)
+
+    try:
+        return list(whole)
+    finally:
+        whole.close()
+
+
+def _close(body: Iterable[bytes]) -> None:
+    close = getattr(body, "close", None)
+
+    if close is not None:
+        close()
+
+
+def drain(queue: list[tuple[Context, Callable[[], None]]]) -> None:
+    """Run what waits, and what comes to wait meanwhile, in order."""
+    while queue:
+        context, run = queue.pop(0)
+        context.run(run)

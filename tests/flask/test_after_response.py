@@ -1,0 +1,315 @@
+"""Receivers that run when the response has been sent."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+from contextvars import ContextVar
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from flask import Flask, Response, current_app, g, request, send_file, session
+
+from aldis import Failure, Namespace
+from aldis.flask import Aldis, after_response
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TIMEOUT_S = 20
+colour: ContextVar[str] = ContextVar("colour", default="none")
+
+
+class Shop:
+    """An application that sends a signal in each of its views, and what came of it."""
+
+    def __init__(self, app: Flask) -> None:
+        self.app = app
+        self.log: list[Any] = []
+        self.signal = Namespace().signal("order-placed")
+        self.done = Event()
+        app.secret_key = "for tests"
+        app.get("/")(self.index)
+        app.post("/form")(self.form)
+        app.get("/broken")(self.broken)
+        app.get("/stream")(self.stream)
+        app.get("/late")(self.late)
+        app.get("/file")(self.file)
+        app.get("/silent")(lambda: "silent")
+
+    def connect(self, receiver: Any, **options: Any) -> Any:
+        return self.signal.connect(receiver, weak=False, via=after_response, **options)
+
+    def index(self) -> str:
+        assert self.signal.send(self.app, n=1)[0][1] is None
+        self.log.append("view")
+        return "index"
+
+    def form(self) -> str:
+        session["user"] = request.form["user"]
+        self.signal.send(self.app, n=2)
+        return "form"
+
+    def broken(self) -> str:
+        self.signal.send(self.app, n=3)
+        raise ZeroDivisionError
+
+    def stream(self) -> Response:
+        self.signal.send(self.app, n=4)
+        return Response(self.parts())
+
+    def late(self) -> Response:
+        return Response(self.parts(send=True))
+
+    def parts(self, *, send: bool = False) -> Iterator[str]:
+        with self.app.test_request_context():
+            pass
+
+        for n in range(1000):
+            yield f"part {n}\n" * 100
+
+        self.log.append("last part")
+
+    def file(self) -> Response:
+        return send_file(io.BytesIO(b"x" * 100_000), mimetype="text/plain")
+
+
+@pytest.fixture
+def shop(app: Flask) -> Shop:
+    Aldis(app)
+    return Shop(app)
+
+
+def test_it_runs_when_the_view_is_over(shop: Shop) -> None:
+    """The receiver runs after the view, and has run when the test client returns."""
+    shop.connect(lambda sender, n: shop.log.append(n))
+    assert shop.app.test_client().get("/").text == "index"
+    assert shop.log == ["view", 1]
+
+
+def test_in_an_app_context_with_the_request_to_read(shop: Shop) -> None:
+    """current_app, request, session and context variables are there; g is new."""
+
+    def receiver(sender: Any, n: int) -> None:
+        assert not hasattr(g, "of_the_request")
+        shop.log.append((current_app.name, request.path, request.form["user"], session["user"], colour.get()))
+
+    @shop.app.before_request
+    def before() -> None:
+        g.of_the_request = True
+        colour.set("red")
+
+    shop.connect(receiver)
+    shop.app.test_client().post("/form", data={"user": "ada"})
+    assert shop.log == [("shop", "/form", "ada", "ada", "red")]
+
+
+def test_app_contexts_are_torn_down(shop: Shop) -> None:
+    """The context that the receiver runs in is torn down, so that extensions give back what they lent."""
+    shop.connect(lambda sender, n: shop.log.append("receiver"))
+    shop.app.teardown_appcontext(lambda error: shop.log.append("teardown"))
+    shop.app.test_client().get("/")
+    assert shop.log == ["view", "teardown", "receiver", "teardown"]
+
+
+def test_in_the_order_of_the_sends(shop: Shop) -> None:
+    """Receivers run in the order of the sends, those that are sent by such a receiver after the others."""
+
+    def first(sender: Any, n: int) -> None:
+        shop.log.append(("first", n))
+
+        if n == 1:
+            shop.signal.send(shop.app, n=5)
+
+    shop.connect(first)
+    shop.connect(lambda sender, n: shop.log.append(("second", n)))
+    shop.app.test_client().get("/")
+    assert shop.log == ["view", ("first", 1), ("second", 1), ("first", 5), ("second", 5)]
+
+
+@pytest.mark.parametrize("testing", [False, True])
+def test_after_a_failure_too(shop: Shop, testing: bool) -> None:
+    """Also when the view raised, whether Flask makes a 500 of it or lets it out."""
+    shop.app.testing = testing
+    shop.app.logger.disabled = True
+    shop.connect(lambda sender, n: shop.log.append(n))
+
+    if testing:
+        with pytest.raises(ZeroDivisionError):
+            shop.app.test_client().get("/broken")
+    else:
+        assert shop.app.test_client().get("/broken").status_code == 500
+
+    assert shop.log == [3]
+
+
+def test_a_failure_does_not_reach_the_client(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """What a receiver raises is logged by the application, and the others run."""
+
+    def broken(sender: Any, n: int) -> None:
+        raise OSError("disk full")
+
+    shop.connect(broken)
+    shop.connect(lambda sender, n: shop.log.append(n))
+
+    with caplog.at_level(logging.ERROR):
+        assert shop.app.test_client().get("/").status_code == 200
+
+    assert shop.log == ["view", 1]
+    (record,) = caplog.records
+    assert record.name == "shop"
+    assert "broken" in record.message
+    assert record.exc_info
+
+
+def test_a_failure_goes_to_a_callable_policy(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """With a callable as failure policy, that is handed the failure, and nothing is logged."""
+    failures: list[Failure] = []
+    shop.signal.errors = failures.append
+
+    def broken(sender: Any, n: int) -> None:
+        raise OSError("disk full")
+
+    shop.connect(broken)
+    shop.app.test_client().get("/")
+    assert [failure.receiver for failure in failures] == [broken]
+    assert not caplog.records
+
+
+def test_async_receivers(shop: Shop) -> None:
+    """An async receiver is run by ensure_sync."""
+
+    async def receiver(sender: Any, n: int) -> None:
+        await asyncio.sleep(0)
+        shop.log.append(request.path)
+
+    shop.connect(receiver)
+    shop.app.test_client().get("/")
+    assert shop.log == ["view", "/"]
+
+
+def test_outside_a_request_at_once(shop: Shop) -> None:
+    """Without a request it runs at once, async receivers too, and its result stands in the results."""
+
+    async def receiver(sender: Any, n: int) -> int:
+        return n + 1
+
+    shop.connect(lambda sender, n: n)
+    shop.connect(receiver)
+    assert [result for _, result in shop.signal.send(shop.app, n=7)] == [7, 8]
+
+    with shop.app.app_context():
+        assert [result for _, result in shop.signal.send(shop.app, n=8)] == [8, 9]
+
+
+def test_without_the_extension_it_says_so() -> None:
+    """An application without the extension could not run it: the send fails and says what to do."""
+    shop = Shop(Flask("bare"))
+    shop.connect(lambda sender, n: None)
+
+    with shop.app.test_request_context(), pytest.raises(RuntimeError, match=r"Aldis\(app\)"):
+        shop.signal.send(shop.app, n=1)
+
+
+def test_a_client_class_of_one_s_own_is_left(app: Flask) -> None:
+    """A test client class that was set stays; app.testing has the receivers run in time then."""
+    from flask.testing import FlaskClient
+
+    class Client(FlaskClient): ...
+
+    app.test_client_class = Client
+    Aldis(app)
+    shop = Shop(app)
+    shop.connect(lambda sender, n: shop.log.append(n))
+    client = app.test_client()
+    assert type(client) is Client
+    app.testing = True
+    client.get("/")
+    assert shop.log == ["view", 1]
+
+
+def test_a_streamed_response_in_tests(shop: Shop) -> None:
+    """In tests, a stream that a receiver waits for is read to its end."""
+    shop.connect(lambda sender, n: shop.log.append(n))
+    response = shop.app.test_client().get("/stream")
+    assert shop.log == ["last part", 4]
+    assert response.text.startswith("part 0\n")
+
+
+def test_a_stream_that_is_not_waited_for(shop: Shop) -> None:
+    """A stream that nothing waits for stays one."""
+    response = shop.app.test_client().get("/late")
+    assert shop.log == []
+    response.close()
+    assert shop.log == []
+
+
+def test_the_repr(shop: Shop) -> None:
+    """It shows as what one writes."""
+    assert repr(after_response) == "after_response"
+
+
+# Served for real.
+
+
+def test_the_client_does_not_wait(shop: Shop, serve: Any) -> None:
+    """A real server's client has the whole response before the receiver is let go on."""
+    may_go, done = Event(), Event()
+
+    def receiver(sender: Any, n: int) -> None:
+        assert may_go.wait(TIMEOUT_S)
+        shop.log.append(request.path)
+        done.set()
+
+    shop.connect(receiver)
+    connection = serve(shop.app).connect()
+    connection.request("GET", "/")
+    response = connection.getresponse()
+    assert response.read() == b"index"
+    assert shop.log == ["view"]
+    may_go.set()
+    assert done.wait(TIMEOUT_S)
+    connection.close()
+    assert shop.log == ["view", "/"]
+
+
+def test_streams_over_http(shop: Shop, serve: Any) -> None:
+    """With a streamed response it runs after the last part."""
+    done = Event()
+
+    def receiver(sender: Any, n: int) -> None:
+        shop.log.append(n)
+        done.set()
+
+    shop.connect(receiver)
+    status, body = serve(shop.app).get("/stream")
+    assert (status, len(body)) == (200, sum(len(f"part {n}\n") * 100 for n in range(1000)))
+    assert done.wait(TIMEOUT_S)
+    assert shop.log == ["last part", 4]
+
+
+def test_a_client_that_leaves(shop: Shop, serve: Any) -> None:
+    """When the client goes in the middle of the response, the receiver runs all the same."""
+    done = Event()
+    shop.connect(lambda sender, n: done.set())
+    connection = serve(shop.app).connect()
+    connection.request("GET", "/stream")
+    connection.getresponse().read(20)
+    connection.close()
+    assert done.wait(TIMEOUT_S)
+
+
+def test_files_go_out_as_they_are(shop: Shop, serve: Any) -> None:
+    """A file that nothing waits for reaches the server as the server's own wrapper, which may be faster."""
+    server = serve(shop.app)
+    assert server.get("/file") == (200, b"x" * 100_000)
+
+    class Wrapper:
+        def __init__(self, file: Any, size: int = 8192) -> None:
+            self.file = file
+
+    environ = dict(shop.app.test_request_context("/file").request.environ)
+    environ["wsgi.file_wrapper"] = Wrapper
+    assert isinstance(shop.app(environ, lambda *args: None), Wrapper)  # type: ignore[arg-type]
