@@ -1,0 +1,455 @@
+"""Receivers that run when the transaction was committed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import Engine, StaticPool, create_engine, event, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
+
+from aldis import AsyncReceiverError, Failure, InvalidOptionError, Signal
+from aldis.sqlalchemy import after_commit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+class Base(DeclarativeBase): ...
+
+
+class Order(Base):
+    __tablename__ = "orders"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    item: Mapped[str] = mapped_column(unique=True)
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    """A database in memory, shared by all connections of the test."""
+    made = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+
+    # As SQLAlchemy's documentation has it for savepoints with this driver: the driver must not begin by itself.
+    @event.listens_for(made, "connect")
+    def on_connect(connection: Any, record: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(made, "begin")
+    def on_begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    Base.metadata.create_all(made)
+    yield made
+    made.dispose()
+
+
+class Desk:
+    """A session, a signal with a receiver that runs after its commits, and what came of it."""
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.signal = Signal()
+        self.log: list[Any] = []
+        self.signal.connect(self.receive, weak=False, via=after_commit(session))
+
+    def receive(self, sender: Any) -> Any:
+        self.log.append(sender)
+        return sender
+
+    def send(self, sender: Any) -> None:
+        """Send inside a transaction, which it begins if there is none."""
+        self.session.execute(text("SELECT 1"))
+        assert (self.receive, None) in self.signal.send(sender)
+
+
+@pytest.fixture
+def desk(engine: Engine) -> Iterator[Desk]:
+    with Session(engine) as session:
+        yield Desk(session)
+
+
+def test_it_runs_after_the_commit(desk: Desk) -> None:
+    """The receiver runs when the transaction was committed, and only once."""
+    desk.send("a")
+    desk.send("b")
+    assert desk.log == []
+    desk.session.commit()
+    assert desk.log == ["a", "b"]
+    desk.session.commit()
+    desk.send("c")
+    desk.session.rollback()
+    assert desk.log == ["a", "b"]
+
+
+def test_what_was_committed_is_there(desk: Desk, engine: Engine) -> None:
+    """In the receiver, the row is there for everybody, and the session has no transaction."""
+
+    def receiver(sender: Any) -> None:
+        assert not desk.session.in_transaction()
+
+        with engine.connect() as other:
+            desk.log.append(other.scalar(text("SELECT item FROM orders")))
+
+    desk.signal.connect(receiver, via=after_commit(desk.session))
+    desk.session.add(Order(item="tea"))
+    desk.signal.send("a")
+    desk.session.commit()
+    assert desk.log == ["a", "tea"]
+
+
+@pytest.mark.parametrize("end", ["rollback", "close", "reset"])
+def test_what_is_not_committed_is_forgotten(desk: Desk, end: str) -> None:
+    """After a rollback, a close or a reset the receiver does not run, not with the next commit either."""
+    desk.send("lost")
+    getattr(desk.session, end)()
+    desk.send("kept")
+    desk.session.commit()
+    assert desk.log == ["kept"]
+
+
+def test_a_commit_that_fails_forgets(desk: Desk) -> None:
+    """When the database refuses the commit, nothing runs."""
+    desk.session.add_all([Order(item="tea"), Order(item="tea")])
+    assert desk.signal.send("lost") == [(desk.receive, None)]
+
+    with pytest.raises(IntegrityError):
+        desk.session.commit()
+
+    desk.session.rollback()
+    assert desk.log == []
+
+
+def test_blocks(desk: Desk) -> None:
+    """session.begin() as a block commits at its end, and forgets when it fails."""
+    with desk.session.begin():
+        desk.send("kept")
+
+    with pytest.raises(ZeroDivisionError), desk.session.begin():
+        desk.send("lost")
+        raise ZeroDivisionError
+
+    assert desk.log == ["kept"]
+
+
+# Savepoints.
+
+
+def test_a_released_savepoint_waits_for_the_transaction(desk: Desk) -> None:
+    """A savepoint that is released is no commit: it waits for the outermost one, in the order of ends."""
+    desk.send("outer")
+
+    with desk.session.begin_nested():
+        desk.send("inner")
+
+        with desk.session.begin_nested():
+            desk.send("innermost")
+
+    assert desk.log == []
+    desk.session.commit()
+    assert desk.log == ["outer", "inner", "innermost"]
+
+
+def test_a_rolled_back_savepoint_forgets_only_its_own(desk: Desk) -> None:
+    """What was sent in it, released savepoints inside it included, is forgotten; the rest is not."""
+    desk.send("before")
+    savepoint = desk.session.begin_nested()
+    desk.send("lost")
+
+    with desk.session.begin_nested():
+        desk.send("lost too")
+
+    savepoint.rollback()
+    desk.send("after")
+    desk.session.commit()
+    assert desk.log == ["before", "after"]
+
+
+def test_a_released_savepoint_in_a_transaction_that_is_rolled_back(desk: Desk) -> None:
+    """It goes with the transaction."""
+    with desk.session.begin_nested():
+        desk.send("lost")
+
+    desk.session.rollback()
+    desk.session.commit()
+    assert desk.log == []
+
+
+def test_a_savepoint_alone(desk: Desk) -> None:
+    """With nothing sent around it, what was sent in a savepoint still waits for the transaction."""
+    with desk.session.begin(), desk.session.begin_nested():
+        desk.signal.send("inner")
+
+    assert desk.log == ["inner"]
+
+
+def test_sent_during_a_flush(desk: Desk) -> None:
+    """A send from a mapper event belongs to the transaction that the flush is in."""
+
+    def on_insert(mapper: Any, connection: Any, order: Order) -> None:
+        desk.signal.send(order.item)
+
+    event.listen(Order, "after_insert", on_insert)
+
+    try:
+        desk.session.add(Order(item="tea"))
+
+        with desk.session.begin_nested():
+            desk.session.add(Order(item="milk"))
+
+        assert desk.log == []
+        desk.session.commit()
+    finally:
+        event.remove(Order, "after_insert", on_insert)
+
+    assert sorted(desk.log) == ["milk", "tea"]
+
+
+# Outside a transaction, several sessions.
+
+
+def test_outside_a_transaction_it_runs_at_once(desk: Desk) -> None:
+    """Without a transaction the receiver runs in the send, and its result is in the results."""
+    assert desk.signal.send("now") == [(desk.receive, "now")]
+    assert desk.log == ["now"]
+
+
+def test_sessions_do_not_mix(engine: Engine) -> None:
+    """What is sent for one session does not run with another's commit."""
+    with Session(engine) as one, Session(engine) as two:
+        first, second = Desk(one), Desk(two)
+        one.begin()
+        first.signal.send("first")
+        assert second.signal.send("second") == [(second.receive, "second")]
+        two.commit()
+        assert (first.log, second.log) == ([], ["second"])
+        one.commit()
+        assert (first.log, second.log) == (["first"], ["second"])
+
+
+def test_a_registry_means_the_current_session(engine: Engine) -> None:
+    """With a scoped_session, the session that is current where the signal is sent counts: here, each thread's."""
+    registry = scoped_session(sessionmaker(engine))
+    desk = Desk(registry)
+    registry.begin()
+    desk.signal.send("here")
+
+    def elsewhere() -> None:
+        desk.signal.send("elsewhere, at once")
+        registry.remove()
+
+    thread = Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert desk.log == ["elsewhere, at once"]
+    registry.commit()
+    assert desk.log == ["elsewhere, at once", "here"]
+    registry.remove()
+
+
+def test_flask_sqlalchemy(tmp_path: Any) -> None:
+    """db.session will do, and each request's session is its own."""
+    db: Any = SQLAlchemy()
+    app = Flask("shop", instance_path=str(tmp_path))
+    app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
+    db.init_app(app)
+    desk = Desk(db.session)
+
+    @app.get("/<end>")
+    def view(end: str) -> str:
+        desk.send(end)
+        getattr(db.session, end)()
+        return "done"
+
+    client = app.test_client()
+    assert client.get("/commit").text == client.get("/rollback").text == "done"
+    assert desk.log == ["commit"]
+
+
+# Failures, and sends by receivers.
+
+
+def test_a_failure_cannot_undo_the_commit(desk: Desk, engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """What a receiver raises does not reach who commits: it is logged, and the others run."""
+
+    def broken(sender: Any) -> None:
+        raise OSError("disk full")
+
+    desk.signal.connect(broken, priority=1, via=after_commit(desk.session))
+    desk.session.add(Order(item="tea"))
+    desk.signal.send("a")
+
+    with caplog.at_level(logging.ERROR):
+        desk.session.commit()
+
+    assert desk.log == ["a"]
+    (record,) = caplog.records
+    assert record.name == "aldis"
+    assert "broken" in record.message
+
+    with engine.connect() as other:
+        assert other.scalar(text("SELECT count(*) FROM orders")) == 1
+
+
+def test_a_failure_goes_to_a_callable_policy(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    """With a callable as failure policy, that is handed it instead."""
+    failures: list[Failure] = []
+    desk.signal.errors = failures.append
+
+    def broken(sender: Any) -> None:
+        raise OSError("disk full")
+
+    desk.signal.connect(broken, via=after_commit(desk.session))
+    desk.send("a")
+    desk.session.commit()
+    assert [failure.receiver for failure in failures] == [broken]
+    assert not caplog.records
+
+
+def test_what_stops_the_process_is_not_held_back(desk: Desk) -> None:
+    """KeyboardInterrupt and its like come out of commit()."""
+
+    def stop(sender: Any) -> None:
+        raise KeyboardInterrupt
+
+    desk.signal.connect(stop, via=after_commit(desk.session))
+    desk.send("a")
+
+    with pytest.raises(KeyboardInterrupt):
+        desk.session.commit()
+
+
+def test_a_receiver_may_send_and_commit(desk: Desk) -> None:
+    """A receiver may use the session, in a transaction of its own, and send in it."""
+
+    def receiver(sender: Any) -> None:
+        if sender == "a":
+            desk.session.add(Order(item="invoice"))
+            desk.signal.send("b")
+            desk.log.append("before the inner commit")
+            desk.session.commit()
+
+    desk.signal.connect(receiver, via=after_commit(desk.session))
+    desk.send("a")
+    desk.session.commit()
+    assert desk.log == ["a", "before the inner commit", "b"]
+
+
+def test_nothing_is_left_behind(desk: Desk) -> None:
+    """After commits, rollbacks and savepoints the session keeps nothing of them."""
+    for end in ("commit", "rollback") * 3:
+        desk.send("a")
+
+        with desk.session.begin_nested():
+            desk.send("b")
+
+        desk.session.begin_nested().rollback()
+        getattr(desk.session, end)()
+
+    pending = desk.session.info["aldis.after_commit"]
+    assert (pending.calls, pending.committed) == ({}, set())
+
+
+# Async.
+
+
+def awaited(check: Callable[[AsyncSession], Any]) -> None:
+    """Run a check with an async session."""
+
+    async def main() -> None:
+        engine = create_async_engine("sqlite+aiosqlite://")
+
+        async with AsyncSession(engine) as session:
+            await check(session)
+
+        await engine.dispose()
+
+    asyncio.run(main())
+
+
+def test_an_async_session() -> None:
+    """With an AsyncSession, sync and async receivers run in the commit, which awaits them."""
+
+    async def check(session: AsyncSession) -> None:
+        desk = Desk(session)
+
+        async def receiver(sender: Any) -> None:
+            await asyncio.sleep(0)
+            desk.log.append(f"async {sender} {await session.scalar(text('SELECT 3'))}")
+            await session.rollback()
+
+        desk.signal.connect(receiver, via=after_commit(session))
+        await session.execute(text("SELECT 1"))
+        desk.signal.send("a")
+        await desk.signal.send_async("b")
+        assert desk.log == []
+        await session.commit()
+        assert desk.log == ["a", "async a 3", "b", "async b 3"]
+
+    awaited(check)
+
+
+def test_an_async_session_without_a_transaction() -> None:
+    """Outside a transaction, send_async awaits an async receiver at once; send cannot, and says so."""
+
+    async def check(session: AsyncSession) -> None:
+        signal = Signal()
+
+        @signal.connect(via=after_commit(session))
+        async def receiver(sender: Any) -> Any:
+            await asyncio.sleep(0)
+            return sender
+
+        assert await signal.send_async("now") == [(receiver, "now")]
+
+        with pytest.raises(AsyncReceiverError, match="send_async"):
+            signal.send("now")
+
+    awaited(check)
+
+
+def test_an_async_registry() -> None:
+    """An async_scoped_session means the session that is current."""
+
+    async def check(session: AsyncSession) -> None:
+        registry = async_scoped_session(async_sessionmaker(session.bind), scopefunc=asyncio.current_task)
+        desk = Desk(registry)
+        await registry.execute(text("SELECT 1"))
+        desk.signal.send("a")
+        assert desk.log == []
+        await registry.commit()
+        assert desk.log == ["a"]
+        await registry.remove()
+
+    awaited(check)
+
+
+# What is refused.
+
+
+def test_async_receivers_need_an_async_session(desk: Desk) -> None:
+    """With a sync session nothing could await an async receiver: connect refuses it."""
+
+    async def receiver(sender: Any) -> None: ...
+
+    with pytest.raises(InvalidOptionError, match="async"):
+        desk.signal.connect(receiver, via=after_commit(desk.session))
+
+
+@pytest.mark.parametrize("wrong", [None, 3, Session, sessionmaker(), "session"])
+def test_what_is_no_session_is_refused(wrong: Any) -> None:
+    """Something that is no session is refused at once, with what to give."""
+    with pytest.raises(InvalidOptionError, match=r"db\.session"):
+        after_commit(wrong)
+
+
+def test_the_repr(desk: Desk) -> None:
+    """It names the kind of session."""
+    assert repr(after_commit(desk.session)) == "after_commit(Session)"
