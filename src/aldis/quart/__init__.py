@@ -1,0 +1,56 @@
+"""Aldis in Quart: Quart's own signals, declared, and what an application has to say about signals.
+
+As :mod:`aldis.flask`, for Quart, which sends with ``send_async``. Sync receivers run by ``app.ensure_async``.
+"""
+
+from __future__ import annotations
+
+from aldis._application import State
+
+from ._after_response import AfterResponse, after_response
+from ._extension import Aldis
+from ._signals import (
+    appcontext_popped,
+    appcontext_pushed,
+    appcontext_tearing_down,
+    before_render_template,
+    got_background_exception,
+    got_request_exception,
+    got_serving_exception,
+    got_websocket_exception,
+    message_flashed,
+    request_finished,
+    request_started,
+    request_tearing_down,
+    template_rendered,
+    websocket_finished,
+    websocket_received,
+    websocket_sent,
+    websocket_started,
+    websocket_tearing_down,
+)
+
+__all__ = [
+    "AfterResponse",
+    "Aldis",
+    "State",
+    "after_response",
+    "appcontext_popped",
+    "appcontext_pushed",
+    "appcontext_tearing_down",
+    "before_render_template",
+    "got_background_exception",
+    "got_request_exception",
+    "got_serving_exception",
+    "got_websocket_exception",
+    "message_flashed",
+    "request_finished",
+    "request_started",
+    "request_tearing_down",
+    "template_rendered",
+    "websocket_finished",
+    "websocket_received",
+    "websocket_sent",
+    "websocket_started",
+    "websocket_tearing_down",
+]

@@ -1,0 +1,74 @@
+"""The extension: what one application has to say about signals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, final
+
+from quart import Quart, current_app, has_app_context
+
+from aldis._application import EXTENSION, set_up
+from aldis._dispatch import crossings
+
+from ._after_response import Ending
+from ._signals import CORE_SIGNALS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from aldis._application import Signals
+
+
+@final
+class Aldis:
+    """The extension for one application or several.
+
+    ::
+
+        from quart import Quart
+        from aldis.quart import Aldis
+
+        app = Quart("shop")
+        Aldis(app)
+
+    With it, in the application's contexts, ``send_async`` runs sync receivers of all signals by
+    ``app.ensure_async``, receivers may run ``via=after_response``, and the configuration holds:
+
+    ``ALDIS_ERRORS``
+        What happens when a receiver of one of Quart's own signals raises: ``"propagate"``, the default, as Quart
+        does it; ``"log"``: the failure is logged by ``app.logger``, and the response and the other receivers
+        are not affected; or a callable, as :attr:`aldis.Signal.errors` has it. Read when the application is
+        initialised.
+
+    :param app: an application to begin with.
+    :param signals: namespaces and signals of the application, for those who show signals.
+    :raises InvalidOptionError: as :meth:`init_app`.
+
+    .. versionadded:: 0.1
+    """
+
+    def __init__(self, app: Quart | None = None, *, signals: Iterable[Signals] = ()) -> None:
+        self._signals = tuple(signals)
+
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Quart) -> None:
+        """Set an application up. Call it before the first request.
+
+        :param app: the application.
+        :raises InvalidOptionError: when ``ALDIS_ERRORS`` is none of what it can be, or the application was set
+            up already.
+        """
+        set_up(app, CORE_SIGNALS, self._signals)
+        app.asgi_app = Ending(app.asgi_app)  # type: ignore[method-assign]
+
+
+def _cross(is_async: bool) -> Callable[..., Any] | None:
+    """How to run sync receivers of a signal that does not say, where an application with Aldis is current."""
+    if not is_async and has_app_context() and EXTENSION in current_app.extensions:
+        return current_app.ensure_async
+
+    return None
+
+
+crossings.append(_cross)
