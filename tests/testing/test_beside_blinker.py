@@ -1,0 +1,71 @@
+"""The testing room with Flask's signals as aldis.flask has them, while Flask itself runs on Blinker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flask
+import pytest
+
+import aldis.flask as signals_of_flask
+from aldis.testing import fake, isolate, record
+
+
+@pytest.fixture
+def app() -> flask.Flask:
+    """An application with one page."""
+    app = flask.Flask(__name__)
+    app.add_url_rule("/", view_func=lambda: "hello")
+    return app
+
+
+def receiver(sender: Any, **payload: Any) -> None:
+    pytest.fail("called")
+
+
+def test_recorders_hear_what_flask_sends(app: flask.Flask) -> None:
+    """A recorder of our signal hears Flask's, though nobody else is connected, and nothing stays on Flask's after."""
+    with record([signals_of_flask.request_started, signals_of_flask.request_finished], app) as sent:
+        app.test_client().get("/")
+
+    assert [each.signal.name for each in sent] == ["request-started", "request-finished"]
+    assert sent.last.response.status_code == 200
+    assert not flask.request_started.receivers
+
+
+def test_fakes_stop_receivers_of_either(app: flask.Flask) -> None:
+    """A fake of our signal stops ours; one of Flask's stops those that hear by way of it, too."""
+    signals_of_flask.request_started.connect(receiver, app)
+
+    with fake(signals_of_flask.request_started, only=receiver) as ours:
+        app.test_client().get("/")
+
+    with fake(flask.request_started) as theirs:
+        app.test_client().get("/")
+
+    assert ours.one().stopped == (receiver,)
+    assert len(theirs.one().stopped) == 1
+    signals_of_flask.request_started.disconnect(receiver)
+    assert not flask.request_started.receivers
+
+
+def test_isolation_takes_the_way_back_too(app: flask.Flask) -> None:
+    """What isolation puts back is reached by Flask again, and what it takes away is not."""
+    calls = []
+
+    def note(sender: Any, **payload: Any) -> None:
+        calls.append(sender)
+
+    with isolate(signals_of_flask.request_started):
+        signals_of_flask.request_started.connect(receiver)
+
+    assert not flask.request_started.receivers
+    signals_of_flask.request_started.connect(note)
+
+    with isolate(signals_of_flask.request_started):
+        signals_of_flask.request_started.disconnect(note)
+        assert not flask.request_started.receivers
+
+    app.test_client().get("/")
+    signals_of_flask.request_started.disconnect(note)
+    assert calls == [app]

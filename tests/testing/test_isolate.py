@@ -1,0 +1,605 @@
+"""What isolate() puts back, on Aldis and on Blinker."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from typing import Any
+
+import blinker
+import pytest
+
+import aldis
+from aldis import ANY, LostReceiverWarning
+from aldis.observe import connections
+from aldis.testing import Signals, fake, isolate, record
+
+
+class Sender:
+    """A sender that can die."""
+
+
+class Slotted:
+    """A sender, or a receiver, that cannot be referenced weakly."""
+
+    __slots__ = ()
+
+    def __call__(self, sender: Any, **payload: Any) -> str:
+        return "slotted"
+
+
+class Listener:
+    """Has a bound method to connect."""
+
+    def hear(self, sender: Any, **payload: Any) -> None: ...
+
+
+def one(sender: Any, **payload: Any) -> str:
+    return "one"
+
+
+def two(sender: Any, **payload: Any) -> str:
+    return "two"
+
+
+def three(sender: Any, **payload: Any) -> str:
+    return "three"
+
+
+def state(signal: Any) -> Any:
+    """All that can be told of a signal's connections, in order where there is one."""
+    records = connections(signal)
+    order = [record.receiver for record in records]
+    return (order if isinstance(signal, aldis.Signal) else sorted(order), sorted(map(repr, records)))
+
+
+def receivers(signal: Any, sender: Any) -> set[Any]:
+    return set(signal.receivers_for(sender))
+
+
+def test_who_was_connected_inside_is_disconnected(saved: Any, thing: object) -> None:
+    """Receivers that came in the block are gone after it."""
+    with isolate(saved):
+        saved.connect(one)
+        saved.connect(two, thing, weak=False)
+        saved.connect(three, "ada")
+
+    assert not saved.receivers
+    assert not receivers(saved, thing)
+    assert not receivers(saved, "ada")
+
+
+def test_who_was_disconnected_inside_is_back(saved: Any, thing: object) -> None:
+    """Receivers that went in the block are back after it: with their senders, weak or strong, and in their order."""
+    saved.connect(one, "ada")
+    saved.connect(two, thing, weak=False)
+    saved.connect(three)
+    saved.connect(one, thing)
+    before = state(saved)
+
+    with isolate(saved):
+        saved.disconnect(two)
+        saved.disconnect(one, "ada")
+        assert state(saved) != before
+
+    assert state(saved) == before
+    assert receivers(saved, thing) == {one, two, three}
+    assert receivers(saved, "ada") == {one, three}
+
+    with isolate(saved):
+        saved.receivers.clear()
+
+    assert state(saved) == before
+
+
+def test_clearing_blinker_is_undone_too() -> None:
+    """Blinker's own way to clear a signal is undone."""
+    signal = blinker.Signal()
+    signal.connect(one)
+    signal.connect(two, "ada", weak=False)
+    before = state(signal)
+
+    with isolate(signal):
+        signal._clear_state()
+
+    assert state(signal) == before
+    assert receivers(signal, "ada") == {one, two}
+    signal.disconnect(two)
+    assert receivers(signal, "ada") == {one}
+
+
+def test_an_exception_does_not_keep_it_from_being_put_back(saved: Any) -> None:
+    """A block that raises is undone, and the exception goes on."""
+    saved.connect(one)
+
+    with pytest.raises(KeyError), isolate(saved):
+        saved.disconnect(one)
+        raise KeyError
+
+    assert receivers(saved, "ada") == {one}
+
+
+def test_options_are_put_back() -> None:
+    """Priority, once, strength and delivery of a connection that was changed are as they were, and so is the order."""
+    signal = aldis.Signal()
+    signal.connect(one, priority=1)
+    signal.connect(two)
+    signal.connect(three, once=True)
+    before = state(signal)
+
+    with isolate(signal):
+        signal.connect(one, priority=-1, weak=False)
+        signal.connect(two, once=True)
+        signal.disconnect(three)
+        signal.connect(three, priority=5)
+        assert [record.receiver.rpartition(".")[2] for record in connections(signal)] == ["three", "two", "one"]
+
+    assert state(signal) == before
+    assert [result for _, result in signal.send()] == ["one", "two", "three"]
+    assert [result for _, result in signal.send()] == ["one", "two"]
+
+
+def test_the_order_is_that_of_the_beginning() -> None:
+    """Those of the same priority keep the order in which they were connected, and later ones come after them."""
+    signal = aldis.Signal()
+    signal.connect(one)
+    signal.connect(two)
+
+    with isolate(signal):
+        signal.disconnect(one)
+        signal.connect(three)
+        signal.connect(one)
+
+    signal.connect(three)
+    assert [result for _, result in signal.send()] == ["one", "two", "three"]
+
+
+def test_a_once_receiver_gets_its_call_back() -> None:
+    """A once receiver that was called in the block will be called again after it, once."""
+    signal = aldis.Signal()
+    signal.connect(one, once=True)
+
+    with isolate(signal):
+        assert signal.send() == [(one, "one")]
+        assert signal.send() == []
+
+    assert signal.send() == [(one, "one")]
+    assert signal.send() == []
+
+
+def test_what_is_connected_inside_again_is_one_connection(saved: Any) -> None:
+    """A receiver that was disconnected and connected again inside is connected as before, and not twice."""
+    saved.connect(one)
+    before = state(saved)
+
+    with isolate(saved):
+        saved.disconnect(one)
+        saved.connect(one, weak=False)
+
+    assert state(saved) == before
+    assert len(saved.send()) == 1
+
+
+def test_weak_receivers_may_die_inside(saved: Any) -> None:
+    """The block keeps no weak receiver alive; what has died stays dead, and leaves nothing behind."""
+    listener, alive = Listener(), Listener()
+    function = lambda sender, **payload: None  # noqa: E731
+    saved.connect(listener.hear)
+    saved.connect(alive.hear, "ada")
+    saved.connect(function, "ada")
+    dead: list[Any] = [weakref.ref(listener), weakref.ref(function)]
+
+    with isolate(saved):
+        saved.disconnect(alive.hear)
+        del listener, function
+        assert [ref() for ref in dead] == [None, None]
+
+    assert receivers(saved, "ada") == {alive.hear}
+    saved.disconnect(alive.hear)
+    assert not saved.receivers
+
+
+def test_weak_receivers_may_die_after_they_were_disconnected(saved: Any) -> None:
+    """A weak receiver that is disconnected inside and then dies stays away."""
+    listener = Listener()
+    saved.connect(listener.hear)
+    dead = weakref.ref(listener)
+
+    with isolate(saved):
+        saved.disconnect(listener.hear)
+        del listener
+        assert dead() is None
+
+    assert not saved.receivers
+
+
+def test_weak_receivers_may_die_after_the_block(saved: Any) -> None:
+    """A weak receiver that was put back is still held weakly."""
+    listener = Listener()
+    saved.connect(listener.hear)
+
+    with isolate(saved):
+        saved.connect(listener.hear, weak=False)
+        saved.disconnect(listener.hear)
+
+    dead = weakref.ref(listener)
+    del listener
+    gc.collect()
+    assert dead() is None
+    assert not saved.receivers
+
+
+def test_strong_receivers_are_kept(saved: Any) -> None:
+    """A strong receiver that nobody else holds survives its disconnection inside; not so one of the block's own."""
+    saved.connect(lambda sender, **payload: "kept", weak=False)
+    inner = Listener()
+    dead = weakref.ref(inner)
+
+    with isolate(saved):
+        saved.disconnect(*saved.receivers_for("ada"))
+        gc.collect()
+        saved.connect(inner.hear, weak=False)
+        del inner
+
+    gc.collect()
+    assert [result for _, result in saved.send()] == ["kept"]
+    assert dead() is None
+
+
+def test_senders_may_die_inside(saved: Any) -> None:
+    """The block keeps no sender alive; connections to one that has died stay away, of strong receivers too."""
+    sender, other = Sender(), Sender()
+    saved.connect(one, sender)
+    saved.connect(lambda sender, **payload: None, sender, weak=False)
+    saved.connect(two, other)
+    dead = weakref.ref(sender)
+
+    with isolate(saved):
+        saved.disconnect(two)
+        del sender
+        assert dead() is None
+
+    assert receivers(saved, other) == {two}
+    assert [record for record in connections(saved) if "two" not in record.receiver] == [] or isinstance(
+        saved, blinker.Signal
+    )
+
+
+def test_a_sender_that_dies_after_its_receivers_were_disconnected() -> None:
+    """A sender that is referred to no more, and dies, is not waited for."""
+    signal, sender = aldis.Signal(), Sender()
+    signal.connect(one, sender)
+
+    with isolate(signal):
+        signal.disconnect(one)
+        del sender
+
+    assert not signal.receivers
+    assert signal._table.filters == {}
+
+
+def test_another_sender_at_the_same_place_is_another() -> None:
+    """A new object that got the id of a sender which died inside has none of its receivers."""
+    signal, sender = aldis.Signal(), Sender()
+    signal.connect(one, sender)
+    place = id(sender)
+
+    with isolate(signal):
+        del sender
+        others = [Sender() for _ in range(1000)]
+        same = next((other for other in others if id(other) == place), others[0])
+        signal.connect(two, same)
+
+    assert receivers(signal, same) == set()
+    assert not signal.receivers
+
+
+@pytest.mark.parametrize("sender", [None, (), Slotted(), 0, "", b"ada", 7, "ada", one])
+def test_senders_of_all_kinds_are_put_back(sender: Any) -> None:
+    """Senders that match by value and senders that cannot be referenced weakly are put back."""
+    signal = aldis.Signal()
+    signal.connect(one, sender)
+
+    with isolate(signal):
+        signal.disconnect(one)
+        assert signal.send(sender) == []
+
+    assert signal.send(sender) == [(one, "one")]
+    assert signal.send(Sender()) == []
+
+
+def test_receivers_that_cannot_be_referenced_weakly_are_put_back(saved: Any) -> None:
+    """A strong receiver that no weak reference can hold is put back."""
+    receiver = Slotted()
+    saved.connect(receiver, weak=False)
+
+    with isolate(saved):
+        saved.disconnect(receiver)
+
+    assert saved.send() == [(receiver, "slotted")]
+
+
+def test_a_sender_that_still_has_others_inside() -> None:
+    """A connection is put back beside another of the same sender, which came inside and goes."""
+    signal, sender = aldis.Signal(), Sender()
+    signal.connect(one, sender)
+    signal.connect(three, sender)
+
+    with isolate(signal):
+        signal.disconnect(one)
+        signal.disconnect(three)
+        signal.connect(two, sender)
+
+    assert [result for _, result in signal.send(sender)] == ["one", "three"]
+
+
+# With blocks of connected_to().
+
+
+def test_outer_blocks_end_as_ever() -> None:
+    """A connected_to() block around takes its receiver away at its end, though that was disconnected inside."""
+    signal = aldis.Signal()
+
+    with signal.connected_to(one, "ada"):
+        with isolate(signal):
+            signal.receivers.clear()
+            assert not signal.receivers
+
+        assert signal.send("ada") == [(one, "one")]
+
+    assert not signal.receivers
+
+
+def test_blocks_that_end_inside_have_ended() -> None:
+    """A connected_to() block that began before and ended inside leaves nothing, unless connect() was called too."""
+    signal = aldis.Signal()
+    block, other = signal.connected_to(one), signal.connected_to(two)
+    signal.connect(two)
+    block.__enter__()
+    other.__enter__()
+
+    with isolate(signal):
+        block.__exit__(None, None, None)
+        other.__exit__(None, None, None)
+        signal.disconnect(two)
+
+    assert signal.send() == [(two, "two")]
+    assert [record.is_weak for record in connections(signal)] == [True]
+
+
+def test_blocks_that_began_inside_are_over() -> None:
+    """A connected_to() block that began inside and is still open has no receiver any more, and can end."""
+    signal = aldis.Signal()
+    block = signal.connected_to(one)
+
+    with isolate(signal):
+        block.__enter__()
+
+    assert not signal.receivers
+    block.__exit__(None, None, None)
+    assert not signal.receivers
+
+
+def test_what_only_blocks_want_goes_with_them() -> None:
+    """Connected by a block before and by connect() inside: when both have gone, so has the receiver."""
+    signal = aldis.Signal()
+    block = signal.connected_to(one)
+    block.__enter__()
+
+    with isolate(signal):
+        signal.connect(one, weak=False)
+        block.__exit__(None, None, None)
+        assert signal.send() == [(one, "one")]
+
+    assert not signal.receivers
+
+
+def test_what_a_block_still_wants_stays_and_is_kept() -> None:
+    """Connected by a block and, inside, by connect() too: afterwards the block's is left, and held strongly."""
+    signal = aldis.Signal()
+
+    with signal.connected_to(lambda sender, **payload: "held"):
+        with isolate(signal):
+            signal.connect(next(signal.receivers_for(ANY)), priority=3)
+
+        gc.collect()
+        assert [result for _, result in signal.send()] == ["held"]
+        assert connections(signal)[0].priority == 0
+
+    assert not signal.receivers
+
+
+# Namespaces.
+
+
+def test_a_namespace_is_put_back_as_a_whole(namespace: Any, saved: Any, deleted: Any) -> None:
+    """All signals of a namespace are put back, those too that were taken out of it inside."""
+    saved.connect(one)
+    deleted.connect(two)
+
+    with isolate(namespace):
+        saved.disconnect(one)
+        deleted.connect(one)
+        del namespace["saved"]
+
+    assert receivers(saved, ANY) == {one}
+    assert receivers(deleted, ANY) == {two}
+
+
+def test_signals_that_are_new_lose_their_receivers(namespace: Any) -> None:
+    """Signals that were made inside stay in their namespace, with nobody connected."""
+    with isolate(namespace):
+        new = namespace.signal("new")
+        new.connect(one)
+        new.connect(two, "ada", weak=False)
+
+    assert namespace["new"] is new
+    assert not new.receivers
+    assert not receivers(new, "ada")
+
+
+def test_an_empty_namespace_can_be_isolated() -> None:
+    """Isolating a namespace before its signals are made is no mistake."""
+    signals = aldis.Namespace()
+
+    with isolate(signals):
+        signals.signal("saved").connect(one)
+
+    assert not signals["saved"].receivers
+
+
+def test_several_are_put_back_at_once() -> None:
+    """A list may mix signals and namespaces of both libraries; one that is there twice is put back once."""
+    ours, theirs = aldis.Signal(), blinker.Namespace()
+    plain = theirs.signal("plain")
+    ours.connect(one)
+    plain.connect(one)
+
+    with isolate([ours, theirs, ours]):
+        ours.disconnect(one)
+        plain.disconnect(one)
+
+    assert receivers(ours, ANY) == {one}
+    assert receivers(plain, "ada") == {one}
+
+
+# Together with others.
+
+
+def test_it_is_a_decorator_too(saved: Any) -> None:
+    """isolate() decorates functions; each call is a block of its own."""
+
+    @isolate(saved)
+    def connect() -> Any:
+        saved.connect(one)
+        return saved.send()
+
+    assert connect() == [(one, "one")]
+    assert connect() == [(one, "one")]
+    assert not saved.receivers
+
+
+def test_isolation_nests(saved: Any) -> None:
+    """An inner block puts back what it found, an outer one what it found."""
+    with isolate(saved):
+        saved.connect(one)
+
+        with isolate(saved):
+            saved.disconnect(one)
+            saved.connect(two)
+
+        assert receivers(saved, "ada") == {one}
+
+    assert not saved.receivers
+
+
+def test_recorders_and_isolation_do_not_mind_each_other(saved: Any) -> None:
+    """A recorder around goes on after the block, and one that ended inside does not come back."""
+    early = Signals()
+    early.record(saved)
+
+    with record(saved) as sent:
+        with isolate(saved):
+            early.close()
+            saved.send(1)
+
+        saved.send(2)
+        assert saved.receivers
+
+    assert [each.sender for each in sent] == [1, 2]
+    assert not saved.receivers or isinstance(saved, blinker.Signal)
+
+
+def test_a_fake_may_begin_inside(saved: Any) -> None:
+    """A fake that is open when isolation ends can end after it."""
+    saved.connect(one)
+    block = fake(saved)
+
+    with isolate(saved):
+        block.__enter__()
+
+    assert saved.send() == []
+    block.__exit__(None, None, None)
+    assert saved.send() == [(one, "one")]
+
+
+def test_lost_receivers_are_still_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In development mode, a receiver that was put back and is lost later is reported with its first place."""
+    monkeypatch.setattr(aldis._debug, "enabled", True)
+    signal = aldis.Signal()
+    function = lambda sender, **payload: None  # noqa: E731
+    signal.connect(function)
+
+    with isolate(signal):
+        signal.connect(function)
+
+    kept = [function]
+    del function
+
+    with pytest.warns(LostReceiverWarning, match="garbage collected"):
+        kept.clear()
+
+
+def test_destructors_run_without_the_lock(uncaught_destructor: Any) -> None:
+    """What is let go of at the end may connect and send: no lock of the tables is held then."""
+    signal, log = aldis.Signal(), []
+
+    class Last:
+        def __call__(self, sender: Any, **payload: Any) -> None: ...
+
+        def __del__(self) -> None:
+            thread = threading.Thread(target=signal.connect, args=(one, "thread"))
+            thread.start()
+            thread.join(10)
+            log.append(thread.is_alive())
+
+    with isolate(signal):
+        signal.connect(Last(), weak=False)
+
+    gc.collect()
+    assert log == [False]
+    assert receivers(signal, "thread") == {one}
+
+
+@pytest.fixture
+def uncaught_destructor(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Fails when a destructor raised."""
+    caught: list[str] = []
+    monkeypatch.setattr("sys.unraisablehook", lambda args: caught.append(repr(args.exc_value)))
+    yield caught
+    assert caught == []
+
+
+def test_sends_in_other_threads_see_all_or_nothing(hurry: None) -> None:
+    """While connections are put back, a send in another thread finds those of the beginning, or of the block."""
+    signal, seen, stop = aldis.Signal(), set(), threading.Event()
+    signal.connect(one)
+    signal.connect(two)
+
+    def send() -> None:
+        while not stop.is_set():
+            seen.add(tuple(result for _, result in signal.send()))
+
+    thread = threading.Thread(target=send)
+    thread.start()
+
+    for _ in range(300):
+        with isolate(signal):
+            signal.disconnect(one)
+
+    stop.set()
+    thread.join()
+    assert seen <= {("one", "two"), ("two",)}
+    assert [result for _, result in signal.send()] == ["one", "two"]
+
+
+@pytest.fixture
+def hurry() -> Any:
+    """Have the interpreter switch threads as often as it can."""
+    import sys
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)

@@ -1,0 +1,72 @@
+"""Signals: what pytest's fixture gives, and what unittest users enter in setUp."""
+
+from __future__ import annotations
+
+import io
+import unittest
+from typing import Any
+
+import pytest
+
+import aldis
+from aldis.testing import Signals, record
+
+
+def receiver(sender: Any, **payload: Any) -> str:
+    return "called"
+
+
+def test_blocks_last_until_it_is_closed(saved: Any, deleted: Any) -> None:
+    """What was begun by Signals goes on until it is closed, and is undone then."""
+    signals = Signals()
+    signals.isolate(saved)
+    saved.connect(receiver)
+    sent = signals.record([saved, deleted], sender="ada")
+    stopped = signals.fake(saved, only=receiver)
+
+    assert saved.send("ada") == []
+    deleted.send("ada")
+    deleted.send("bob")
+    signals.close()
+
+    assert saved.send("ada") == []
+    assert (len(sent), len(stopped)) == (2, 1)
+    assert not saved.receivers
+    signals.close()
+
+
+def test_it_is_a_context_manager(saved: Any) -> None:
+    """Signals is closed at the end of a with block, also of one that raises."""
+    signals = Signals()
+    sent = signals.record(saved)
+
+    with pytest.raises(KeyError), signals:
+        raise KeyError
+
+    saved.send()
+    assert not sent
+
+
+def test_unittest_has_the_same() -> None:
+    """In unittest, enterContext() takes Signals and each of the functions, and the signal is left as it was."""
+    saved = aldis.Namespace().signal("saved")
+
+    class Tests(unittest.TestCase):
+        def setUp(self) -> None:
+            self.signals = self.enterContext(Signals())
+            self.sent = self.enterContext(record(saved))
+
+        def test_send(self) -> None:
+            faked = self.signals.fake(saved)
+            saved.send("ada", n=1)
+            assert self.sent.one().n == 1
+            assert faked.one().sender == "ada"
+
+        def test_nothing(self) -> None:
+            assert not self.sent
+
+    suite = unittest.defaultTestLoader.loadTestsFromTestCase(Tests)
+    result = unittest.TextTestRunner(io.StringIO()).run(suite)
+    assert (result.testsRun, result.failures, result.errors) == (2, [], [])
+    assert not saved.receivers
+    assert saved._table.is_ordinary

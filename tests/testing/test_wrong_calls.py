@@ -1,0 +1,222 @@
+"""Everything wrong that can be passed to aldis.testing, and the error it gets. Nothing is left on a signal then."""
+
+# Wrong calls are what this file is about.
+# mypy: disable-error-code="arg-type, call-arg"
+# pyright: reportArgumentType=false, reportCallIssue=false
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import blinker
+import pytest
+
+import aldis
+from aldis import InvalidOptionError, InvalidReceiverError, NamedSignal, Namespace, UnboundProxyError
+from aldis.testing import Recording, Signals, captured_templates, fake, isolate, record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Unbound:
+    """A proxy that stands for nothing."""
+
+    def _get_current_object(self) -> Any:
+        raise RuntimeError("working outside of context")
+
+    def __repr__(self) -> str:
+        return "<unbound>"
+
+
+class Mailer:
+    def hear(self, sender: Any, **payload: Any) -> None: ...
+
+
+class NoMapping:
+    """Has half of what a mapping has."""
+
+    keys: Any = None
+    values: Any = None
+
+
+class Flask:
+    """Of the right name, and from elsewhere."""
+
+
+def connected(sender: Any, **payload: Any) -> None: ...
+
+
+def other(sender: Any, **payload: Any) -> None: ...
+
+
+SIGNALS = Namespace()
+SAVED: NamedSignal[Any, ..., Any] = SIGNALS.signal("saved")
+PLAIN = blinker.NamedSignal("plain")
+SAVED.connect(connected)
+PLAIN.connect(connected)
+APP: Any = type("Flask", (), {"__module__": "flask.app"})()
+
+NO_SIGNALS: dict[str, tuple[Any, str]] = {
+    "a name": ("saved", "not a value of str"),
+    "nothing": (None, "not a value of NoneType"),
+    "a number": (7, "not a value of int"),
+    "a receiver": (connected, "not a value of function"),
+    "a class of signals": (aldis.Signal, "not the class Signal"),
+    "a class of Blinker's": (blinker.Signal, "not the class Signal"),
+    "a class of namespaces": (Namespace, "not the class Namespace"),
+    "a list with something else in it": ([SAVED, "saved"], "not a value of str"),
+    "a mapping to something else": ({"saved": connected}, "not a value of function"),
+    "half a mapping": (NoMapping(), "not a value of NoMapping"),
+    "an iterator": (iter([SAVED]), "not a value of list_iterator"),
+}
+TAKES = r"\(\) takes a signal, a namespace, or a list of such, "
+
+
+def begin(function: Callable[..., Any], *args: Any, **options: Any) -> None:
+    """Begin a block, which must not begin."""
+    with function(*args, **options):
+        pytest.fail("the block began")
+
+
+@pytest.fixture(autouse=True)
+def unchanged() -> Any:
+    """Whatever went wrong, the signals are as they were."""
+    yield
+    assert SAVED._table.is_ordinary
+    assert SAVED.send() == [(connected, None)]
+    assert PLAIN.send() == [(connected, None)]
+    assert not {"send", "send_async", "receivers_for"} & vars(PLAIN).keys()
+
+
+@pytest.mark.parametrize("function", [record, fake, isolate])
+@pytest.mark.parametrize("what", NO_SIGNALS)
+def test_what_is_no_signal_is_refused(function: Any, what: str) -> None:
+    """All functions take signals, namespaces and lists of such, and say so to who gives something else."""
+    value, text = NO_SIGNALS[what]
+
+    with pytest.raises(InvalidOptionError, match=f"^{function.__name__}{TAKES}{text}"):
+        begin(function, value)
+
+    with pytest.raises(InvalidOptionError):
+        getattr(Signals(), function.__name__)(value)
+
+
+@pytest.mark.parametrize("function", [record, fake])
+@pytest.mark.parametrize("nothing", [Namespace(), [], {}, (), [Namespace(), ()]])
+def test_no_signals_at_all_are_refused(function: Any, nothing: Any) -> None:
+    """Recording nothing is taken for a mistake: an empty namespace gets its signals later, and they would be missed."""
+    with pytest.raises(InvalidOptionError, match=rf"^{function.__name__}\(\) was given no signals\. .*import"):
+        begin(function, nothing)
+
+
+def test_a_sender_that_stands_for_nothing_is_refused() -> None:
+    """A proxy outside of its context is refused, as by connect()."""
+    with pytest.raises(UnboundProxyError, match="<unbound>"):
+        begin(record, SAVED, Unbound())
+
+    with pytest.raises(UnboundProxyError, match="<unbound>"):
+        begin(captured_templates, Unbound())
+
+
+@pytest.mark.parametrize(
+    ("only", "text"),
+    [
+        ("connected", "not a value of str"),
+        (7, "not a value of int"),
+        ([], "not a value of list"),
+        ([connected, "other"], "not a value of list"),
+        ((receiver for receiver in [connected]), "not a value of generator"),
+        ({connected: 1}, "not a value of dict"),
+    ],
+)
+def test_what_is_no_receiver_is_refused(only: Any, text: str) -> None:
+    """only= takes a receiver or a collection of some."""
+    with pytest.raises(InvalidOptionError, match=rf"^fake\(only=\.\.\.\) takes a receiver or a list of .*, {text}"):
+        begin(fake, SAVED, only=only)
+
+
+@pytest.mark.parametrize("signal", [SAVED, PLAIN], ids=["aldis", "blinker"])
+@pytest.mark.parametrize("only", [other, [connected, other], partial(connected), Mailer().hear, Mailer])
+def test_receivers_that_are_not_connected_are_refused(signal: Any, only: Any) -> None:
+    """A fake that would stop nothing is refused, since the receiver that was meant would run."""
+    with pytest.raises(InvalidOptionError, match=r"cannot stop .*: it is not connected\. Begin the block after"):
+        begin(fake, signal, only=only)
+
+
+def test_a_signal_that_is_not_recorded_is_refused() -> None:
+    """of() takes one of the signals that are recorded."""
+    with record([SAVED, PLAIN]) as sent, pytest.raises(InvalidOptionError, match="They are: 'saved' or 'plain'"):
+        sent.of("saved")
+
+    with pytest.raises(IndexError):
+        sent[0]
+
+    with pytest.raises(TypeError):
+        sent["saved"]  # type: ignore[call-overload]
+
+    assert isinstance(sent, Recording)
+
+
+@pytest.mark.parametrize(
+    ("app", "text"),
+    [
+        (None, "not a value of NoneType"),
+        ("shop", "not a value of str"),
+        (Flask(), "not a value of Flask"),
+        (Flask, "not the class Flask"),
+    ],
+)
+def test_what_is_no_application_is_refused(app: Any, text: str) -> None:
+    """captured_templates() takes an application of Flask or Quart."""
+    with pytest.raises(InvalidOptionError, match=rf"^captured_templates\(\) takes an application .*, {text}"):
+        begin(captured_templates, app)
+
+
+@pytest.mark.parametrize("recorded", ["", 7, {}, ()])
+def test_what_cannot_be_appended_to_is_refused(recorded: Any) -> None:
+    """captured_templates() appends to what it is given, an empty list included."""
+    with pytest.raises(InvalidOptionError, match=r"^captured_templates\(\) appends to a list, not to a value of"):
+        begin(captured_templates, APP, recorded)
+
+
+def test_senders_do_not_fit_into_other_places() -> None:
+    """isolate() and fake() take no sender."""
+    with pytest.raises(TypeError):
+        begin(isolate, SAVED, "ada")
+
+    with pytest.raises(TypeError):
+        begin(fake, SAVED, "ada")
+
+
+def test_values_are_not_shown() -> None:
+    """The messages name kinds, and not what is in a value."""
+    with pytest.raises(InvalidOptionError) as error:
+        begin(record, {"password": "secret"})
+
+    assert "secret" not in str(error.value)
+
+
+def test_receivers_of_both_kinds_must_fit_the_verb() -> None:
+    """What is no receiver at all is refused by connect(), inside a block as outside."""
+    with record(SAVED), pytest.raises(InvalidReceiverError):
+        SAVED.connect("connected")  # type: ignore[call-overload]
+
+
+def test_without_flask_it_says_what_is_missing() -> None:
+    """Who has no Flask gets Python's own error, and only when templates are to be captured."""
+    program = """
+import sys
+sys.modules["flask"] = None
+from aldis.testing import captured_templates
+app = type("Flask", (), {"__module__": "flask.app"})()
+try:
+    captured_templates(app).__enter__()
+except ImportError as error:
+    print(error.name)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "flask\n"
