@@ -1,0 +1,595 @@
+// The live page of Aldis. What comes from the application is set as text and nothing else.
+
+"use strict";
+
+const KEPT = 200;
+const OUTSIDE = "outside";
+const $ = (id) => document.getElementById(id);
+
+const entries = new Map(); // By "epoch:number": the newest data, and the element that shows it.
+let waiting = new Map(); // What has come while the page is paused.
+let connections = [];
+let handled = 0;
+let epoch = null;
+let cleared = { epoch: null, number: 0 };
+let isPaused = false;
+
+// Making elements.
+
+function make(tag, names, ...children) {
+  const element = document.createElement(tag);
+
+  if (names) element.className = names;
+
+  element.append(...children.filter((child) => child !== null && child !== ""));
+  return element;
+}
+
+function showTime(ms) {
+  if (ms === null || ms === undefined) return "…";
+  if (ms < 0.001) return "0 µs";
+  if (ms < 1) return `${Math.round(ms * 1000)} µs`;
+  if (ms < 1000) return `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`;
+  return `${(ms / 1000).toFixed(2)} s`;
+}
+
+const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;
+
+function qualified(name) {
+  const end = name.lastIndexOf(".") + 1;
+  return make("code", "", make("span", "quiet", name.slice(0, end)), make("span", "own", name.slice(end)));
+}
+
+// What a request comes to.
+
+function walk(sends, visit, depth = 0) {
+  for (const send of sends) {
+    visit("signal", send, depth);
+
+    for (const call of send.calls) {
+      visit("call", call, depth + 1, send);
+      walk(call.sends, visit, depth + 2);
+    }
+  }
+}
+
+function measure(data) {
+  const sum = { signals: 0, calls: 0, failures: 0, end: data.duration ?? 0, names: [] };
+
+  walk(data.sends, (kind, item) => {
+    sum.end = Math.max(sum.end, item.offset + (item.duration ?? 0));
+    sum.names.push(kind === "signal" ? item.signal : item.receiver);
+    sum[kind === "signal" ? "signals" : "calls"] += 1;
+    sum.failures += kind === "call" && item.outcome === "raised" ? 1 : 0;
+  });
+
+  sum.isFailed = sum.failures > 0 || Boolean(data.failure) || data.status >= 500 || data.sends.some((s) => s.failure);
+  sum.names = sum.names.join("\n").toLowerCase();
+  sum.end = Math.max(sum.end, 0.001);
+  return sum;
+}
+
+function kindOf(kind, item) {
+  if (kind === "signal") return item.failure ? "failed" : "signal";
+  if (item.outcome === "raised") return "failed";
+  if (item.outcome === "delivered") return "later";
+  return item.via ? "ran-later" : "call";
+}
+
+function place(element, item, end) {
+  const from = Math.min(Math.max(item.offset / end, 0), 1) * 100;
+  element.style.left = `min(${from}%, 100% - 4px)`;
+  element.style.width = `${Math.min(((item.duration ?? 0) / end) * 100, 100 - from)}%`;
+  return element;
+}
+
+// One request, closed.
+
+function statusOf(data) {
+  if (data.method === null) return null;
+  if (data.status === null) return make("span", "status", data.failure ? "✗" : "…");
+
+  const kinds = { 2: "good", 4: "client", 5: "server" };
+  return make("span", `status ${kinds[Math.floor(data.status / 100)] ?? ""}`, String(data.status));
+}
+
+function countsOf(data, sum) {
+  const failed = data.failure && !sum.failures ? data.failure : sum.failures ? `${sum.failures} failed` : null;
+
+  if (sum.isFailed && failed) return make("span", "counts", make("span", "failure", `✗ ${failed}`), ` · ${plural(sum.calls, "receiver")}`);
+  return make("span", "counts", `${plural(sum.signals, "signal")} · ${plural(sum.calls, "receiver")}`);
+}
+
+function stripOf(data, sum) {
+  const strip = make("span", "strip");
+  strip.setAttribute("aria-hidden", "true");
+  let drawn = 0;
+
+  walk(data.sends, (kind, item) => {
+    drawn += 1;
+    const look = kindOf(kind, item);
+
+    if (drawn <= 60) strip.append(place(make("i", look === "ran-later" ? "later" : look), item, sum.end));
+  });
+
+  return strip;
+}
+
+function summarise(entry) {
+  const { data, sum } = entry;
+  const isRequest = data.method !== null;
+  const when = make("time", "time", new Date(data.started * 1000).toLocaleTimeString("en-GB"));
+  const what = isRequest
+    ? make("span", "what", make("span", "method", data.method), make("span", "path", data.path))
+    : make("span", "what", make("span", "path", make("b", "", data.sends[0]?.signal ?? ""), ` ${OUTSIDE} a request`));
+
+  what.title = isRequest ? `${data.method} ${data.path}` : `${data.sends[0]?.signal} ${OUTSIDE} a request`;
+  const parts = [when, what, stripOf(data, sum), countsOf(data, sum), statusOf(data), make("span", "took", showTime(data.duration))];
+
+  // At phone width the counts are not to be seen, but a failure is not told by colour alone.
+  if (sum.isFailed) what.append(make("span", "failure", "✗"), make("span", "sr", "failed"));
+
+  entry.element.className = `entry${sum.isFailed ? " failed" : ""}${isRequest ? "" : ` ${OUTSIDE}`}`;
+  entry.element.firstChild.replaceChildren(...parts.filter(Boolean));
+}
+
+// One request, open.
+
+function chipsOf(payload) {
+  return payload.map(([name, type, value]) =>
+    make("span", "chip", make("b", "", name), `: ${type}`, value === undefined ? null : make("span", "value", ` = ${value}`)),
+  );
+}
+
+function nameOf(kind, item, depth) {
+  const look = kindOf(kind, item);
+  const name = make("div", "name", make("span", `glyph ${look}`));
+  name.style.setProperty("--depth", depth);
+
+  if (kind === "signal") {
+    name.append(make("code", "signal-name", item.signal), ...chipsOf(item.payload));
+    name.title = `sent by ${item.sender}`;
+
+    if (item.muted) name.append(make("span", "badge", "muted"));
+    else if (item.calls.length === 0) name.append(make("span", "alone", "nobody listens"));
+  } else {
+    name.append(qualified(item.receiver));
+
+    if (item.priority) name.append(make("span", "badge", `priority ${item.priority}`));
+    if (item.async) name.append(make("span", "badge", "async"));
+    if (item.via) name.append(make("span", "badge later", `${item.outcome === "delivered" ? "handed to" : "run by"} ${item.via}`));
+    if (item.place) name.append(make("span", "place", item.place));
+  }
+
+  if (item.failure) name.append(make("span", "failure", kind === "signal" ? `✗ stopped by ${item.failure}` : `✗ ${item.failure}`));
+  return name;
+}
+
+function rowOf(entry, kind, item, depth) {
+  const { data, sum } = entry;
+  const look = kindOf(kind, item);
+  const track = make("div", "track", place(make("span", `bar ${look}`), item, sum.end));
+
+  if (data.method !== null && data.duration && sum.end > data.duration * 1.001) {
+    const mark = make("span", "answered");
+    mark.style.left = `${(data.duration / sum.end) * 100}%`;
+    mark.title = `answered after ${showTime(data.duration)}`;
+    track.append(mark);
+  }
+
+  const row = make("li", `row ${kind}-row`, nameOf(kind, item, depth), track, make("span", "took", showTime(item.duration)));
+  row.classList.toggle("failed", look === "failed");
+  row.dataset.depth = depth;
+  row.dataset.name = (kind === "signal" ? item.signal : item.receiver).toLowerCase();
+  return row;
+}
+
+function axisOf(sum) {
+  const ticks = make("div", "ticks");
+
+  for (const part of [0, 0.25, 0.5, 0.75, 1]) {
+    const tick = make("span", "", part === 0 ? "0" : showTime(sum.end * part));
+    tick.style.left = `${part * 100}%`;
+    ticks.append(tick);
+  }
+
+  const axis = make("div", "axis", ticks);
+  axis.setAttribute("aria-hidden", "true");
+  return axis;
+}
+
+function unfold(entry) {
+  const { data, sum, element } = entry;
+  const rows = make("ol", "rows");
+  let leftOut = data.left_out;
+
+  walk(data.sends, (kind, item, depth) => {
+    rows.append(rowOf(entry, kind, item, depth));
+    leftOut += kind === "signal" ? item.left_out : 0;
+  });
+
+  const fall = make("div", "fall", axisOf(sum), rows);
+
+  if (data.failure) fall.append(make("p", "note failure", `✗ The request ended with ${data.failure}.`));
+  if (data.partial) fall.append(make("p", "note", "Under load, signals are noted only in a part of each second. Of this request, not all are here."));
+  else if (data.duration !== null && data.sends.length === 0) fall.append(make("p", "note", "No signal was sent."));
+  if (leftOut) fall.append(make("p", "note", `${plural(leftOut, "more row")} not kept.`));
+  if (data.closed !== null && data.closed - data.duration > 1) {
+    fall.append(make("p", "note", `The answer was ready after ${showTime(data.duration)}, sent and closed after ${showTime(data.closed)}.`));
+  }
+
+  element.querySelector(".fall")?.remove();
+  element.append(fall);
+  mark(entry);
+}
+
+// All requests.
+
+function insert(entry) {
+  const list = $("requests");
+  let next = list.firstChild;
+
+  while (next && next.dataset.epoch === epoch && Number(next.dataset.number) > entry.data.number) next = next.nextSibling;
+
+  list.insertBefore(entry.element, next);
+}
+
+function add(key, data) {
+  const element = make("details", "entry", make("summary", ""));
+  const entry = { data, element, sum: measure(data) };
+  element.dataset.epoch = epoch;
+  element.dataset.number = data.number;
+  element.addEventListener("toggle", () => {
+    if (element.open) unfold(entry);
+    else element.querySelector(".fall")?.remove();
+  });
+  entries.set(key, entry);
+  summarise(entry);
+  element.classList.add("new");
+  insert(entry);
+  return entry;
+}
+
+function change(entry, data) {
+  entry.data = data;
+  entry.sum = measure(data);
+  summarise(entry);
+
+  if (entry.element.open) unfold(entry);
+}
+
+function show(key, data) {
+  const known = entries.get(key);
+
+  if (known) change(known, data);
+  else if (epoch !== cleared.epoch || data.number > cleared.number) add(key, data);
+
+  const entry = entries.get(key);
+
+  if (entry) filter(entry);
+}
+
+function forget() {
+  const kept = { true: 0, false: 0 };
+
+  for (const element of [...$("requests").children]) {
+    if (!element.dataset.number) continue;
+
+    const key = `${element.dataset.epoch}:${element.dataset.number}`;
+    const isRequest = entries.get(key).data.method !== null;
+    kept[isRequest] += 1;
+
+    if (kept[isRequest] > KEPT) {
+      entries.delete(key);
+      element.remove();
+    }
+  }
+}
+
+function take(list) {
+  for (const data of list) {
+    const key = `${epoch}:${data.number}`;
+
+    if (isPaused) waiting.set(key, data);
+    else show(key, data);
+  }
+
+  while (waiting.size > 2 * KEPT) waiting.delete(waiting.keys().next().value);
+
+  forget();
+  count();
+}
+
+function divide() {
+  if ($("requests").firstChild?.dataset.number) $("requests").prepend(make("p", "divider", "The server was restarted"));
+}
+
+// Filters.
+
+function wanted() {
+  return {
+    name: $("filter-signal").value.trim().toLowerCase(),
+    path: $("filter-path").value.trim().toLowerCase(),
+    isFailed: $("filter-failed").checked,
+    isOutside: $("filter-outside").checked,
+  };
+}
+
+function filter(entry, want = wanted()) {
+  const { data, sum } = entry;
+  const isRequest = data.method !== null;
+
+  entry.element.hidden =
+    !sum.names.includes(want.name) ||
+    !(isRequest ? data.path.toLowerCase() : "").includes(want.path) ||
+    (want.isFailed && !sum.isFailed) ||
+    (!want.isOutside && !isRequest);
+}
+
+function mark(entry, want = wanted()) {
+  for (const row of entry.element.querySelectorAll(".row")) {
+    row.classList.toggle("hit", want.name !== "" && row.dataset.name.includes(want.name));
+  }
+}
+
+function filterAll() {
+  const want = wanted();
+
+  for (const entry of entries.values()) {
+    filter(entry, want);
+    mark(entry, want);
+  }
+
+  count();
+  showConnections();
+}
+
+function count() {
+  let shown = 0;
+  let failed = 0;
+
+  for (const { element, sum } of entries.values()) {
+    shown += element.hidden ? 0 : 1;
+    failed += sum.isFailed ? 1 : 0;
+  }
+
+  const parts = [shown === entries.size ? `${shown} shown` : `${shown} of ${entries.size} shown`, `${failed} failed`, `${plural(handled, "request")} handled`];
+
+  if (waiting.size) parts.push(`${waiting.size} new while paused`);
+
+  $("summary").textContent = entries.size ? parts.join(" · ") : "";
+  $("count-requests").textContent = entries.size;
+  $("empty-requests").hidden = shown > 0;
+  $("empty-title").textContent = entries.size ? "Nothing matches the filters" : "Waiting for the first request";
+  $("empty-text").textContent = entries.size
+    ? `${entries.size} are hidden.`
+    : "Use your application in another tab. Each request appears here, with the signals that were sent in it.";
+}
+
+// Connections.
+
+function badgesOf(record) {
+  const badges = [record.is_weak ? "weak" : "strong"];
+
+  if (record.priority) badges.push(`priority ${record.priority}`);
+  if (record.is_async) badges.push("async");
+  if (record.is_once) badges.push("once");
+
+  const list = make("div", "badges", ...badges.map((text) => make("span", "badge", text)));
+
+  if (record.via) list.append(make("span", "badge later", `via ${record.via}`));
+  return list;
+}
+
+function tableOf(signal) {
+  const head = make("tr", "", ...["Turn", "Receiver", "For sender", "How"].map((text) => make("th", "", text)));
+
+  for (const cell of head.children) cell.scope = "col";
+
+  const rows = signal.connections.map((record, index) =>
+    make(
+      "tr",
+      "",
+      make("td", "", String(index + 1)),
+      make("td", "", qualified(record.receiver), record.place ? make("span", "place", record.place) : null),
+      make("td", "", record.sender === "ANY" ? "for any sender" : make("span", "", "for ", make("code", "", record.sender))),
+      make("td", "", badgesOf(record)),
+    ),
+  );
+
+  return make("table", "", make("thead", "", head), make("tbody", "", ...rows));
+}
+
+function cardOf(signal) {
+  const head = make("header", "", make("h3", "", signal.name));
+
+  if (signal.library !== "aldis") head.append(make("span", "badge", signal.library));
+  if (signal.doc) head.append(make("p", "", signal.doc));
+
+  head.append(make("span", "count", signal.connections ? plural(signal.connections.length, "receiver") : "?"));
+  return make("section", "card", head, signal.connections ? tableOf(signal) : make("p", "note", "Its connections cannot be listed."));
+}
+
+function showConnections() {
+  const { name } = wanted();
+  const isWanted = (signal) =>
+    signal.name.toLowerCase().includes(name) || (signal.connections ?? []).some((record) => record.receiver.toLowerCase().includes(name));
+  const shown = connections.filter(isWanted);
+  const heard = shown.filter((signal) => signal.connections === null || signal.connections.length);
+  const silent = shown.filter((signal) => signal.connections !== null && signal.connections.length === 0);
+  const total = connections.reduce((sum, signal) => sum + (signal.connections ?? []).length, 0);
+  const cards = heard.map(cardOf);
+
+  if (silent.length) {
+    const names = silent.map((signal) => make("li", "chip", signal.name, signal.library === "aldis" ? null : ` (${signal.library})`));
+    cards.push(make("section", "card silent", make("p", "quiet", "Nobody is connected to"), make("ul", "", ...names)));
+  }
+
+  $("connections").replaceChildren(...cards);
+  $("count-connections").textContent = total;
+  $("connections-summary").textContent = `${plural(total, "connection")} to ${plural(connections.length, "signal")}`;
+  $("empty-connections").hidden = shown.length > 0;
+}
+
+function nameSignals() {
+  const names = [...new Set(connections.map((signal) => signal.name))];
+  $("signal-names").replaceChildren(...names.map((name) => Object.assign(document.createElement("option"), { value: name })));
+}
+
+// Listening. A server that restarts, or that wants its thread back, is asked again.
+
+let source = null;
+let timer = null;
+let last = "";
+let delay = 500;
+
+function say(state, text) {
+  $("state").dataset.state = state;
+
+  if ($("state-text").textContent !== text) $("state-text").textContent = text;
+}
+
+function listen() {
+  stop();
+  source = new EventSource(`events?after=${encodeURIComponent(last)}`);
+
+  source.addEventListener("hello", (event) => {
+    const hello = JSON.parse(event.data);
+
+    if (epoch !== null && epoch !== hello.epoch) {
+      waiting = new Map([...waiting].filter(([key]) => key.startsWith(hello.epoch)));
+      divide();
+    }
+
+    epoch = hello.epoch;
+    delay = 500;
+    sayHowItIs();
+  });
+  source.addEventListener("entries", (event) => {
+    const { requests, entries: list } = JSON.parse(event.data);
+    handled = requests;
+    last = event.lastEventId;
+    take(list);
+  });
+  source.addEventListener("connections", (event) => {
+    connections = JSON.parse(event.data);
+    nameSignals();
+    showConnections();
+  });
+  source.addEventListener("again", (event) => {
+    stop();
+    timer = setTimeout(listen, Number(event.data));
+  });
+  source.onerror = () => {
+    stop();
+    say("lost", "Reconnecting");
+    timer = setTimeout(listen, delay);
+    delay = Math.min(delay * 2, 3000);
+  };
+}
+
+function stop() {
+  clearTimeout(timer);
+  source?.close();
+  source = null;
+}
+
+function sayHowItIs() {
+  if (isPaused) say("paused", "Paused");
+  else say("live", "Live");
+}
+
+// A page that nobody sees gives the server its thread back.
+let resting = null;
+
+document.addEventListener("visibilitychange", () => {
+  clearTimeout(resting);
+
+  if (document.hidden) resting = setTimeout(stop, 3000);
+  else if (source === null) listen();
+});
+window.addEventListener("pagehide", stop);
+window.addEventListener("pageshow", (event) => event.persisted && listen());
+
+// Using it.
+
+const tabs = [$("tab-requests"), $("tab-connections")];
+
+function choose(tab) {
+  for (const each of tabs) {
+    const isChosen = each === tab;
+    each.setAttribute("aria-selected", String(isChosen));
+    each.tabIndex = isChosen ? 0 : -1;
+    $(each.getAttribute("aria-controls")).hidden = !isChosen;
+  }
+
+  for (const part of document.querySelectorAll(".only-requests")) part.hidden = tab !== tabs[0];
+
+  history.replaceState(null, "", tab === tabs[0] ? "#" : "#connections");
+}
+
+for (const tab of tabs) {
+  tab.addEventListener("click", () => choose(tab));
+  tab.addEventListener("keydown", (event) => {
+    const at = tabs.indexOf(tab);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];
+
+    if (to === undefined) return;
+
+    const next = tabs[(to + tabs.length) % tabs.length];
+    choose(next);
+    next.focus();
+    event.preventDefault();
+  });
+}
+
+$("requests").addEventListener("keydown", (event) => {
+  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+
+  if (step === undefined || event.target.tagName !== "SUMMARY") return;
+
+  const all = [...$("requests").querySelectorAll(".entry:not([hidden]) > summary")];
+  all[all.indexOf(event.target) + step]?.focus();
+  event.preventDefault();
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.target.matches("input") || event.ctrlKey || event.metaKey || event.altKey) return;
+
+  if (event.key === "/") {
+    $("filter-signal").focus();
+    event.preventDefault();
+  }
+});
+
+for (const id of ["filter-signal", "filter-path", "filter-failed", "filter-outside"]) $(id).addEventListener("input", filterAll);
+
+$("filters").addEventListener("submit", (event) => event.preventDefault());
+
+$("pause").addEventListener("click", () => {
+  isPaused = !isPaused;
+  $("pause").setAttribute("aria-pressed", String(isPaused));
+  $("pause").textContent = isPaused ? "Go on" : "Pause";
+
+  if (!isPaused) {
+    const list = [...waiting.values()];
+    waiting = new Map();
+    take(list);
+  }
+
+  if ($("state").dataset.state !== "lost") sayHowItIs();
+});
+
+$("clear").addEventListener("click", () => {
+  const numbers = [...entries.values()].map((entry) => entry.data.number);
+  cleared = { epoch, number: Math.max(0, ...numbers) };
+  entries.clear();
+  waiting = new Map();
+  $("requests").replaceChildren();
+  count();
+});
+
+if (location.hash === "#connections") choose(tabs[1]);
+
+count();
+listen();

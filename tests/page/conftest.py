@@ -1,0 +1,88 @@
+"""What the tests of the live page share: a journal, an application, and what it answers."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from aldis import Namespace
+from aldis.flask._journal import Journal
+from aldis.flask._page import Page, add_page
+
+
+class Shop:
+    """An application with its page and a signal, on whatever Flask runs on."""
+
+    def __init__(self, **config: Any) -> None:
+        self.signals = Namespace(errors=lambda failure: None)
+        self.placed = self.signals.signal("order-placed")
+        self.app = Flask("shop")
+        self.app.debug = True
+        self.app.config.update(config)
+        self.payload: dict[str, Any] = {"order_id": 7}
+
+        @self.app.get("/order")
+        def order() -> str:
+            self.placed.send(self.app, **self.payload)
+            return "thanks"
+
+        @self.app.get("/lamps/<name>")
+        def lamp(name: str) -> str:
+            return name
+
+        add_page(self.app, SimpleNamespace(signals=(self.signals,)))
+        self.page: Page = self.app.wsgi_app  # type: ignore[assignment]
+        self.journal = self.page.journal
+        self.client = self.app.test_client()
+
+    def get(self, path: str, **options: Any) -> Any:
+        with self.client.get(path, **options) as response:
+            response.get_data()
+            return response
+
+    def events(self, last: str = "", **options: Any) -> list[tuple[str, Any, str]]:
+        """What is there for a listener on a server with one thread: kind, data and id of each event."""
+        options.setdefault("environ_overrides", {"wsgi.multithread": False})
+        return parse(self.get("/_aldis/events", headers={"Last-Event-ID": last}, **options).text)
+
+    def entries(self, last: str = "") -> list[Any]:
+        """The requests, and what was sent outside of one, in the order of their last changes."""
+        return [entry for kind, data, _ in self.events(last) if kind == "entries" for entry in data["entries"]]
+
+    def connections(self) -> dict[str, Any]:
+        """The connections, by the signal's name."""
+        return {s["name"]: s for kind, data, _ in self.events() if kind == "connections" for s in data}
+
+
+def parse(text: str) -> list[tuple[str, Any, str]]:
+    """The events in a stream."""
+    events: list[tuple[str, Any, str]] = []
+
+    for block in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+
+        if "event" in fields:
+            events.append((fields["event"], json.loads(fields["data"]), fields.get("id", "")))
+
+    return events
+
+
+@pytest.fixture
+def shop(request: pytest.FixtureRequest) -> Any:
+    """A shop in debug mode, with the configuration that the test is given."""
+    shop = Shop(**getattr(request, "param", {}))
+    yield shop
+    shop.journal.sleep()
+
+
+@pytest.fixture
+def journal() -> Any:
+    """A journal that watches."""
+    journal = Journal(clock=lambda: 0.0)
+    journal.wake()
+    yield journal
+    journal.sleep()

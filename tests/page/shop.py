@@ -1,0 +1,208 @@
+"""A small shop with its live page, for a process of its own: ``python -c "import shop; shop.serve()" PORT [KIND]``.
+
+KIND is ``werkzeug``, ``waitress``, or ``beside``, where Flask runs on Blinker. ``values`` as another argument shows
+the values of payloads.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from time import sleep
+from typing import Any
+
+import aldis
+
+PORT, KIND = int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "werkzeug"
+
+if KIND != "beside":
+    aldis.install_as_blinker()
+
+from flask import Flask, Response, abort, flash, render_template_string, request  # noqa: E402
+
+import aldis.flask as aldis_flask  # noqa: E402
+from aldis.flask._page import Page, add_page  # noqa: E402
+
+signals = aldis.Namespace(errors=lambda failure: None)
+app = Flask("shop")
+app.secret_key = "for tests only"
+app.debug = True
+app.config["ALDIS_SHOW_VALUES"] = "values" in sys.argv
+aldis_flask.Aldis(app, signals=[signals])
+
+if not isinstance(app.wsgi_app, Page):
+    add_page(app, app.extensions["aldis"])
+
+BASKET = "<h1>{{ title }}</h1>"
+
+
+class UndeliverableError(Exception):
+    pass
+
+
+@signals.declare
+def order_placed(sender: Flask, /, *, order_id: int, total_cents: int, card_number: str = "") -> None:
+    """Sent when the rows of an order have been committed."""
+
+
+@signals.declare
+def invoice_issued(sender: Flask, /, *, order_id: int, number: str) -> None:
+    """Sent when an invoice has its number."""
+
+
+@signals.declare
+def mail_queued(sender: Flask, /, *, to: str, subject: str) -> None:
+    """Sent when a mail waits to be sent."""
+
+
+@signals.declare
+def stock_low(sender: Flask, /, *, sku: str, left: int) -> None:
+    """Sent when fewer than five of an article are left."""
+
+
+@signals.declare
+def user_registered(sender: Flask, /, *, user_id: int, password: str, source: str = "web") -> None:
+    """Sent when the row of a new user has been committed."""
+
+
+@signals.declare
+def cache_swept(sender: str, /, *, entries: int) -> None:
+    """Sent when the cache was swept, by a thread of its own."""
+
+
+@order_placed.connect(priority=10)
+def audit_order(sender: Any, *, order_id: int, **extra: Any) -> None:
+    sleep(0.0004)
+
+
+@order_placed.connect
+def issue_invoice(sender: Any, *, order_id: int, **extra: Any) -> None:
+    sleep(0.0011)
+    invoice_issued.send(sender, order_id=order_id, number=f"2026-{order_id:05}")
+    sleep(0.0005)
+
+
+@order_placed.connect
+def reserve_stock(sender: Any, **extra: Any) -> None:
+    sleep(0.0009)
+    stock_low.send(sender, sku="lamp-7", left=3)
+
+
+@order_placed.connect(via=aldis_flask.after_response)
+def warm_recommendations(sender: Any, **extra: Any) -> None:
+    sleep(0.0025)
+
+
+@invoice_issued.connect
+def mail_invoice(sender: Any, *, number: str, **extra: Any) -> None:
+    sleep(0.0006)
+    mail_queued.send(sender, to="ada@example.org", subject=f"Your invoice {number}")
+
+
+@mail_queued.connect
+def count_mail(sender: Any, **extra: Any) -> None:
+    sleep(0.0002)
+
+
+@user_registered.connect(priority=10)
+def audit_registration(sender: Any, **extra: Any) -> None:
+    sleep(0.0004)
+
+
+@user_registered.connect
+def welcome_mail(sender: Any, *, user_id: int, **extra: Any) -> None:
+    sleep(0.0007)
+
+    if user_id % 2:
+        raise UndeliverableError("no such mailbox")
+
+    mail_queued.send(sender, to="new@example.org", subject="Welcome aboard")
+
+
+@user_registered.connect
+def count_registration(sender: Any, **extra: Any) -> None:
+    sleep(0.0003)
+
+
+@cache_swept.connect
+def log_sweep(sender: Any, **extra: Any) -> None:
+    sleep(0.0003)
+
+
+@aldis_flask.request_finished.connect
+def log_access(sender: Any, **extra: Any) -> None:
+    sleep(0.0002)
+
+
+@aldis_flask.got_request_exception.connect
+def report_error(sender: Any, **extra: Any) -> None:
+    sleep(0.0005)
+
+
+@app.get("/")
+def index() -> str:
+    sleep(0.002)
+    return render_template_string(BASKET, title="Lamps")
+
+
+@app.get("/lamps/<name>")
+def lamp(name: str) -> str:
+    if name == "lava":
+        abort(404)
+
+    sleep(0.0015)
+    return render_template_string(BASKET, title=name)
+
+
+@app.post("/orders")
+def place() -> tuple[str, int]:
+    sleep(0.003)
+    order_placed.send(app, order_id=int(request.args.get("id", 7)), total_cents=12900, card_number="4111111111111111")
+    flash("Thank you.")
+    return render_template_string(BASKET, title="Thank you"), 201
+
+
+@app.post("/register")
+def register() -> str:
+    sleep(0.002)
+    user_registered.send(app, user_id=int(request.args["id"]), password="correct horse")
+    return "ok"
+
+
+@app.get("/offers")
+def offers() -> str:
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    sleep(0.001)
+    raise ZeroDivisionError
+
+
+@app.get("/export")
+def export() -> Response:
+    def lines() -> Any:
+        for number in range(3):
+            sleep(0.004)
+            mail_queued.send(app, to="export@example.org", subject=f"part {number}")
+            yield f"{number}\n"
+
+    return Response(lines(), mimetype="text/plain")
+
+
+@app.get("/sweep")
+def sweep() -> str:
+    thread = threading.Thread(target=lambda: cache_swept.send("sweeper", entries=120))
+    thread.start()
+    thread.join()
+    return "swept"
+
+
+def serve() -> None:
+    print("ready", flush=True)  # noqa: T201
+
+    if KIND == "waitress":
+        import waitress  # type: ignore[import-untyped]
+
+        waitress.serve(app, host="127.0.0.1", port=PORT, threads=4)
+    else:
+        from werkzeug.serving import make_server
+
+        make_server("127.0.0.1", PORT, app, threaded=True).serve_forever()
