@@ -286,9 +286,8 @@ def test_shop_in_its_own_process(tmp_path: Path) -> None:
     """Main job: the shop's unit tests pass, with Aldis in Blinker's place."""
     ended = run(
         tmp_path,
-        *("-c", "import sys, aldis; aldis.install_as_blinker(); import pytest; sys.exit(pytest.main(sys.argv[1:]))"),
-        *("-q", "-p", "no:cacheprovider", str(HERE / "shop_unit.py")),
-        PYTHONPATH=os.pathsep.join([str(SHOP), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        *("-m", "pytest", "-q", "-p", "instead", "-p", "no:cacheprovider", str(HERE / "shop_unit.py")),
+        PYTHONPATH=os.pathsep.join([str(SHOP), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
     )
 
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -17,7 +17,7 @@ def test_both_ways_are_the_same() -> None:
     paths = [HERE / name for name in FILES]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "instead", "-p", "no:cacheprovider", *map(str, paths)],
-        env={**os.environ, "PYTHONPATH": str(HERE)},
+        env={**os.environ, "PYTHONPATH": str(HERE.parent)},
         capture_output=True,
         text=True,
         timeout=240,

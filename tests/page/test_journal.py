@@ -204,7 +204,7 @@ def test_other_bodies(shop: Shop) -> None:
 
     bodies: list[Any] = [Wrapper(), (b"",), iter([b"one"])]
     shop.page._inner = application
-    streamed = shop.page(environ, lambda *answer: statuses.append(answer))
+    streamed: Any = shop.page(environ, lambda *answer: statuses.append(answer))
     assert list(streamed) == [b"one"]
     streamed.close()
     assert shop.page(environ, lambda *answer: None) == (b"",)

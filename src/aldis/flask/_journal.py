@@ -130,7 +130,7 @@ class Journal:
 
             self._is_watching = True
 
-        stop = weakref.finalize(self, observe.watch(_Eye(self)).stop)
+        stop: Callable[[], object] = weakref.finalize(self, observe.watch(_Eye(self)).stop)
 
         with self._lock:
             if self._is_watching:

@@ -10,7 +10,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ Argument = tuple[str, type[Any]] | tuple[str, type[Any], str]
 
 def show_values(payload: dict[str, Any]) -> tuple[Argument, ...]:
     """A payload with its values, as far as they may be shown."""
-    return tuple((name, cast("type[Any]", type(value)), show_argument(name, value)) for name, value in payload.items())
+    return tuple((name, _class_of(value), show_argument(name, value)) for name, value in payload.items())
+
+
+def _class_of(value: object) -> type[Any]:
+    return type(value)
 
 
 def type_name(kind: type[Any]) -> str:
@@ -65,7 +69,7 @@ def show(value: Any) -> str:
 
 
 def _show(value: Any, depth: int) -> str:
-    kind = cast("type[Any]", type(value))
+    kind = _class_of(value)
 
     if kind in _PLAIN:
         return _PLAIN[kind](value)
