@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ._calls import Failure
 from ._debug import debug
-from ._dispatch import Failure
 from ._namespace import NamedSignal, Namespace, default_namespace, signal
 from ._refs import ANY
 from ._signal import Signal

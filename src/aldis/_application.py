@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, final
 
-from ._dispatch import SenderPolicy
+from ._calls import SenderPolicy
 from ._refs import describe, is_async, qualified_name
 from .exceptions import InvalidOptionError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Literal, TypeAlias
 
-    from ._dispatch import Failure
+    from ._calls import Failure
     from ._namespace import NamedSignal
     from ._signal import Signal
 

@@ -15,9 +15,10 @@ from ._connection import filter_key
 from ._refs import receiver_key
 
 if TYPE_CHECKING:
+    from ._additions import Addition
     from ._refs import ReceiverKey
     from ._signal import Signal
-    from ._table import Addition, Table
+    from ._table import Table
 
 
 @final

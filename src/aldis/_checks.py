@@ -5,10 +5,9 @@ from __future__ import annotations
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
+from ._calls import COLLECT, PROPAGATE
 from ._connection import Options
-from ._dispatch import COLLECT
 from ._refs import describe, is_async
-from ._table import PROPAGATE
 from .exceptions import InvalidOptionError, InvalidReceiverError
 
 if TYPE_CHECKING:

@@ -12,204 +12,28 @@ from __future__ import annotations
 
 from functools import partial
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from ._blocks import muted_keys
+from ._calls import PROPAGATE, Call, Failure, policy_of
 from ._connection import Connection, Options
-from ._refs import describe, is_async, receiver_key, resolve
-from ._table import PROPAGATE
+from ._refs import describe, receiver_key, resolve
 from ._watching import Watched, is_telling
 from .exceptions import AsyncReceiverError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterable
+    from typing import TypeAlias
 
+    from ._calls import AnySignal, AsyncPolicy, Wrapper
     from ._connection import Route
     from ._refs import ReceiverKey
-    from ._signal import Signal
 
-    AnySignal: TypeAlias = Signal[Any, ..., Any]
     Results: TypeAlias = list[tuple[Callable[..., Any], Any]]
-    Wrapper: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-COLLECT: Final = "collect"
 
 crossings: Final[list[Callable[[bool], Wrapper | None]]] = []
 """Asked in order when a signal does not say how to run a receiver: called with whether an async one is to be run
 from ``send``, and not a sync one from ``send_async``."""
-
-
-class AsyncPolicy(Protocol):
-    """How ``send_async`` runs its receivers, where that is not one after the other.
-
-    .. versionadded:: 0.1
-    """
-
-    async def run(self, calls: Sequence[Callable[[], Awaitable[bool]]], /) -> None:
-        """Await every call.
-
-        :param calls: one for each receiver, in order. Each gives whether the receiver succeeded, and keeps
-            what it raised for the signal's failure policy.
-        """
-
-
-@final
-class Failure:
-    """A receiver that raised, as a callable failure policy is handed it.
-
-    :ivar signal: the signal that was sent.
-    :ivar receiver: the receiver that raised.
-    :ivar sender: the sender.
-    :ivar exception: what it raised.
-
-    .. versionadded:: 0.1
-    """
-
-    __slots__ = ("exception", "receiver", "sender", "signal")
-
-    exception: Exception
-    receiver: Callable[..., Any]
-    sender: Any
-    signal: AnySignal
-
-    def __init__(self, signal: AnySignal, receiver: Callable[..., Any], sender: Any, exception: Exception) -> None:
-        self.signal = signal
-        self.receiver = receiver
-        self.sender = sender
-        self.exception = exception
-
-    def __repr__(self) -> str:
-        return f"<Failure of {describe(self.receiver)} on {self.signal!r}: {type(self.exception).__name__}>"
-
-
-@final
-class SenderPolicy:
-    """A failure policy that depends on the sender.
-
-    :ivar choose: called with the sender, gives the policy.
-    """
-
-    __slots__ = ("choose",)
-
-    def __init__(self, choose: Callable[[Any], Any]) -> None:
-        self.choose = choose
-
-    def __call__(self, failure: Failure) -> object:
-        """Treat a failure as the sender's policy does, for who takes this for a callable policy."""
-        policy = self.choose(failure.sender)
-
-        if isinstance(policy, str):
-            raise failure.exception
-
-        return policy(failure)
-
-
-def policy_of(signal: AnySignal, sender: Any) -> Any:
-    """The failure policy of a send."""
-    policy = signal._table.errors
-    return policy.choose(sender) if type(policy) is SenderPolicy else policy
-
-
-@final
-class Call:
-    """One call of a receiver that a delivery is to make. Calling it runs the receiver.
-
-    :ivar signal: the signal that was sent.
-    :ivar receiver: the receiver.
-    :ivar sender: the sender.
-    :ivar payload: the keyword arguments.
-
-    .. versionadded:: 0.1
-    """
-
-    __slots__ = ("_watching", "payload", "receiver", "sender", "signal")
-
-    payload: dict[str, Any]
-    receiver: Callable[..., Any]
-    sender: Any
-    signal: AnySignal
-
-    def __init__(
-        self,
-        signal: AnySignal,
-        receiver: Callable[..., Any],
-        sender: Any,
-        payload: dict[str, Any],
-        watching: Callable[[], AbstractContextManager[None]] | None = None,
-    ) -> None:
-        self.signal = signal
-        self.receiver = receiver
-        self.sender = sender
-        self.payload = payload
-        self._watching = watching
-
-    @property
-    def is_async(self) -> bool:
-        """Whether the receiver is async: then calling this without a wrapper gives a coroutine."""
-        return is_async(self.receiver)
-
-    def __call__(self, wrapper: Wrapper | None = None) -> Any:
-        """Run the receiver and return what it returns.
-
-        :param wrapper: called with the receiver, gives what is called in its place: for a delivery that takes
-            async receivers, what runs them.
-        :raises Exception: what the receiver raised, unless the signal's failure policy is a callable: then
-            that is handed the failure, and ``None`` is returned.
-        """
-        try:
-            receiver = self.receiver if wrapper is None else wrapper(self.receiver)
-
-            if self._watching is None:
-                return receiver(self.sender, **self.payload)
-
-            if is_async(receiver):
-                return self._watch(receiver, self._watching)
-
-            with self._watching():
-                return receiver(self.sender, **self.payload)
-        except Exception as error:
-            if not self._is_for_policy(error):
-                raise
-
-            return None
-
-    async def run_async(self, wrapper: Wrapper | None = None) -> Any:
-        """Await the receiver and return what it returns, as calling does for one that is sync.
-
-        :param wrapper: called with the receiver, gives an async callable: for a sync receiver, what runs it.
-        :raises Exception: as for calling.
-        """
-        receiver = self.receiver if wrapper is None else wrapper(self.receiver)
-
-        try:
-            if self._watching is None:
-                return await receiver(self.sender, **self.payload)
-
-            return await self._watch(receiver, self._watching)
-        except Exception as error:
-            if not self._is_for_policy(error):
-                raise
-
-            return None
-
-    def _is_for_policy(self, error: Exception) -> bool:
-        """Hand a failure to the policy, if that is a callable. To raise it here would have it hold itself."""
-        policy = policy_of(self.signal, self.sender)
-
-        if isinstance(policy, str):
-            return False
-
-        policy(Failure(self.signal, self.receiver, self.sender, error))
-        return True
-
-    async def _watch(self, receiver: Callable[..., Any], watching: Callable[[], AbstractContextManager[None]]) -> Any:
-        """The coroutine of an async receiver, watched when it is awaited: before, nothing runs."""
-        with watching():
-            return await receiver(self.sender, **self.payload)
-
-    def __repr__(self) -> str:
-        return f"<Call of {describe(self.receiver)} on {self.signal!r}>"
 
 
 @final

@@ -15,7 +15,7 @@ from .exceptions import ContractError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ._dispatch import AsyncPolicy
+    from ._calls import AsyncPolicy
     from ._typing import ErrorPolicy, Undeclared, Wrapper
 
 

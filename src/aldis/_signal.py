@@ -17,8 +17,8 @@ from .exceptions import InvalidOptionError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterator
 
+    from ._calls import AsyncPolicy
     from ._contract import Contract
-    from ._dispatch import AsyncPolicy
     from ._typing import Connector, ErrorPolicy, F, Undeclared, Wrapper
     from .delivery import Delivery
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec, TypeVar
 
-    from ._dispatch import Failure
+    from ._calls import Failure
 
     # What a signal is without type arguments: any sender, any payload, any result.
     S = TypeVar("S", default=Any)

@@ -11,7 +11,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 
 from . import _dispatch
-from ._dispatch import AsyncPolicy
+from ._calls import AsyncPolicy
 from ._refs import describe
 from .exceptions import AsyncReceiverError
 

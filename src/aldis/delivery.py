@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, Protocol, final, runtime_checkable
 
-from ._dispatch import Call
+from ._calls import Call
 from .exceptions import InvalidOptionError
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from .exceptions import InvalidOptionError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._dispatch import Call
+    from ._calls import Call
 
     AnySession: TypeAlias = Session | scoped_session[Any] | AsyncSession | async_scoped_session[Any]
 
