@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
-from ._refs import describe, is_async
+from ._refs import as_coroutine_function, describe, is_async
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -99,12 +99,15 @@ class Call:
     :ivar receiver: the receiver.
     :ivar sender: the sender.
     :ivar payload: the keyword arguments.
+    :ivar is_awaited: whether the send awaits what ``deliver`` returns, if that is a coroutine: ``send_async`` does,
+        and ``send`` cannot.
 
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("_watching", "payload", "receiver", "sender", "signal")
+    __slots__ = ("_watching", "is_awaited", "payload", "receiver", "sender", "signal")
 
+    is_awaited: bool
     payload: dict[str, Any]
     receiver: Callable[..., Any]
     sender: Any
@@ -117,11 +120,14 @@ class Call:
         sender: Any,
         payload: dict[str, Any],
         watching: Callable[[], AbstractContextManager[None]] | None = None,
+        *,
+        is_awaited: bool = False,
     ) -> None:
         self.signal = signal
         self.receiver = receiver
         self.sender = sender
         self.payload = payload
+        self.is_awaited = is_awaited
         self._watching = watching
 
     @property
@@ -138,7 +144,7 @@ class Call:
             that is handed the failure, and ``None`` is returned.
         """
         try:
-            receiver = self.receiver if wrapper is None else wrapper(self.receiver)
+            receiver = self.receiver if wrapper is None else wrapper(self._to_wrap())
 
             if self._watching is None:
                 return receiver(self.sender, **self.payload)
@@ -160,9 +166,9 @@ class Call:
         :param wrapper: called with the receiver, gives an async callable: for a sync receiver, what runs it.
         :raises Exception: as for calling.
         """
-        receiver = self.receiver if wrapper is None else wrapper(self.receiver)
-
         try:
+            receiver = self.receiver if wrapper is None else wrapper(self._to_wrap())
+
             if self._watching is None:
                 return await receiver(self.sender, **self.payload)
 
@@ -172,6 +178,9 @@ class Call:
                 raise
 
             return None
+
+    def _to_wrap(self) -> Callable[..., Any]:
+        return as_coroutine_function(self.receiver) if self.is_async else self.receiver
 
     def _is_for_policy(self, error: Exception) -> bool:
         """Hand a failure to the policy, if that is a callable. To raise it here would have it hold itself."""

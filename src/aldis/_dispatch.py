@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from ._blocks import muted_keys
 from ._calls import PROPAGATE, Call, Failure, policy_of
 from ._connection import Connection, Options
-from ._refs import describe, receiver_key, resolve
+from ._refs import as_coroutine_function, describe, receiver_key, resolve
 from ._watching import Watched, is_telling
 from .exceptions import AsyncReceiverError
 
@@ -130,7 +130,7 @@ class Sending:
         self, connection: Connection, options: Options, receiver: Callable[..., Any], wrapper: Wrapper | None
     ) -> Any:
         if options.via is not None:
-            value = options.via.deliver(self._to_deliver(receiver, connection, options))
+            value = options.via.deliver(self._to_deliver(receiver, connection, options, is_awaited=False))
 
             if isinstance(value, CoroutineType):
                 value.close()
@@ -139,7 +139,7 @@ class Sending:
             return value
 
         if connection.is_async:
-            receiver = wrapper(receiver)  # type: ignore[misc]  # require() saw to it.
+            receiver = wrapper(as_coroutine_function(receiver))  # type: ignore[misc]  # require() saw to it.
 
         return receiver(self.sender, **self.payload)
 
@@ -157,7 +157,7 @@ class Sending:
         self, connection: Connection, options: Options, receiver: Callable[..., Any], wrapper: Wrapper | None
     ) -> Any:
         if options.via is not None:
-            value = options.via.deliver(self._to_deliver(receiver, connection, options))
+            value = options.via.deliver(self._to_deliver(receiver, connection, options, is_awaited=True))
             return await value if isinstance(value, CoroutineType) else value  # pyright: ignore[reportUnknownVariableType]
 
         if not connection.is_async:
@@ -165,13 +165,15 @@ class Sending:
 
         return await receiver(self.sender, **self.payload)
 
-    def _to_deliver(self, receiver: Callable[..., Any], connection: Connection, options: Options) -> Call:
+    def _to_deliver(
+        self, receiver: Callable[..., Any], connection: Connection, options: Options, *, is_awaited: bool
+    ) -> Call:
         watching = None
 
         if self.watched is not None:
             watching = partial(self.watched.calling, receiver, connection, options, is_delivery=False)
 
-        return Call(self.signal, receiver, self.sender, self.payload, watching)
+        return Call(self.signal, receiver, self.sender, self.payload, watching, is_awaited=is_awaited)
 
     def fail(self, receiver: Callable[..., Any], error: Exception) -> None:
         """Keep a failure until all receivers have run, or hand it to the signal's own policy."""

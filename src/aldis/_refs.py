@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, final
 from .exceptions import UnboundProxyError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from weakref import ref
 
 ReceiverKey: TypeAlias = int | tuple[int, int]
 ValueKey: TypeAlias = str | int | tuple[str, bytes]
 
-_COROUTINE_FLAGS: Final = 0x80 | 0x100  # inspect.CO_COROUTINE | CO_ITERABLE_COROUTINE, without inspect
+_COROUTINE_FLAG: Final = 0x80  # inspect.CO_COROUTINE, without inspect
+_COROUTINE_FLAGS: Final = _COROUTINE_FLAG | 0x100  # and inspect.CO_ITERABLE_COROUTINE
 
 _COROUTINE_MARKS: Final = (
     ("_is_coroutine_marker", "inspect", "_is_coroutine_mark"),
@@ -160,6 +162,23 @@ def is_async(receiver: object) -> bool:
 
     call = getattr(type(receiver), "__call__", None)  # noqa: B004
     return _has_coroutine_flags(call) and not isinstance(receiver, type)
+
+
+def as_coroutine_function(receiver: Callable[..., Any]) -> Callable[..., Any]:
+    """An async receiver as a wrapper recognises it that asks :func:`inspect.iscoroutinefunction`.
+
+    Those of Flask and Quart do. They would take an object with an async ``__call__`` for sync, and nobody would await
+    what it returns.
+    """
+    flags = getattr(getattr(receiver, "__code__", None), "co_flags", 0)
+
+    if isinstance(receiver, (FunctionType, MethodType)) and flags & _COROUTINE_FLAG:
+        return receiver
+
+    async def call(*args: Any, **payload: Any) -> Any:
+        return await receiver(*args, **payload)
+
+    return call
 
 
 def _has_coroutine_flags(function: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import inspect
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aldis import Failure, InvalidOptionError, NamedSignal, Namespace, Signal
+from aldis.aio import run
 from aldis.delivery import Call, Delivery, threads
 
 if TYPE_CHECKING:
@@ -132,6 +134,51 @@ def test_send_async_delivers_too() -> None:
     signal.connect(receiver, via=shelf)
 
     assert asyncio.run(signal.send_async("x")) == [(receiver, "ticket 1")]
+
+
+def test_a_call_knows_whether_it_is_awaited() -> None:
+    """A delivery can tell send_async, which awaits the coroutine that it may return, from send."""
+    signal, shelf = Signal(), Shelf()
+    signal.connect(lambda sender: None, weak=False, via=shelf)
+    signal.send("x")
+    asyncio.run(signal.send_async("x"))
+
+    assert [call.is_awaited for call in shelf.calls] == [False, True]
+
+
+class AsyncObject:
+    """A receiver that inspect does not take for a coroutine function."""
+
+    async def __call__(self, sender: Any) -> str:
+        return f"heard {sender}"
+
+
+def test_a_call_crosses_by_a_wrapper_that_asks() -> None:
+    """A call hands its wrapper what inspect takes for a coroutine function, as Flask's ensure_sync asks."""
+
+    def ensure_sync(function: Callable[..., Any]) -> Callable[..., Any]:
+        return run(function) if inspect.iscoroutinefunction(function) else function
+
+    signal, shelf = Signal(), Shelf()
+    signal.connect(AsyncObject(), weak=False, via=shelf)
+    signal.send("x")
+
+    assert shelf.calls[0](ensure_sync) == "heard x"
+
+
+def test_a_wrapper_that_fails_is_a_failure() -> None:
+    """What the wrapper itself raises goes to the failure policy, where the call is awaited as where it is not."""
+    failures: list[Failure] = []
+    signal, shelf = Signal(errors=failures.append), Shelf()
+    signal.connect(lambda sender: None, weak=False, via=shelf)
+    signal.send("x")
+
+    def refuse(function: Callable[..., Any]) -> Callable[..., Any]:
+        raise Broken
+
+    assert shelf.calls[0](refuse) is None
+    assert asyncio.run(shelf.calls[0].run_async(refuse)) is None
+    assert [type(failure.exception) for failure in failures] == [Broken] * 2
 
 
 def test_deliveries_keep_the_order() -> None:

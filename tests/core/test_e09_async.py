@@ -211,6 +211,19 @@ def test_an_async_receiver_crosses_by_the_wrapper(receiver: Callable[..., Any]) 
     assert signal.send("x") == [(receiver, "x")]
 
 
+@each_async
+def test_an_async_receiver_crosses_by_a_wrapper_that_asks(receiver: Callable[..., Any]) -> None:
+    """E9: the wrapper is handed what inspect takes for a coroutine function, as Flask's ensure_sync asks."""
+
+    def ensure_sync(function: Callable[..., Any]) -> Callable[..., Any]:
+        return to_sync(function) if inspect.iscoroutinefunction(function) else function
+
+    signal = Signal(async_wrapper=ensure_sync)
+    signal.connect(receiver, weak=False)
+
+    assert signal.send("x") == [(receiver, "x")]
+
+
 @each_sync
 def test_a_sync_receiver_is_called_by_send(receiver: Callable[..., Any]) -> None:
     """E9: a sync receiver is never taken for an async one: send calls it without a wrapper."""
