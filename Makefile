@@ -103,7 +103,7 @@ mutants: .venv/.ready ## Break the engine line by line, and see that each break 
 	$(BIN)/python tools/mutate.py
 
 .PHONY: downstream
-downstream: dist/.ready ## Run the test suites of Blinker and Flask on Blinker and on Aldis.
+downstream: dist/.ready ## Run the test suites of Blinker, Flask and extensions on Blinker and on Aldis.
 	$(PYTHON) tools/downstream.py
 
 .PHONY: format

@@ -72,6 +72,14 @@ SUITES: Final = (
         },
     ),
     Suite("flask", requires=("pytest==9.0.2", "werkzeug==3.1.5", "asgiref", "greenlet", "python-dotenv")),
+    Suite("flask-login", version="0.6.3", requires=("pytest==9.0.2", "asgiref", "semantic-version")),
+    # Its models of SQLAlchemy 2.0 are refused by 2.1.
+    Suite("flask-sqlalchemy", requires=("pytest==9.0.2", "sqlalchemy==2.0.45")),
+    Suite(
+        "quart-schema",
+        version="0.25.0",
+        requires=("pytest==9.0.2", "pytest-asyncio==1.3.0", "pytest-cov", "hypothesis", "pydantic", "msgspec", "attrs"),
+    ),
 )
 
 
