@@ -102,10 +102,10 @@ def print_list(groups: dict[str, list[Any]], *, as_json: bool) -> None:
         click.echo(line)
 
 
-def print_signals(signals: list[Any]) -> None:
-    """Print what ``show`` prints."""
+def print_signals(signals: list[Any], *, sender: Any = None) -> None:
+    """Print what ``show`` prints, and whom a send by an application would call."""
     for signal in signals:
-        for line in _show.described(signal):
+        for line in _show.described(signal, sender):
             click.echo(line)
 
 

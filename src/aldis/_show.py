@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from ._refs import qualified_name
 from .observe import connections
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 _LAST: Final = ("└─ ", "   ")
 _OTHER: Final = ("├─ ", "│  ")
+
+_FORWARDER: Final = "aldis._forwarding."
 
 _NOBODY: Final = (
     "Nobody is connected. If you expected a receiver here:",
@@ -32,7 +35,7 @@ def signal_name(signal: Any) -> str:
 
 def connected(signal: Any) -> list[ConnectionRecord]:
     """Who is connected, save what forwards from a framework's signal to its twin, which is listed itself."""
-    return [record for record in connections(signal) if not record.receiver.startswith("aldis._forwarding.")]
+    return [record for record in connections(signal) if not record.receiver.startswith(_FORWARDER)]
 
 
 def as_data(signals: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
@@ -95,8 +98,12 @@ def contract_of(signal: Any) -> Any:
     return getattr(signal, "contract", None) if hasattr(signal, "_table") else None
 
 
-def described(signal: Any) -> Iterator[str]:
-    """What ``show`` prints: the contract, the state, and who is connected."""
+def described(signal: Any, sender: Any = None) -> Iterator[str]:
+    """What ``show`` prints: the contract, the state, and who is connected.
+
+    :param signal: of Aldis or of Blinker.
+    :param sender: an application. Where receivers ask for a sender, it is said whom a send by this one would call.
+    """
     contract = contract_of(signal)
     yield click.style(signal_name(signal), fg="cyan", bold=True)
 
@@ -118,6 +125,16 @@ def described(signal: Any) -> Iterator[str]:
 
         if record.sender != "ANY":
             yield "   called only when that sender sends: an object matches by identity, str, int and bytes by value"
+
+    has_filters = any(record.sender != "ANY" for record in records)
+
+    if sender is not None and has_filters and not signal.is_muted:
+        yield from ("", f"Sent by this application, it calls: {_called(signal, sender) or 'nobody'}")
+
+
+def _called(signal: Any, sender: Any) -> str:
+    names = map(qualified_name, signal.receivers_for(sender))
+    return ", ".join(name for name in names if not name.startswith(_FORWARDER))
 
 
 def _contract_lines(contract: Any) -> Iterator[str]:

@@ -204,6 +204,19 @@ def test_outside_a_request_at_once(shop: Shop) -> None:
         assert [result for _, result in shop.signal.send(shop.app, n=8)] == [8, 9]
 
 
+def test_in_a_context_of_a_test_at_once(shop: Shop) -> None:
+    """In test_request_context() no response is made that it could wait for: it runs at once, with the request."""
+
+    async def receiver(sender: Any, n: int) -> str:
+        return request.path
+
+    shop.connect(lambda sender, n: request.path)
+    shop.connect(receiver)
+
+    with shop.app.test_request_context("/page"):
+        assert [result for _, result in shop.signal.send(shop.app, n=7)] == ["/page", "/page"]
+
+
 def test_without_the_extension_it_says_so() -> None:
     """An application without the extension could not run it: the send fails and says what to do."""
     shop = Shop(Flask("bare"))

@@ -218,10 +218,24 @@ def test_show(command: Command) -> None:
     )
     assert "3. shop.first (for a flask.app.Flask, async, once)\n   held weakly" in text
     assert "called only when that sender sends" in text
+    assert text.endswith("\n\nSent by this application, it calls: shop.charge, shop.thank, shop.first\n")
     text = command.flask("show", "mail-sent")
     assert text.startswith(
         "mail-sent\n  not declared: any payload\n  errors   collect\n\n1. shop.note (for 'desk')\n   held strongly"
     )
+    assert text.endswith("\n\nSent by this application, it calls: nobody\n")
+
+
+def test_show_says_whom_the_application_calls_only_where_that_is_a_question(command: Command) -> None:
+    """Not where receivers ask for no sender, not of a muted signal, and not without an application."""
+    assert "Sent by" not in command.flask("show", "request-finished")
+    assert "Sent by" not in command("aldis", "show", "shop:mail_sent")
+    connecting = "signals['x'].connect(print, 'y')\nfrom flask import Flask\napp = Flask(__name__)\n"
+
+    with (command.folder / "muted.py").open("a") as program:
+        program.write(connecting)
+
+    assert "Sent by" not in command("flask", "--app", "muted", "signals", "show", "x")
 
 
 def test_show_says_why_nobody_is_called(command: Command) -> None:

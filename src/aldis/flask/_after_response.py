@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from flask import Flask, current_app, has_app_context, has_request_context, request
 
+from aldis._application import EXTENSION
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -30,14 +32,15 @@ class AfterResponse:
     are those of the sender.
 
     Receivers run in the order of the sends, also when the request has failed. What they raise never reaches
-    the client: a callable failure policy is handed it, else ``app.logger`` logs it. Outside a request, the
-    receiver runs at once. Async receivers run by ``app.ensure_sync``.
+    the client: a callable failure policy is handed it, else ``app.logger`` logs it. Outside a request, and in
+    ``app.test_request_context()``, where no response is made, the receiver runs at once. Async receivers run by
+    ``app.ensure_sync``.
 
     At most once: if the process dies before, they are lost. In tests, with ``app.testing`` or from
     ``app.test_client()``, they have run when the client returns; a streamed response is read to its end for
     that if something waits for it by the time that the view has returned.
 
-    The value in the results of ``send`` is ``None``, or, outside a request, what the receiver returned.
+    The value in the results of ``send`` is ``None``, or, where it ran at once, what the receiver returned.
 
     .. versionadded:: 0.1
     """
@@ -53,11 +56,14 @@ class AfterResponse:
         :raises RuntimeError: when the application has no :class:`aldis.flask.Aldis`.
         """
         if not has_request_context():
-            return call(_run_in_app if call.is_async else None)
+            return _now(call)
 
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
 
         if QUEUE not in request.environ:
+            if EXTENSION in current_app.extensions:
+                return _now(call)  # As in test_request_context(): nothing makes a response.
+
             raise RuntimeError(
                 f"This application does not run receivers after the response: {call!r} cannot be delivered."
                 " Call Aldis(app), or Aldis().init_app(app), when the application is made."
@@ -72,6 +78,10 @@ class AfterResponse:
 
 after_response: Final = AfterResponse()
 """Runs a receiver when the response has been sent. See :class:`AfterResponse`."""
+
+
+def _now(call: Call) -> object:
+    return call(_run_in_app if call.is_async else None)
 
 
 def _run_in_app(receiver: Callable[..., Any]) -> Callable[..., Any]:

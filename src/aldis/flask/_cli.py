@@ -28,8 +28,8 @@ def signals() -> None:
 def groups_of(app: Flask) -> dict[str, list[Any]]:
     """The signals of an application, by what they belong to.
 
-    Flask's own, those that were given to the extension, those of the default namespaces, and namespaces and
-    signals that modules of the application's package hold.
+    Flask's own, those that were given to the extension, namespaces and signals that imported modules hold, save
+    those of the frameworks, and those of the default namespaces.
     """
     groups: dict[str, list[Any]] = {"flask": _of_flask()}
     state: State | None = app.extensions.get(EXTENSION)
@@ -99,7 +99,7 @@ def list_(*, as_json: bool) -> None:
 @with_appcontext
 def show(name: str) -> None:
     """Print what the signal NAME carries, who is connected, and why one may not be called."""
-    print_signals(select(groups_of(_app()), name))
+    print_signals(select(groups_of(_app()), name), sender=_app())
 
 
 @signals.command()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from contextvars import Context, copy_context
+from collections import deque
+from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
 from quart import Quart, current_app, has_app_context, has_request_context, request
+
+from aldis._application import EXTENSION
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -15,10 +18,12 @@ if TYPE_CHECKING:
 
     from aldis.delivery import Call
 
-    Queue: TypeAlias = list[tuple[Context, Callable[[], Coroutine[Any, Any, None]]]]
     Application: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 QUEUE: Final = "aldis.after_response"
+
+serving: Final[ContextVar[Quart | None]] = ContextVar("aldis.quart.serving", default=None)
+"""The application that serves, also where Quart has no context yet: where a websocket's messages come in."""
 
 
 @final
@@ -29,11 +34,16 @@ class AfterResponse:
     for it. It runs in an app context of its own, with new ``g``. ``request`` and ``session`` are those of the
     request, to read; changes to the session are too late to be sent. Context variables are those of the sender.
 
-    Receivers run one after the other, in the order of the sends, also when the request has failed. What they raise
-    never reaches the client: a callable failure policy is handed it, else ``app.logger`` logs it. Sync receivers run
-    by ``app.ensure_async``. Outside a request, and in a websocket, the receiver runs at once.
+    Receivers run one after the other, in the order of the sends, also when the request has failed or the client has
+    gone. What is sent later still, by a task or a thread that goes on after the response, runs as soon as it can. What
+    receivers raise never reaches the client: a callable failure policy is handed it, else ``app.logger`` logs it. Sync
+    receivers run by ``app.ensure_async``. Outside a request, in a websocket, and in ``app.test_request_context()``,
+    where no response is made, the receiver runs at once; sync ones block the event loop there if they are sent to by
+    ``send``.
 
-    At most once: if the process dies before, they are lost. In tests, they have run when the client returns.
+    At most once: if the process dies before, they are lost. They are background tasks of the application: when that
+    shuts down, it waits for them as long as ``BACKGROUND_TASK_SHUTDOWN_TIMEOUT`` says. In tests, they have run when
+    the client returns.
 
     The value in the results of ``send`` and ``send_async`` is ``None``, or, where it ran at once, what the receiver
     returned.
@@ -54,17 +64,20 @@ class AfterResponse:
         if not has_request_context():
             return _now(call)
 
-        scope: Any = request.scope
-
-        if QUEUE not in scope:
-            raise RuntimeError(
-                f"This application does not run receivers after the response: {call!r} cannot be delivered."
-                " Call Aldis(app), or Aldis().init_app(app), when the application is made."
-            )
-
         app: Quart = current_app._get_current_object()  # type: ignore[attr-defined]
-        scope[QUEUE].append((copy_context(), partial(_run, app, call)))
-        return None
+        queue: Queue | None = request.scope.get(QUEUE)  # type: ignore[assignment]
+
+        if queue is not None:
+            queue.add(partial(_run, app, call))
+            return None
+
+        if EXTENSION in app.extensions:
+            return _now(call)  # As in test_request_context(): nothing makes a response.
+
+        raise RuntimeError(
+            f"This application does not run receivers after the response: {call!r} cannot be delivered."
+            " Call Aldis(app), or Aldis().init_app(app), when the application is made."
+        )
 
     def __repr__(self) -> str:
         return "after_response"
@@ -78,47 +91,98 @@ def _now(call: Call) -> Any:
     if call.is_async:
         return call.run_async()
 
-    return call.run_async(current_app.ensure_async) if has_app_context() and _is_in_loop() else call()
-
-
-def _is_in_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-
-    return True
+    return call.run_async(current_app.ensure_async) if call.is_awaited and has_app_context() else call()
 
 
 async def _run(app: Quart, call: Call) -> None:
-    async with app.app_context():
+    try:
+        async with app.app_context():
+            await call.run_async(None if call.is_async else app.ensure_async)
+    except asyncio.CancelledError:
+        if _is_cancelled():
+            raise
+
+        # It is the receiver's own: something that it awaited was cancelled.
+        _log(app, call)
+    except Exception:
+        _log(app, call)
+
+
+def _log(app: Quart, call: Call) -> None:
+    app.logger.exception("%r, delivered after the response, failed", call)
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody wants this task to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+@final
+class Queue:
+    """What waits for the end of one response."""
+
+    def __init__(self, app: Quart) -> None:
+        self._app = app
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[tuple[Context, Callable[[], Coroutine[Any, Any, None]]]] = deque()
+        self._is_over = False
+        self._is_running = False
+
+    def add(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Keep what is to run, from any thread. After the response, it runs as soon as it can."""
+        self._waiting.append((copy_context(), run))
+
+        # In this order: what is added in a thread just when the response ends is seen there or here.
+        if self._is_over:
+            self._loop.call_soon_threadsafe(self.end)
+
+    def end(self) -> asyncio.Task[None] | None:
+        """Run what waits, now that the response is over. The task that does, if one is needed."""
+        self._is_over = True
+
+        if self._is_running or not self._waiting:
+            return None
+
+        self._is_running = True
+        task = self._loop.create_task(self._drain(), context=Context())
+
+        # The loop itself holds tasks weakly only, and the application waits for these when it shuts down.
+        self._app.background_tasks.add(task)
+        task.add_done_callback(self._app.background_tasks.discard)
+        return task
+
+    async def _drain(self) -> None:
+        """Run what waits, and what comes to wait meanwhile, in order."""
         try:
-            await call.run_async(app.ensure_async)
-        except Exception:
-            app.logger.exception("%r, delivered after the response, failed", call)
+            while self._waiting:
+                context, run = self._waiting.popleft()
+                await self._loop.create_task(run(), context=context)
+        finally:
+            self._is_running = False
 
 
 @final
 class Ending:
     """ASGI middleware that runs what waits for the end of the response."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, app: Quart, application: Application) -> None:
+        self._app = app
         self._application = application
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        queue: Queue = []
-        scope[QUEUE] = queue
+        queue = Queue(self._app)
+        token = serving.set(self._app)
+
+        if scope["type"] == "http":
+            scope[QUEUE] = queue
 
         try:
             await self._application(scope, receive, send)
         finally:
-            # In a task that is not this one: when the client has gone, the server cancels this one.
-            if queue:
-                await asyncio.shield(asyncio.create_task(drain(queue)))
+            serving.reset(token)
+            task = queue.end()
 
-
-async def drain(queue: Queue) -> None:
-    """Run what waits, and what comes to wait meanwhile, in order."""
-    while queue:
-        context, run = queue.pop(0)
-        await asyncio.create_task(run(), context=context)
+            # A server that cancels this is in a hurry, or the client has gone. What waits runs all the same.
+            if task is not None and not _is_cancelled():
+                await asyncio.shield(task)
