@@ -7,9 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from flask import Flask, Response
+
 from aldis import NamedSignal, Namespace, Signal, install_as_blinker, signal
 from aldis.aio import Concurrent, run
 from aldis.delivery import threads
+from aldis.flask import Aldis, after_response, message_flashed, request_finished
+from aldis.observe import watch
+from aldis.sqlalchemy import after_commit
 
 
 class App:
@@ -193,3 +198,27 @@ class Quiet(Signal):
 def undeclared(bare: Signal, named: NamedSignal) -> Any:
     bare.connect(7)  # E: mypy=call-overload pyright=ArgumentType,CallIssue
     return bare.name  # E: mypy=attr-defined pyright=AttributeAccessIssue
+
+
+# Flask's own signals, and deliveries.
+
+
+@request_finished.connect  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+def surplus_of_flask(sender: Flask, *, response: Response, status: int) -> None: ...
+
+
+@request_finished.connect  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+def misspelt_of_flask(sender: Flask, *, respnse: Response) -> None: ...
+
+
+@message_flashed.connect(via=after_response)  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+def wrong_type_of_flask(sender: Flask, *, message: int, category: str) -> None: ...
+
+
+message_flashed.send(Flask("shop"), message="saved")  # E: mypy=call-arg pyright=CallIssue
+saved.connect(print, via=after_response())  # E: mypy=operator pyright=CallIssue
+saved.connect(print, via=after_commit)  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+after_commit("sqlite://")  # E: mypy=arg-type pyright=ArgumentType
+Aldis("shop")  # E: mypy=arg-type pyright=ArgumentType
+Aldis(Flask("shop"), signals=["saved"])  # E: mypy=list-item pyright=ArgumentType
+watch(lambda: None)  # E: mypy=arg-type,misc pyright=ArgumentType
