@@ -33,7 +33,7 @@ import aldis
 aldis.install_as_blinker()
 import waitress
 from flask import Flask, render_template_string
-from aldis.flask._page import add_page
+from aldis.flask import Aldis
 
 signals = aldis.Namespace()
 saved = signals.signal("saved")
@@ -56,7 +56,7 @@ def cpu():
     return str(time.process_time())
 
 if sys.argv[2] != "off":
-    add_page(app, None)
+    Aldis(app)
 
 waitress.serve(app, host="127.0.0.1", port=int(sys.argv[1]), threads=4, _quiet=True)
 """

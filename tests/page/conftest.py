@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from flask import Flask
 
 from aldis import Namespace
+from aldis.flask import Aldis
+from aldis.flask._extension import PageDoor
 from aldis.flask._journal import Journal
-from aldis.flask._page import Page, add_page
+from aldis.flask._page import Page
 
 
 class Shop:
@@ -34,8 +35,8 @@ class Shop:
         def lamp(name: str) -> str:
             return name
 
-        add_page(self.app, SimpleNamespace(signals=(self.signals,)))
-        self.page: Page = self.app.wsgi_app  # type: ignore[assignment]
+        Aldis(self.app, signals=[self.signals])
+        self.page = page_of(self.app)
         self.journal = self.page.journal
         self.client = self.app.test_client()
 
@@ -56,6 +57,15 @@ class Shop:
     def connections(self) -> dict[str, Any]:
         """The connections, by the signal's name."""
         return {s["name"]: s for kind, data, _ in self.events() if kind == "connections" for s in data}
+
+
+def page_of(app: Flask) -> Page:
+    """The live page of an application, made if no request has been there yet."""
+    door: Any = app.wsgi_app
+    assert isinstance(door, PageDoor)
+    page = door._make()
+    assert isinstance(page, Page)
+    return page
 
 
 def parse(text: str) -> list[tuple[str, Any, str]]:

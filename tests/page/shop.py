@@ -21,7 +21,6 @@ if KIND != "beside":
 from flask import Flask, Response, abort, flash, render_template_string, request  # noqa: E402
 
 import aldis.flask as aldis_flask  # noqa: E402
-from aldis.flask._page import Page, add_page  # noqa: E402
 
 signals = aldis.Namespace(errors=lambda failure: None)
 app = Flask("shop")
@@ -29,9 +28,6 @@ app.secret_key = "for tests only"
 app.debug = True
 app.config["ALDIS_SHOW_VALUES"] = "values" in sys.argv
 aldis_flask.Aldis(app, signals=[signals])
-
-if not isinstance(app.wsgi_app, Page):
-    add_page(app, app.extensions["aldis"])
 
 BASKET = "<h1>{{ title }}</h1>"
 

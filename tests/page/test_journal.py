@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -271,6 +272,27 @@ def test_delivered_later(shop: Shop) -> None:
     assert [nested["signal"] for nested in second["sends"]] == ["done"]
 
 
+def test_delivered_later_in_a_receiver(journal: Journal) -> None:
+    """Outside of requests, what a receiver sends is shown as it was when it was sent; a late call does no harm."""
+    signals = Namespace()
+    outer, inner = signals.signal("outer"), signals.signal("inner")
+    calls: list[Any] = []
+
+    class Late:
+        def check(self, receiver: Any, is_async: bool, /) -> None: ...
+
+        def deliver(self, call: Any, /) -> None:
+            calls.append(call)
+
+    inner.connect(lambda sender: None, weak=False, via=Late())
+    outer.connect(lambda sender: inner.send(), weak=False)
+    outer.send()
+    calls[0]()
+    [entry] = journal.changes(0)
+    [nested] = entry.sends[0].calls[0].sends
+    assert ([call.outcome for call in nested.calls], journal.is_watching) == (["delivered"], True)
+
+
 def test_call_that_outlives_its_send(journal: Journal) -> None:
     """A call that another thread begins during the send is shown once, whenever it ends."""
     signals = Namespace()
@@ -534,14 +556,23 @@ def test_receivers_of_their_own_ways(shop: Shop) -> None:
         def __repr__(self) -> str:
             raise RuntimeError
 
+    class Module(ModuleType):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "__name__":
+                raise RuntimeError
+
+            return super().__getattribute__(name)
+
     shop.get("/_aldis/")
     shop.placed.connect(Receiver(), weak=False)
     shop.placed.connect(lambda sender: None, weak=False, via=Via())
     shop.placed.send(Wayward("x"))
-    [entry] = shop.entries()
+    shop.placed.send(Module("m"))
+    [entry, other] = shop.entries()
     [send] = entry["sends"]
+    assert other["sends"][0]["sender"] == "(a sender without a name)"
     assert send["sender"] == "'x'"
-    assert send["calls"][0]["receiver"] == "(a receiver without a name)"
+    assert send["calls"][0]["receiver"].endswith("Receiver")
     assert send["calls"][1]["via"].endswith("Via")
     assert shop.journal.is_watching
 

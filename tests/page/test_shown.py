@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any
 
 import pytest
@@ -100,6 +100,43 @@ def test_secrets(shop: Shop, name: str) -> None:
     [send] = [send for send in entry["sends"] if send["signal"] == "order-placed"]
     assert send["payload"][-1] == [name, "str", "(hidden)"]
     assert send["payload"][7][2] == "'postgresql://…@db/shop'"
+
+
+class Field(Enum):
+    PASSWORD = 1
+    SECOND = "password"
+
+
+class Key(StrEnum):
+    PASSWORD = "password"
+
+
+class Text(str):
+    __slots__ = ()
+
+
+@pytest.mark.parametrize("key", [*Field, *Key, Text("password"), b"password"])
+@pytest.mark.parametrize("shop", [{"ALDIS_SHOW_VALUES": True}], indirect=True)
+def test_secrets_by_other_keys(shop: Shop, key: Any) -> None:
+    """A name looks secret also as a member of an enumeration, as bytes, and in a class of its own."""
+    shop.payload = {"a": {key: "hunter2"}, "b": (key, "hunter2")}
+    shop.get("/order")
+    assert "hunter2" not in str(shop.entries())
+
+
+@pytest.mark.parametrize("shop", [{"ALDIS_SHOW_VALUES": True}, {"ALDIS_SHOW_VALUES": False}], indirect=True)
+def test_payloads_made_by_clients(shop: Shop) -> None:
+    """Of a payload with very many or very long names, the beginning is kept, and names are never more than text."""
+    shop.payload = {f"{number}-{'x' * 1000}": number for number in range(100)} | {Text("last"): 7}
+    shop.get("/order")
+    [sent] = [sent for entry in shop.journal.changes(0) for sent in entry.sends if sent.name == "order-placed"]
+    assert [name for name, *_ in sent.payload] == [*(f"{n}-{'x' * 1000}"[:80] for n in range(30)), "… 71 more"]
+    shop.payload = {Text("only"): 7, Text("password"): "hunter2"}
+    shop.get("/order")
+    names = [name for sent in shop.journal.changes(0)[-1].sends for name, *_ in sent.payload]
+    assert {"only", "password"} <= set(names)
+    assert {type(name) for name in names} == {str}
+    assert "hunter2" not in str(shop.events())
 
 
 @pytest.mark.parametrize("name", ["shipping", "pinned", "compass_course", "order_id", "passenger"])

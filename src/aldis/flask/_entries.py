@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from aldis._refs import place_of, qualified_name
 from aldis._watching import _call_that_runs
 from aldis.observe import describe_delivery
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aldis.observe import CallRecord, SendRecord
 
     from ._journal import Journal
     from ._shown import Argument
-
-
-def asked(question: Callable[[Any], str | None], thing: Any) -> str | None:
-    """What a thing answers. It may have attributes and a ``repr()`` of its own ways, which fail."""
-    try:
-        return question(thing)
-    except Exception:
-        return None
 
 
 @final
@@ -44,15 +34,15 @@ class Called:
     )
 
     def __init__(self, call: CallRecord, sends: list[Sent]) -> None:
-        self.name = asked(qualified_name, call.receiver) or "(a receiver without a name)"
-        self.place = asked(place_of, call.receiver)
+        self.name = qualified_name(call.receiver)
+        self.place = place_of(call.receiver)
         self.outcome = call.outcome
         self.failure = call.exception_type
         self.started_s = call.started_s
         self.duration_s = call.duration_s
         self.is_async = call.is_async
         self.priority = call.priority
-        self.via = None if call.via is None else asked(describe_delivery, call.via) or "a delivery"
+        self.via = None if call.via is None else describe_delivery(call.via)
         self.sends = sends
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, Any, final
 
 from flask import Flask, current_app, has_app_context
@@ -16,7 +17,9 @@ from ._signals import CORE_SIGNALS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from aldis._application import Signals
+    from aldis._application import Signals, State
+
+    from ._after_response import Application
 
 
 @final
@@ -39,6 +42,13 @@ class Aldis:
         does it; ``"log"``: the failure is logged by ``app.logger``, and the response and the other receivers
         are not affected; or a callable, as :attr:`aldis.Signal.errors` has it. Read when the application is
         initialised.
+    ``ALDIS_SHOW_VALUES``
+        Whether the live page shows values of payloads, too: ``True`` or ``False``, the default.
+    ``ALDIS_PAGE_HOSTS``
+        To whom the live page answers besides this machine: names of the application, and addresses and networks
+        of clients.
+
+    In debug mode, the live page is at ``/_aldis/``. Outside debug mode, nothing of it is loaded.
 
     :param app: an application to begin with.
     :param signals: namespaces and signals of the application, for ``flask signals`` and the live page.
@@ -60,11 +70,45 @@ class Aldis:
         :raises InvalidOptionError: when ``ALDIS_ERRORS`` is none of what it can be, or the application was set
             up already.
         """
-        set_up(app, CORE_SIGNALS, self._signals)
-        app.wsgi_app = Closing(app, app.wsgi_app)  # type: ignore[method-assign]
+        state = set_up(app, CORE_SIGNALS, self._signals)
+
+        # The page goes outside: what runs when the response is closed belongs to the request.
+        closing = Closing(app, app.wsgi_app)
+        app.wsgi_app = PageDoor(app, closing, state)  # type: ignore[method-assign]
 
         if app.test_client_class is None:
             app.test_client_class = TestClient
+
+
+@final
+class PageDoor:
+    """WSGI middleware that has the live page made when a request finds the application in debug mode.
+
+    Debug mode may begin after the extension was set up: ``app.run(debug=True)`` sets it last of all. So each request
+    looks; and until one finds it on, the page is not even imported.
+    """
+
+    def __init__(self, app: Flask, inner: Application, state: State) -> None:
+        self._app = app
+        self._inner = inner
+        self._state = state
+        self._lock = Lock()
+        self._page: Application | None = None
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if self._page is None and not self._app.debug:
+            return self._inner(environ, start_response)
+
+        # The page itself looks at each request, too: debug mode may end.
+        return (self._page or self._make())(environ, start_response)
+
+    def _make(self) -> Application:
+        from ._page import make_page
+
+        with self._lock:
+            self._page = self._page or make_page(self._app, self._inner, self._state)
+
+        return self._page
 
 
 class TestClient(FlaskClient):

@@ -201,7 +201,7 @@ def _sent(sent: Sent, zero_s: float) -> dict[str, Any]:
     return {
         "signal": sent.name,
         "sender": sent.sender,
-        "payload": [(str(name), type_name(kind), *value) for name, kind, *value in sent.payload],
+        "payload": [(name, type_name(kind), *value) for name, kind, *value in sent.payload],
         "muted": sent.is_muted,
         "failure": sent.failure,
         "offset": _ms(sent.started_s - zero_s),

@@ -18,15 +18,13 @@ from typing import TYPE_CHECKING, Any, Final, final
 from aldis import observe
 from aldis.observe import Watcher, describe_sender
 
-from ._entries import Called, Entry, Sent, asked, current
-from ._shown import show_values
+from ._entries import Called, Entry, Sent, current
+from ._shown import show_types, show_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from aldis.observe import CallRecord, SendRecord
-
-    from ._shown import Argument
 
 KEPT: Final = 200
 """How many requests are kept; and, apart from them, how many sends outside of requests."""
@@ -251,7 +249,7 @@ class Journal:
 
     def _copy(self, send: SendRecord, entry: Entry | None) -> Sent:
         payload = send.payload or {}
-        arguments = show_values(payload) if self.shows_values else _types_of(payload)
+        arguments = (show_values if self.shows_values else show_types)(payload)
         sent = Sent(send, self._name_sender(send.sender), arguments)
         calls = send.calls
 
@@ -276,7 +274,7 @@ class Journal:
         if last() is sender and name:
             return name
 
-        name = asked(describe_sender, sender) or "(a sender without a name)"
+        name = _name_of(sender)
 
         if type(sender).__weakrefoffset__:
             self._last_sender = (weakref.ref(sender), name)
@@ -327,8 +325,11 @@ class Journal:
         return [signal for ref in refs if (signal := ref()) is not None]
 
 
-def _types_of(payload: dict[str, Any]) -> tuple[Argument, ...]:
-    return tuple(zip(payload, map(type, payload.values()), strict=True)) if payload else ()
+def _name_of(sender: Any) -> str:
+    try:
+        return describe_sender(sender)
+    except Exception:  # A module may have attributes of its own ways.
+        return "(a sender without a name)"
 
 
 def _has_room(whole: Entry | Sent, part: Sent) -> bool:
@@ -365,6 +366,3 @@ class _Eye(Watcher):
 
         if journal is not None:
             journal.keep_late(call)
-
-    def __repr__(self) -> str:
-        return "the live page of aldis.flask"

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+    from aldis._application import State
+
     from ._entries import Entry
 
     Environ: TypeAlias = dict[str, Any]
@@ -68,18 +70,19 @@ _LASTS_S: Final = 4.0
 _LASTS_ON_WERKZEUG_S: Final = 600.0
 
 
-def add_page(app: Flask, state: Any) -> None:
-    """Put the live page before an application. Whether it may be seen is looked at by each request.
+def make_page(app: Flask, inner: Application, state: State) -> Page:
+    """The live page of an application. Whether it may be seen is looked at by each request.
 
     :param app: the application.
-    :param state: has the application's own signals in ``signals``, or is ``None``.
+    :param inner: what answers all requests but those for the page.
+    :param state: has the application's own signals.
     """
-    app.wsgi_app = Page(app, app.wsgi_app, partial(_sources, state))  # type: ignore[method-assign]
+    return Page(app, inner, partial(_sources, state))
 
 
-def _sources(state: Any) -> list[Any]:
+def _sources(state: State) -> list[Any]:
     signals = getattr(flask_signals, "_signals", {})
-    return [default_namespace, signals, *CORE_SIGNALS, *getattr(state, "signals", ())]
+    return [default_namespace, signals, *CORE_SIGNALS, *state.signals]
 
 
 @final
@@ -246,7 +249,7 @@ def _refusal(environ: Environ, hosts: Iterable[str]) -> tuple[Any, ...] | None:
     if not all(_is_allowed_address(address, hosts) for address in _clients(environ)):
         return HTTPStatus.FORBIDDEN, _WHY_CLIENT
 
-    if not _is_allowed_host(environ.get("HTTP_HOST", ""), hosts):
+    if not all(_is_allowed_host(name, hosts) for name in _names(environ)):
         return HTTPStatus.FORBIDDEN, _WHY_HOST
 
     is_foreign = environ.get("HTTP_SEC_FETCH_SITE", "none") not in {"none", "same-origin"}
@@ -280,6 +283,21 @@ def _clients(environ: Environ) -> Iterator[str]:
             yield from (part.strip() for part in environ[header].split(","))
 
     for part in re.findall(r"for=\"?\[?([^\];,\"]*)", environ.get("HTTP_FORWARDED", ""), re.IGNORECASE):
+        yield part.strip()
+
+
+def _names(environ: Environ) -> Iterator[str]:
+    """All names that the request may be for. A page of another site may send any header of a proxy to its own name."""
+    yield environ.get("HTTP_HOST", "")
+    original = environ.get("werkzeug.proxy_fix.orig")
+
+    if original is not None:
+        yield original.get("HTTP_HOST") or ""
+
+    if "HTTP_X_FORWARDED_HOST" in environ:
+        yield from (part.strip() for part in environ["HTTP_X_FORWARDED_HOST"].split(","))
+
+    for part in re.findall(r"host=\"?([^;,\"]*)", environ.get("HTTP_FORWARDED", ""), re.IGNORECASE):
         yield part.strip()
 
 

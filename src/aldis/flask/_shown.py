@@ -14,14 +14,19 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
 HIDDEN: Final = "(hidden)"
 
 _LONGEST: Final = 80
+_MOST_ARGUMENTS: Final = 30
 _MOST_ITEMS: Final = 5
 _DEEPEST: Final = 2
 _LARGEST_BITS: Final = 256
+
+_BEGINNING: Final = slice(_LONGEST)
+_WHERE_SECRETS_ARE: Final = slice(10_000)
+_Nameless: Final = type("", (), {})
 
 _SECRET: Final = re.compile(
     r"passw|passphrase|passcode|passkey|token|secret|key|auth|cookie|session|csrf|xsrf|card|credential|private"
@@ -36,9 +41,36 @@ Argument = tuple[str, type[Any]] | tuple[str, type[Any], str]
 """The name, the class, and the value as it is shown, if it is."""
 
 
+# What clients send may become names, by send(**request.json): a journal that keeps them has to be bounded.
+
+
+def show_types(payload: dict[str, Any]) -> tuple[Argument, ...]:
+    """A payload without its values."""
+    if len(payload) > _MOST_ARGUMENTS:
+        return (*show_types(_first(payload)), _more(payload))
+
+    return tuple(zip(map(plain_text, payload), map(type, payload.values()), strict=True))
+
+
 def show_values(payload: dict[str, Any]) -> tuple[Argument, ...]:
     """A payload with its values, as far as they may be shown."""
-    return tuple((name, _class_of(value), show_argument(name, value)) for name, value in payload.items())
+    if len(payload) > _MOST_ARGUMENTS:
+        return (*show_values(_first(payload)), _more(payload))
+
+    return tuple((plain_text(name), _class_of(value), show_argument(name, value)) for name, value in payload.items())
+
+
+def _first(payload: dict[str, Any]) -> dict[str, Any]:
+    return dict(islice(payload.items(), _MOST_ARGUMENTS))
+
+
+def _more(payload: dict[str, Any]) -> Argument:
+    return f"… {len(payload) - _MOST_ARGUMENTS} more", _Nameless
+
+
+def plain_text(text: Any) -> str:
+    """The beginning of a text, as a plain ``str`` that keeps nothing else alive."""
+    return str.__getitem__(text, _BEGINNING)
 
 
 def _class_of(value: object) -> type[Any]:
@@ -50,14 +82,27 @@ def type_name(kind: type[Any]) -> str:
     return str(type.__dict__["__qualname__"].__get__(kind))
 
 
-def show_argument(name: object, value: object) -> str:
+def show_argument(name: Any, value: Any) -> str:
     """A value in a few characters, unless its name looks secret."""
     return HIDDEN if is_secret(name) else show(value)
 
 
-def is_secret(name: object) -> bool:
+def is_secret(name: Any) -> bool:
     """Whether what goes by this name is better not shown."""
-    return type(name) is str and _SECRET.search(_HUMP.sub("_", name)) is not None
+    return any(_SECRET.search(_HUMP.sub("_", text)) for text in _texts_of(name))
+
+
+def _texts_of(name: Any) -> Iterator[str]:
+    """The texts in a name. Keys may be bytes, members of an enumeration, or of another class derived from ``str``."""
+    kind = _class_of(name)
+
+    if issubclass(kind, str):
+        yield str.__getitem__(name, _WHERE_SECRETS_ARE)
+    elif issubclass(kind, bytes):
+        yield bytes.__getitem__(name, _WHERE_SECRETS_ARE).decode("latin-1")
+
+    if issubclass(kind, Enum):
+        yield from (text for text in object.__getattribute__(name, "__dict__").values() if type(text) is str)
 
 
 def show(value: Any) -> str:
@@ -106,7 +151,7 @@ def _elements(value: Any, depth: int) -> Iterable[str]:
 
 
 def _show_text(value: str) -> str:
-    if _SECRET_INSIDE.search(_HUMP.sub("_", value[:10_000])):
+    if _SECRET_INSIDE.search(_HUMP.sub("_", value[_WHERE_SECRETS_ARE])):
         return HIDDEN
 
     return repr(_CREDENTIALS.sub("//…@", _cut(value)))
