@@ -60,6 +60,22 @@ def connect(app: Any) -> list[str]:
     return heard
 
 
+def look(app: Any, how: str) -> list[str]:
+    """Set the extension up, and have all sends watched if that is wanted. Gives a list that grows with what is seen."""
+    from aldis.flask import Aldis
+    from aldis.observe import Counters, watch
+
+    Aldis(app)
+    seen: list[str] = []
+
+    if how == "watched":
+        watch(lambda send: seen.append(send.signal.name) if len(seen) < 100 else None)
+    elif how == "counted":
+        watch(Counters())
+
+    return seen
+
+
 def request(app: Any, path: str) -> None:
     """One request, by WSGI itself."""
     environ = {
@@ -90,8 +106,13 @@ def request(app: Any, path: str) -> None:
     assert status == "200 OK", status
 
 
-def main(library: str, receivers: str) -> None:
-    """Serve the timing process."""
+def main(library: str, extras: str) -> None:
+    """Serve the timing process.
+
+    :param library: ``blinker`` or ``aldis``.
+    :param extras: ``none``; ``receivers``, one on each core signal; or, with those, ``extension``, and with that
+        ``watched`` by a function or ``counted``.
+    """
     if library == "aldis":
         import aldis
 
@@ -103,9 +124,11 @@ def main(library: str, receivers: str) -> None:
     assert home == library, f"Flask runs on {home}, not on {library}"
 
     app = make_app()
-    heard = connect(app) if receivers == "receivers" else []
+    heard = [] if extras == "none" else connect(app)
+    seen = look(app, extras) if extras not in {"none", "receivers"} else []
     request(app, "/page")
-    assert len(set(heard)) == (9 if receivers == "receivers" else 0), heard
+    assert len(set(heard)) == (0 if extras == "none" else 9), heard
+    assert bool(seen) == (extras == "watched"), seen
 
     for line in sys.stdin:
         path, number = line.split()

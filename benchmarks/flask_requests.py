@@ -27,12 +27,18 @@ APPS = {
     "Aldis": ("aldis", "none"),
     "Blinker, receivers on all ten": ("blinker", "receivers"),
     "Aldis, receivers on all ten": ("aldis", "receivers"),
+    "extension": ("aldis", "extension"),
+    "watched": ("aldis", "watched"),
+    "counted": ("aldis", "counted"),
 }
+LIBRARIES = tuple(APPS)[:4]
+# What they are all held against: the same receivers, on Blinker.
+SIGHT = tuple(APPS)[2:]
 PAGES = {"/plain": "a view that returns a string", "/page": "a view that flashes and renders a template"}
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """One table."""
+    """Two tables."""
     if version("flask") is None or version("blinker") is None:
         return
 
@@ -50,17 +56,34 @@ def measure(quick: bool) -> Iterator[Table]:
         for worker in workers.values():
             worker.communicate()
 
-    table = Table("Flask's requests per second", ("", *APPS, "Aldis to Blinker", "the same, with receivers"))
+    yield _libraries(timings)
+    yield _sight(timings)
+
+
+def _libraries(timings: dict[str, dict[str, Timing]]) -> Table:
+    table = Table("Flask's requests per second", ("", *LIBRARIES, "Aldis to Blinker", "the same, with receivers"))
 
     for path, title in PAGES.items():
         found = timings[path]
-        rates = (f"{1 / found[name].best:,.0f}" for name in APPS)
+        rates = (f"{1 / found[name].best:,.0f}" for name in LIBRARIES)
         # Rates, so the other way round than times.
         plain = found["Blinker"].ratio(found["Aldis"])
         with_receivers = found["Blinker, receivers on all ten"].ratio(found["Aldis, receivers on all ten"])
         table.rows.append((title, *rates, ratio(plain), ratio(with_receivers)))
 
-    yield table
+    return table
+
+
+def _sight(timings: dict[str, dict[str, Timing]]) -> Table:
+    """Receivers on all ten signals, and what seeing them adds."""
+    head = ("on Blinker", "on Aldis", "and Aldis(app)", "and all sends watched", "or counted")
+    table = Table("Time of a request with receivers on all ten signals, to that on Blinker", ("", *head))
+
+    for path, title in PAGES.items():
+        base = timings[path][SIGHT[0]]
+        table.rows.append((title, *(ratio(timings[path][name].ratio(base)) for name in SIGHT)))
+
+    return table
 
 
 def _start(*how: str) -> subprocess.Popen[str]:
