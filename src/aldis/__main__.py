@@ -54,9 +54,22 @@ def found(path: str) -> dict[str, list[Any]]:
 
         return {path: signals}
 
-    held = {f"{module_name}:{key}": members(value) for key, value in vars(module).items() if not key.startswith("__")}
-    groups = {key: signals for key, signals in held.items() if signals}
+    groups: dict[str, list[Any]] = {}
+
+    for key, value in vars(module).items():
+        if not key.startswith("__"):
+            add(groups, f"{module_name}:{key}", members(value) or [])
+
     return groups or {"default namespace": list(default_namespace.values())}
+
+
+def add(groups: dict[str, list[Any]], name: str, found: list[Any]) -> None:
+    """Add to a group the signals that are in no group yet: a namespace's are often names of the module too."""
+    known = {id(signal) for group in groups.values() for signal in group}
+    new = [signal for signal in found if id(signal) not in known]
+
+    if new:
+        groups.setdefault(name, []).extend(new)
 
 
 def members(value: Any) -> list[Any] | None:

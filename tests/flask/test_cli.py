@@ -319,10 +319,11 @@ def test_list_without_flask(command: Command, path: str) -> None:
 
 
 def test_list_a_module(command: Command) -> None:
-    """Of a module, it shows all that it holds; of one that holds none, the default namespace."""
+    """Of a module, it shows all that it holds, each signal once; of one that holds none, the default namespace."""
     text = command("aldis", "list", "shop")
+    assert text.count("─ order-placed") == 1
     assert f"shop:shop_signals\n{OF_THE_SHOP}" in text
-    assert "shop:imported\n└─ imported\n   └─ shop.on_import" in text
+    assert "shop:theirs\n└─ imported\n   └─ shop.on_import" in text
     assert command("aldis", "list", "empty") == "default namespace\n"
 
 

@@ -11,7 +11,7 @@ from flask import Flask, current_app
 from flask.cli import with_appcontext
 
 from aldis import _show
-from aldis.__main__ import is_signal, members, print_list, print_signals, select
+from aldis.__main__ import add, is_signal, members, print_list, print_signals, select
 from aldis._application import EXTENSION, State
 from aldis._namespace import default_namespace
 from aldis._signal import Signal
@@ -41,11 +41,11 @@ def groups_of(app: Flask) -> dict[str, list[Any]]:
         if not _is_framework(name):
             _add_members(groups, name, module)
 
-    _add(groups, "default namespace", list(default_namespace.values()))
+    add(groups, "default namespace", list(default_namespace.values()))
     blinker = sys.modules.get("blinker")
 
     if blinker is not None and not isinstance(flask_signals.request_started, Signal):
-        _add(groups, "Blinker's default namespace", list(blinker.default_namespace.values()))
+        add(groups, "Blinker's default namespace", list(blinker.default_namespace.values()))
 
     return {name: found for name, found in groups.items() if found}
 
@@ -57,15 +57,7 @@ def _is_framework(name: str) -> bool:
 def _add_members(groups: dict[str, list[Any]], name: str, module: Any) -> None:
     for key, value in list(getattr(module, "__dict__", {}).items()):
         if not key.startswith("__"):
-            _add(groups, name if is_signal(value) else f"{name}:{key}", members(value) or [])
-
-
-def _add(groups: dict[str, list[Any]], name: str, found: list[Any]) -> None:
-    known = {id(signal) for group in groups.values() for signal in group}
-    new = [signal for signal in found if id(signal) not in known]
-
-    if new:
-        groups.setdefault(name, []).extend(new)
+            add(groups, name if is_signal(value) else f"{name}:{key}", members(value) or [])
 
 
 def _of_flask() -> list[Any]:
