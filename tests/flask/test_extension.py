@@ -227,6 +227,32 @@ def test_elsewhere_they_do_not() -> None:
         signal.send()
 
 
+def test_in_an_async_view_send_is_refused() -> None:
+    """E9: where an event loop runs, send is refused before any receiver ran, and send_async works."""
+    app, signal = make(), Signal()
+    ran: list[str] = []
+
+    @signal.connect
+    def first(sender: Any) -> None:
+        ran.append("first")
+
+    @signal.connect
+    async def receiver(sender: Any) -> None:
+        ran.append("async")
+
+    @app.get("/async")
+    async def view() -> str:
+        with pytest.raises(AsyncReceiverError, match="send_async"):
+            signal.send()
+
+        signal.disconnect(first)
+        await signal.send_async()
+        return "done"
+
+    assert app.test_client().get("/async").text == "done"
+    assert ran == ["async"]
+
+
 def test_sync_receivers_do_not_cross_by_it() -> None:
     """send_async has nothing to learn from an application that is sync."""
     app, signal = make(), Signal()
