@@ -1,18 +1,28 @@
-"""Watchers that are ready made: slow receivers, counters and histograms."""
+"""Watchers that are ready made: slow receivers, counters and histograms.
+
+They are told in the middle of sends, which must not wait: a destructor may send at any moment, also while this
+thread holds a lock that another thread waits for. So nothing here waits for a lock to count.
+"""
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
-from threading import RLock
+from functools import partial
+from math import inf
 from time import monotonic
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, TypeVar, final
 
+from ._changes import ChangeQueue
 from ._watching import Watcher
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from logging import Logger
 
     from ._records import CallRecord, SendRecord
+
+T = TypeVar("T")
 
 
 @final
@@ -23,15 +33,16 @@ class SlowReceivers(Watcher):
         self._threshold_s = threshold_s
         self._every_s = every_s
         self._logger = logger
-        self._warned: dict[tuple[str, str], tuple[float, int]] = {}
-        self._lock = RLock()  # Re-entrant: a destructor may send at any moment.
+        self._rates: dict[tuple[int, str, str], _Rate] = {}
 
     def call_ended(self, call: CallRecord) -> None:
         """Look at how long it took."""
         if call.duration_s is None or call.duration_s < self._threshold_s:
             return
 
-        left_out = self._left_out((call.signal_name, call.receiver_name))
+        # By process too: what another thread was about to note when this one was forked, it never will.
+        key = os.getpid(), call.signal_name, call.receiver_name
+        left_out = self._rates.setdefault(key, _Rate()).left_out(self._every_s)
 
         if left_out is None:
             return
@@ -46,19 +57,32 @@ class SlowReceivers(Watcher):
             f" ({left_out} more since the last warning)" if left_out else "",
         )
 
-    def _left_out(self, key: tuple[str, str]) -> int | None:
+
+@final
+class _Rate:
+    """How often one receiver is warned of."""
+
+    __slots__ = ("_last", "_meanwhile")
+
+    def __init__(self) -> None:
+        # When it was warned of, and how many were left out since. Who looks takes it out, and so is alone.
+        self._last: list[tuple[float, int]] = [(-inf, 0)]
+        self._meanwhile: list[None] = []
+
+    def left_out(self, every_s: float) -> int | None:
         """How many warnings were left out since the last, or ``None`` if this one is to be left out, too."""
+        try:
+            warned_s, left_out = self._last.pop()
+        except IndexError:
+            self._meanwhile.append(None)  # Another is warning at this very moment, or about to leave one out.
+            return None
+
+        more = len(self._meanwhile)
+        del self._meanwhile[:more]
         now_s = monotonic()
-
-        with self._lock:
-            warned_s, left_out = self._warned.get(key, (None, 0))
-
-            if warned_s is not None and now_s - warned_s < self._every_s:
-                self._warned[key] = (warned_s, left_out + 1)
-                return None
-
-            self._warned[key] = (now_s, 0)
-            return left_out
+        is_due = now_s - warned_s >= every_s
+        self._last.append((now_s, 0) if is_due else (warned_s, left_out + more + 1))
+        return left_out + more if is_due else None
 
 
 BUCKETS_S: Final = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
@@ -95,7 +119,7 @@ class Histogram:
         self.buckets = [0] * (len(BUCKETS_S) + 1)
 
     def add(self, duration_s: float, *, is_failure: bool) -> None:
-        """Count one call. Threads that add to the same histogram need a lock; :class:`Counters` has one.
+        """Count one call. Threads that add to the same histogram need a lock; :class:`Counters` does without.
 
         :param duration_s: how long it took, in seconds.
         :param is_failure: whether it raised.
@@ -122,7 +146,8 @@ class Histogram:
 class Counters(Watcher):
     """Counts sends by signal, and calls, failures and durations by receiver: ``watch(counters)``.
 
-    Signals and receivers of the same names are counted together.
+    Signals and receivers of the same names are counted together. A send that has ended is counted, whoever reads, in
+    whatever thread; no send waits for a reader. A forked child goes on with the numbers of its parent.
 
     .. versionadded:: 0.1
     """
@@ -130,29 +155,44 @@ class Counters(Watcher):
     def __init__(self) -> None:
         self._sends: dict[str, int] = {}
         self._receivers: dict[tuple[str, str], Histogram] = {}
-        self._lock = RLock()  # Re-entrant: a destructor may send at any moment.
 
     def send_ended(self, send: SendRecord) -> None:
         """Count it."""
-        with self._lock:
-            self._sends[send.signal_name] = self._sends.get(send.signal_name, 0) + 1
+        _counts.defer(partial(self._count_send, send.signal_name))
 
     def call_ended(self, call: CallRecord) -> None:
         """Count it, unless it was only handed over: its delivery runs it, and that is told of too."""
         if call.is_delivery or call.duration_s is None:
             return
 
-        with self._lock:
-            histogram = self._receivers.setdefault((call.signal_name, call.receiver_name), Histogram())
-            histogram.add(call.duration_s, is_failure=call.outcome == "raised")
+        key = call.signal_name, call.receiver_name
+        _counts.defer(partial(self._count_call, key, call.duration_s, is_failure=call.outcome == "raised"))
+
+    def _count_send(self, name: str) -> None:
+        self._sends[name] = self._sends.get(name, 0) + 1
+
+    def _count_call(self, key: tuple[str, str], duration_s: float, *, is_failure: bool) -> None:
+        self._receivers.setdefault(key, Histogram()).add(duration_s, is_failure=is_failure)
 
     def sends(self) -> dict[str, int]:
         """How many sends there were, by the signal's name: failed ones and muted ones, too."""
-        with self._lock:
-            return dict(self._sends)
+        return _read(self._sends.copy)
 
     def receivers(self) -> dict[tuple[str, str], Histogram]:
         """What receivers took, by the signal's name and the receiver's qualified name."""
-        with self._lock:
-            # A list, because a destructor may send meanwhile, and so add another.
-            return {key: histogram.copy() for key, histogram in list(self._receivers.items())}
+        # A list, because a destructor may send meanwhile, and so add another.
+        return _read(lambda: {key: histogram.copy() for key, histogram in list(self._receivers.items())})
+
+
+def _read(copy: Callable[[], T]) -> T:
+    """Copy when all that has happened is counted, and nothing is being counted."""
+    found: list[T] = []
+    _counts.apply(lambda: found.append(copy()))
+    return found[0] if found else copy()  # A destructor may ask in the middle of a count, which waits for it.
+
+
+# Not the engine's own queue: who connects must not wait for who counts.
+_counts: Final = ChangeQueue()
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch  # Not on Windows.
+    os.register_at_fork(before=_counts.hold, after_in_parent=_counts.let_go, after_in_child=_counts.let_go)

@@ -7,7 +7,7 @@ freed by reference counts, and a receiver or a sender lives no longer because so
 from __future__ import annotations
 
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 from weakref import ref
 
 from ._refs import place_of, qualified_name
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ._signal import Signal
 
     AnySignal: TypeAlias = Signal[Any, ..., Any]
+
+_MOST_SENDS: Final = 1000
 
 
 @final
@@ -117,7 +119,9 @@ class CallRecord:
     :ivar is_async: whether the receiver is async.
     :ivar is_delivery: whether this is the handing over to the delivery, and not a run of the receiver.
     :ivar via: the delivery of its connection, if there is one.
-    :ivar sends: what was sent inside it, in order.
+    :ivar sends: what was sent inside it, in order: the first 1,000, so that a receiver that never returns, such as a
+        main loop, does not pile up all that it ever sends.
+    :ivar sends_left_out: how many sends there were after those. Watchers are told of them like of others.
     :ivar outcome: ``"returned"``, ``"raised"`` or ``"delivered"``; ``None`` until it has ended.
     :ivar started_s: when it began, in seconds since the epoch.
     :ivar duration_s: how long it took, in seconds, with all that it called and awaited; ``None`` until it has ended.
@@ -138,6 +142,7 @@ class CallRecord:
         "priority",
         "receiver",
         "sends",
+        "sends_left_out",
         "signal",
         "started_s",
         "via",
@@ -151,6 +156,7 @@ class CallRecord:
     priority: float
     receiver: Callable[..., Any]
     sends: list[SendRecord]
+    sends_left_out: int
     signal: AnySignal
     started_s: float
     via: Any
@@ -165,6 +171,7 @@ class CallRecord:
         self.is_delivery = is_delivery
         self.via = options.via
         self.sends = []
+        self.sends_left_out = 0
         self.outcome = None
         self.duration_s = None
         self.exception_type = None
@@ -190,7 +197,7 @@ class CallRecord:
         """The signal's name; for a signal without one, the name of its class."""
         return name_of_signal(self.signal)
 
-    # What follows asks the receiver, which may have attributes of its own ways: not in the middle of a send.
+    # What follows asks the receiver, which may run its own code: not in the middle of a send.
 
     @property
     def receiver_name(self) -> str:
@@ -201,6 +208,13 @@ class CallRecord:
     def receiver_place(self) -> str | None:
         """Where the receiver is defined, as ``file:line``, if that is known."""
         return place_of(self.receiver)
+
+    def _add(self, send: SendRecord) -> None:
+        """Note a send that was made inside it."""
+        if len(self.sends) < _MOST_SENDS:
+            self.sends.append(send)
+        else:
+            self.sends_left_out += 1
 
     def _end(self, error: BaseException | None) -> None:
         """Note that it has ended, and how."""
@@ -222,10 +236,9 @@ def _since(begin: float | None) -> float:
 
 def name_of(kind: type[BaseException]) -> str:
     """A class's name, with its module unless that is Python itself."""
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return qualified_name(kind).removeprefix("builtins.")
 
 
 def name_of_signal(signal: Any) -> str:
     """A signal's name; for a signal without one, the name of its class."""
-    name: str = getattr(signal, "name", None) or type(signal).__name__
-    return name
+    return str(getattr(signal, "name", None) or type(signal).__name__)  # Blinker's users may name it by anything.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from types import BuiltinFunctionType, FunctionType, MethodType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, final
 
 from .exceptions import UnboundProxyError
@@ -21,6 +21,8 @@ ValueKey: TypeAlias = str | int | tuple[str, bytes]
 
 _COROUTINE_FLAG: Final = 0x80  # inspect.CO_COROUTINE, without inspect
 _COROUTINE_FLAGS: Final = _COROUTINE_FLAG | 0x100  # and inspect.CO_ITERABLE_COROUTINE
+
+_GENERATOR_FLAGS: Final = 0x20 | 0x200  # inspect.CO_GENERATOR | CO_ASYNC_GENERATOR
 
 _COROUTINE_MARKS: Final = (
     ("_is_coroutine_marker", "inspect", "_is_coroutine_mark"),
@@ -196,6 +198,15 @@ def _has_mark(function: object, attribute: str, module: str, name: str) -> bool:
     return mark is not None and getattr(function, attribute, None) is mark
 
 
+def is_generator(function: object) -> bool:
+    """Whether calling it gives a generator, async or not: then nothing of it runs. Sees what :func:`is_async` does."""
+    while isinstance(function, (partial, MethodType)):
+        function = function.func if isinstance(function, partial) else function.__func__
+
+    code = _ask(function, "__code__") or _ask(getattr(type(function), "__call__", None), "__code__")  # noqa: B004
+    return type(code) is CodeType and bool(code.co_flags & _GENERATOR_FLAGS)
+
+
 def is_easily_lost(receiver: object) -> bool:
     """Whether a weak reference to it often is the only one: functions, lambdas, partials, built-ins."""
     return isinstance(receiver, (FunctionType, BuiltinFunctionType, partial))
@@ -208,26 +219,50 @@ def describe(receiver: object) -> str:
 
 
 def qualified_name(receiver: object) -> str:
-    """The name of a callable with its module; of an object that has none, that of its class."""
+    """The name of a callable with its module; of an object that has none, that of its class.
+
+    Never fails, whatever the callable's own ways of having attributes are: ``"?"`` is what has no name at all.
+    """
     code = _code_of(receiver)
-    module = getattr(code, "__module__", None)
-    return f"{module}.{code.__qualname__}" if module else str(code.__qualname__)
+    name, module = _text(code, "__qualname__") or "?", _text(code, "__module__")
+    return f"{module}.{name}" if module else name
 
 
 def place_of(receiver: object) -> str | None:
-    """Where a callable is defined, as ``file:line``, if it is written in Python."""
+    """Where a callable is defined, as ``file:line``, if it is written in Python. Never fails."""
     code = _code_of(receiver)
-    place = getattr(code, "__code__", None) or getattr(getattr(code, "__call__", None), "__code__", None)  # noqa: B004
-    return None if place is None else f"{place.co_filename}:{place.co_firstlineno}"
+
+    for place in (_ask(code, "__code__"), _ask(_ask(code, "__call__"), "__code__")):
+        if type(place) is CodeType:
+            return f"{place.co_filename}:{place.co_firstlineno}"
+
+    return None
 
 
 def _code_of(receiver: object) -> Any:
     code: Any = receiver
 
-    while isinstance(code, (partial, MethodType)):
-        code = code.func if isinstance(code, partial) else code.__func__
+    while issubclass(type(code), (partial, MethodType)):
+        code = code.func if issubclass(type(code), partial) else code.__func__
 
-    return code if hasattr(code, "__qualname__") else code.__class__
+    if issubclass(type(code), type) or _text(code, "__qualname__"):
+        return code
+
+    kind: Any = _ask(code, "__class__")
+    return kind if issubclass(type(kind), type) else type(code)
+
+
+def _text(of: object, attribute: str) -> str:
+    value = _ask(of, attribute)
+    return value if type(value) is str else ""
+
+
+def _ask(of: object, attribute: str) -> Any:
+    # An object may answer as it likes, as proxies and mocks do, and may fail.
+    try:
+        return getattr(of, attribute, None)
+    except Exception:
+        return None
 
 
 def caller_place() -> tuple[str, int]:

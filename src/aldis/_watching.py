@@ -140,7 +140,7 @@ class Watched:
         self.record = SendRecord(signal, sender, payload, is_muted, parent)
 
         if parent is not None:
-            parent.sends.append(self.record)
+            parent._add(self.record)
 
     def __enter__(self) -> None:
         self._told = self.working()

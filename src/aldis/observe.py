@@ -23,7 +23,7 @@ from . import _table
 from ._connected import ConnectionRecord, connections, describe_delivery, describe_sender
 from ._meters import BUCKETS_S, Counters, Histogram, SlowReceivers
 from ._records import CallRecord, SendRecord
-from ._refs import describe, is_async
+from ._refs import describe, is_async, is_generator
 from ._signal import Signal
 from ._watching import Ends, Watch, Watcher
 from .exceptions import InvalidOptionError
@@ -64,8 +64,8 @@ def watch(watcher: Callable[[SendRecord], object] | Watcher, *signals: Signal[An
         watch: to watch twice is to be told twice.
     :param signals: watch these; without any, all signals of the process, also those that are made later.
     :return: what stops it, by ``stop()`` or at the end of a ``with`` block.
-    :raises InvalidOptionError: when the watcher is neither, or is async, or when something else than signals is
-        given.
+    :raises InvalidOptionError: when the watcher is neither, when it is async or a generator, or when something else
+        than signals is given.
 
     .. versionadded:: 0.1
     """
@@ -105,6 +105,9 @@ def _checked(watcher: Any) -> Watcher:
     for method in methods:
         if is_async(method):
             raise InvalidOptionError(f"{describe(method)} is async, and watchers are called, not awaited.")
+
+        if is_generator(method):
+            raise InvalidOptionError(f"{describe(method)} is a generator: calling it would run nothing of it.")
 
     return watcher if isinstance(watcher, Watcher) else Ends(watcher)
 

@@ -11,12 +11,14 @@ other library::
     watch.stop()
 
 Spans and metrics have names and types: of signals, receivers, payloads, senders and exceptions. They have no
-values of payloads, nothing of what senders contain, and neither messages nor tracebacks of exceptions, which
-may be personal.
+values of payloads and nothing of what senders contain, ever; and neither messages nor tracebacks of exceptions
+unless that is asked for, because an application may write values into them.
 """
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, final
 from weakref import WeakKeyDictionary
 
@@ -50,6 +52,7 @@ def instrument(
     *signals: Signal[Any, ..., Any],
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
+    record_exceptions: bool = False,
 ) -> Watch:
     """Make spans and metrics of sends.
 
@@ -74,7 +77,8 @@ def instrument(
     =========================  ====================================================================
 
     A send or a call that raised has the status ``ERROR``, without a description, and an event ``exception``
-    that has ``exception.type`` only.
+    that has ``exception.type`` only; with ``record_exceptions``, also ``exception.message`` and
+    ``exception.stacktrace``.
 
     =============================  =========  ============  ================================================
     metric                         kind       unit          what is measured
@@ -90,6 +94,8 @@ def instrument(
     :param signals: as for :func:`aldis.observe.watch`: these, or without any, all.
     :param tracer_provider: where spans go, if not to OpenTelemetry's global provider.
     :param meter_provider: where metrics go, likewise.
+    :param record_exceptions: record what exceptions say and where they were raised, as ``Span.record_exception``
+        does. An exception says what the application made it say: "no user ada@example.org" tells who that was.
     :return: what stops it. Spans that are open end as they would have.
     :raises InvalidOptionError: when a provider is none, or when something else than signals is given.
 
@@ -105,7 +111,7 @@ def instrument(
 
     tracer = trace.get_tracer("aldis", tracer_provider=tracer_provider)
     meter = metrics.get_meter("aldis", meter_provider=meter_provider)
-    return watch(_Telemetry(tracer, meter), *signals)
+    return watch(_Telemetry(tracer, meter, record_exceptions), *signals)
 
 
 @final
@@ -115,8 +121,9 @@ class _Telemetry(Watcher):
     What fails is removed, as any watcher, but not before it has taken its spans out of all contexts.
     """
 
-    def __init__(self, tracer: trace.Tracer, meter: Meter) -> None:
+    def __init__(self, tracer: trace.Tracer, meter: Meter, record_exceptions: bool) -> None:
         self._tracer = tracer
+        self._record_exceptions = record_exceptions
         self._spans: WeakKeyDictionary[SendRecord | CallRecord, Span] = WeakKeyDictionary()
         self._tokens: dict[SendRecord | CallRecord, Token[Context]] = {}
         self._error: Exception | None = None
@@ -213,14 +220,14 @@ class _Telemetry(Watcher):
 
     def _finish_send(self, send: SendRecord, span: Span) -> None:
         attributes = {"aldis.signal.name": send.signal_name}
-        _fail(span, attributes, send.exception_type)
+        self._fail(span, attributes, send.exception_type)
         self._sends.add(1, attributes)
         self._send_duration.record(send.duration_s or 0.0, attributes)
         span.end()
 
     def _finish_call(self, call: CallRecord, span: Span) -> None:
         attributes = {"aldis.signal.name": call.signal_name, "code.function.name": call.receiver_name}
-        _fail(span, attributes, call.exception_type)
+        self._fail(span, attributes, call.exception_type)
 
         if call.exception_type is not None:
             self._failures.add(1, attributes)
@@ -230,19 +237,25 @@ class _Telemetry(Watcher):
 
         span.end()
 
+    def _fail(self, span: Span, attributes: dict[str, str], exception_type: str | None) -> None:
+        if exception_type is None:
+            return
+
+        attributes["error.type"] = exception_type
+        span.set_attribute("error.type", exception_type)
+        span.set_status(trace.StatusCode.ERROR)
+        error = sys.exception() if self._record_exceptions else None  # Watchers are told while it is raised.
+
+        if error is not None:
+            with suppress(Exception):  # It may not be able to say anything.
+                span.record_exception(error)
+                return
+
+        span.add_event("exception", {"exception.type": exception_type})
+
 
 def _kind(value: object) -> str:
     return qualified_name(type(value))
-
-
-def _fail(span: Span, attributes: dict[str, str], exception_type: str | None) -> None:
-    if exception_type is None:
-        return
-
-    attributes["error.type"] = exception_type
-    span.set_attribute("error.type", exception_type)
-    span.add_event("exception", {"exception.type": exception_type})
-    span.set_status(trace.StatusCode.ERROR)
 
 
 def _histogram(meter: Meter, name: str, description: str) -> Histogram:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,7 @@ from aldis import InvalidOptionError, Namespace, Signal
 from aldis.observe import CallRecord, Counters, SendRecord, Watcher, connections, slow_receivers, watch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 signals = Namespace()
 lamp = signals.signal("lamp")
@@ -24,6 +25,24 @@ def look(send: SendRecord) -> None: ...
 
 
 async def look_async(send: SendRecord) -> None: ...
+
+
+def look_lazily(send: SendRecord) -> Iterator[None]:
+    yield
+
+
+async def look_lazily_async(send: SendRecord) -> AsyncIterator[None]:
+    yield
+
+
+class LazyCallable:
+    def __call__(self, send: SendRecord) -> Iterator[None]:
+        yield
+
+
+class LazyWatcher(Watcher):
+    def send_began(self, send: SendRecord) -> Iterator[None]:  # type: ignore[override]
+        yield
 
 
 class AsyncWatcher(Watcher):
@@ -52,6 +71,11 @@ TABLE: list[tuple[str, Callable[[], Any], str]] = [
     ("an async function", lambda: watch(look_async), "look_async .*is async, and watchers are called, not awaited"),
     ("an async callable", lambda: watch(AsyncCallable()), "AsyncCallable .*is async"),
     ("an async method", lambda: watch(AsyncWatcher()), "call_ended .*is async"),
+    ("a generator", lambda: watch(look_lazily), "look_lazily .*is a generator: calling it would run nothing"),
+    ("an async generator", lambda: watch(look_lazily_async), "look_lazily_async .*is a generator"),
+    ("a partial generator", lambda: watch(partial(look_lazily)), "look_lazily .*is a generator"),
+    ("a callable generator", lambda: watch(LazyCallable()), "LazyCallable .*is a generator"),
+    ("a generator method", lambda: watch(LazyWatcher()), "send_began .*is a generator"),
     ("a namespace", lambda: watch(look, signals), "not a Namespace. Give it signals one by one, or none to watch all"),
     ("a list of signals", lambda: watch(look, [lamp]), "not a list"),
     ("a name", lambda: watch(look, "lamp"), "not a str"),

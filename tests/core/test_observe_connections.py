@@ -181,6 +181,31 @@ def test_describing_a_sender_runs_no_code_of_its_own(sender: Any, words: str) ->
     assert describe_sender(sender) == words
 
 
+def test_a_proxy_as_receiver_is_shown_outside_its_context() -> None:
+    """A receiver that stands for nothing here is shown by its class: one of them does not hide the others."""
+    signal = Signal()
+
+    class Bound:
+        """Raises whatever it is asked, as a proxy does outside of its context."""
+
+        def __getattribute__(self, name: str) -> Any:
+            if is_unbound:
+                raise RuntimeError("working outside of context")
+
+            return object.__getattribute__(self, name)
+
+        def __call__(self, sender: Any) -> None: ...
+
+    is_unbound = False
+    signal.connect(bound := Bound())
+    signal.connect(hear)
+    is_unbound = True
+
+    name = f"{__name__}.{test_a_proxy_as_receiver_is_shown_outside_its_context.__name__}.<locals>.Bound"
+    assert [record.receiver for record in connections(signal)] == [name, f"{__name__}.hear"]
+    del bound
+
+
 def test_a_module_without_a_name_is_a_module() -> None:
     """A module that has lost its name is still a module."""
     module = ModuleType("made")

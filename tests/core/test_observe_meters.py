@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import signal as unix_signal
 from contextlib import suppress
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
+from warnings import catch_warnings, simplefilter
 
 import pytest
 
@@ -78,6 +82,32 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
         return found
 
     return warnings
+
+
+def in_thread(work: Callable[[], Any]) -> None:
+    """Run it in another thread, and wait until that is done; fail if it hangs."""
+    thread = Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def status_of_child(work: Callable[[], bool]) -> int:
+    """Run it in a forked process: 0 if it was true."""
+    with catch_warnings():
+        simplefilter("ignore")  # Python 3.12 warns of a fork in a process with threads. That is what this is about.
+        child = os.fork()
+
+    if child == 0:
+        status = 1
+
+        with suppress(BaseException):
+            unix_signal.alarm(20)  # A child that is deadlocked ends by it.
+            status = 0 if work() else 2
+
+        os._exit(status)
+
+    return os.waitpid(child, 0)[1]
 
 
 # Slow receivers.
@@ -157,6 +187,56 @@ def test_no_limit_and_no_end(lamp: Lamp, works: Any, warnings: Any) -> None:
                 lamp.send(s=2)
 
         assert len(warnings()) == count
+
+
+def test_a_warning_of_another_thread_is_left_out_and_counted(
+    lamp: Lamp, works: Any, warnings: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver that is slow while another thread is about to warn of it does not wait; the next warning counts it."""
+    lamp.connect(works)
+    threads = [lambda: lamp.send(s=1), lambda: lamp.send(s=1)]
+
+    def meanwhile() -> float:
+        while threads:
+            in_thread(threads.pop())
+
+        return clock.now_s
+
+    with slow_receivers(1, lamp, every_s=10):
+        monkeypatch.setattr("aldis._meters.monotonic", meanwhile)
+        lamp.send(s=1)
+        assert len(warnings()) == 1
+        lamp.send(s=1)
+        assert warnings() == []
+        clock.now_s += 10
+        lamp.send(s=1)
+        assert warnings()[0].endswith("(3 more since the last warning)")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_warns_again(
+    lamp: Lamp, works: Any, warnings: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forked child warns of each receiver anew, also if another thread was about to when it was forked."""
+    lamp.connect(works)
+    statuses: list[int] = []
+
+    def warns() -> bool:
+        monkeypatch.undo()
+        warnings()
+        lamp.send(s=1)
+        lamp.send(s=1)
+        return len(warnings()) == 1
+
+    def fork() -> float:
+        in_thread(lambda: statuses.append(status_of_child(warns)))
+        return clock.now_s
+
+    with slow_receivers(0, lamp, every_s=1000):
+        monkeypatch.setattr("aldis._meters.monotonic", fork)
+        lamp.send(s=1)
+
+    assert statuses == [0]
 
 
 def test_the_logger_can_be_chosen(lamp: Lamp, works: Any, caplog: pytest.LogCaptureFixture) -> None:
@@ -325,6 +405,78 @@ def test_counting_while_counters_are_read(lamp: Lamp, monkeypatch: pytest.Monkey
         monkeypatch.setattr(Histogram, "copy", copy_and_send)
         assert list(counters.receivers()) == [("lamp", f"{hears.__module__}.{hears.__qualname__}")]
         assert len(counters.receivers()) == 2
+
+
+class Interrupted:
+    """Stands in for ``Histogram.add``: does something else first, once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:
+        add = Histogram.add
+
+        def add_later(histogram: Histogram, *args: Any, **options: Any) -> None:
+            monkeypatch.setattr(Histogram, "add", add)
+            act()
+            add(histogram, *args, **options)
+
+        monkeypatch.setattr(Histogram, "add", add_later)
+
+
+def test_a_send_does_not_wait_for_who_counts(lamp: Lamp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one thread counts, others send on, or a destructor in it could wait for one that waits for it."""
+    lamp.connect(hears := lambda sender: None)
+
+    with watch(counters := Counters()):
+        Interrupted(monkeypatch, lambda: in_thread(lamp.send))
+        lamp.send()
+
+    [histogram] = counters.receivers().values()
+    assert (counters.sends(), histogram.calls) == ({"lamp": 2}, 2)
+    del hears
+
+
+def test_counters_may_be_read_while_they_count(lamp: Lamp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A destructor that reads the counters in the middle of a count gets what was counted before."""
+    lamp.connect(hears := lambda sender: None)
+    looks: list[Any] = []
+
+    with watch(counters := Counters()):
+        lamp.send()
+        Interrupted(monkeypatch, lambda: looks.append([each.calls for each in counters.receivers().values()]))
+        lamp.send()
+
+    assert looks == [[1]]
+    assert [each.calls for each in counters.receivers().values()] == [2]
+    del hears
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_goes_on_counting(lamp: Lamp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that is forked while another thread counts has all that was counted, and goes on."""
+    lamp.connect(hears := lambda sender: None)
+    statuses: list[int] = []
+    has_forked = Event()
+
+    def counts() -> bool:
+        lamp.send()
+        return [each.calls for each in counters.receivers().values()] == [2]
+
+    def fork() -> None:
+        statuses.append(status_of_child(counts))
+        has_forked.set()
+
+    with watch(counters := Counters()):
+        forking = Thread(target=fork)
+
+        def begin_to_fork() -> None:
+            forking.start()
+            has_forked.wait(0.05)  # It is not to happen: the fork waits.
+
+        Interrupted(monkeypatch, begin_to_fork)
+        lamp.send()
+        forking.join()
+
+    assert statuses == [0]
+    del hears
 
 
 @pytest.mark.parametrize("place", range(len(BUCKETS_S)))

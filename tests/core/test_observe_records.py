@@ -17,7 +17,7 @@ from aldis import Failure, Namespace, PayloadError, Signal
 from aldis.aio import Concurrent, in_thread, run
 from aldis.delivery import threads
 from aldis.exceptions import AsyncReceiverError
-from aldis.observe import CallRecord, SendRecord, Watcher, watch
+from aldis.observe import CallRecord, Counters, SendRecord, Watcher, connections, watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -198,27 +198,106 @@ def test_a_signal_without_a_name_goes_by_its_class(seen: Seen) -> None:
     assert seen.sends[0].signal_name == seen.calls[0].signal_name == "Lamp"
 
 
-def test_a_receiver_that_cannot_be_named_does_not_disturb_the_send(seen: Seen) -> None:
-    """A record asks a receiver for its name only when it is asked itself: who asks gets what the receiver raises."""
+class Nameless(type):
+    """Its classes fail when they are asked for their names."""
 
-    class Secretive:
-        def __getattr__(self, name: str) -> Any:
-            raise Stumbled if name == "__qualname__" else AttributeError(name)
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__qualname__", "__module__"):
+            raise Stumbled
 
-        def __call__(self, sender: Any) -> None: ...
+        return super().__getattribute__(name)
 
-    class Naming(Watcher):
-        def call_began(self, call: CallRecord) -> None:
-            assert call.receiver_name
 
-    lamp, secretive = Signal(), Secretive()
-    lamp.connect(secretive)
+class Secretive:
+    """Fails when it is asked for its name; its place is asked of its class."""
 
-    with watch(Naming()) as naming:
+    def __getattr__(self, name: str) -> Any:
+        raise Stumbled if name == "__qualname__" else AttributeError(name)
+
+    def __call__(self, sender: Any) -> None: ...
+
+
+class Talkative:
+    """Has whatever it is asked for."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+    def __call__(self, sender: Any) -> None: ...
+
+
+class Incognito(metaclass=Nameless):
+    def __call__(self, sender: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("receiver", "name"),
+    [(Secretive(), f"{__name__}.Secretive"), (Talkative(), f"{__name__}.Talkative"), (Incognito(), "?")],
+    ids=["fails", "has everything", "no name at all"],
+)
+def test_every_receiver_can_be_named(receiver: Any, name: str, seen: Seen) -> None:
+    """A receiver whose attributes fail or lie goes by its class: who watches is not removed for a receiver's ways."""
+    lamp = Signal()
+    lamp.connect(receiver)
+
+    with watch(counters := Counters()):
         lamp.send()
 
-    assert naming.is_stopped
-    assert seen.calls[0].outcome == "returned"
+    [call], [record] = seen.calls, connections(lamp)
+    place = f"{__file__}:{type(receiver).__call__.__code__.co_firstlineno}"
+    assert (call.receiver_name, call.receiver_place) == (record.receiver, record.place) == (name, place)
+    assert list(counters.receivers()) == [("Signal", name)]
+
+
+def test_every_exception_can_be_named(seen: Seen) -> None:
+    """A receiver may raise what fails to tell its class's name: the send raises that, and nothing else."""
+
+    class Masked(Exception, metaclass=Nameless): ...
+
+    lamp = Signal()
+
+    @lamp.connect
+    def fail(sender: Any) -> None:
+        raise Masked
+
+    try:
+        lamp.send()
+    except Exception as error:
+        raised = type(error)  # Not by pytest.raises(), which could not show what else came.
+
+    assert raised is Masked
+    assert seen.calls[0].exception_type == "?"
+
+
+@pytest.mark.parametrize("name", [7, ("shop", "lamp"), b"lamp"])
+def test_names_of_signals_are_texts(name: Any, seen: Seen) -> None:
+    """Blinker's users may name a signal by anything; its signal_name is a text."""
+    Namespace().signal(name).send()
+
+    assert seen.sends[0].signal_name == str(name)
+
+
+def test_a_receiver_that_sends_without_end_piles_up_nothing(seen: Seen) -> None:
+    """A call keeps its first 1,000 sends and counts those after: a main loop inside a receiver does not fill memory."""
+    outer, inner = Signal(), Signal()
+    kept: list[Any] = []
+
+    class Counting(Watcher):
+        def send_ended(self, send: SendRecord) -> None:
+            kept.append(send.parent)
+
+    @outer.connect
+    def loop(sender: Any) -> None:
+        for number in range(1002):
+            inner.send(number)
+
+    with watch(Counting(), inner):
+        outer.send()
+
+    [call] = seen.sends[0].calls
+    assert [send.sender for send in call.sends] == list(range(1000))
+    assert call.sends_left_out == 2
+    assert kept == [call] * 1002  # All are told of, and all know where they were sent.
 
 
 def test_records_keep_payload_names_and_no_values(signals: Namespace, seen: Seen) -> None:

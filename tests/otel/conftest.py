@@ -26,8 +26,8 @@ class Telemetry:
         self.meter_provider = MeterProvider([self.reader], shutdown_on_exit=False)
         self.tracer = self.tracer_provider.get_tracer("tests")
 
-    def instrument(self, *signals: Any) -> Watch:
-        return instrument(*signals, tracer_provider=self.tracer_provider, meter_provider=self.meter_provider)
+    def instrument(self, *signals: Any, **options: Any) -> Watch:
+        return instrument(*signals, tracer_provider=self.tracer_provider, meter_provider=self.meter_provider, **options)
 
     @property
     def spans(self) -> list[ReadableSpan]:

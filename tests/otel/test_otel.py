@@ -63,6 +63,16 @@ def stumble(sender: Any, **payload: Any) -> None:
     raise Stumbled(SECRET)
 
 
+class Silent(Exception):
+    def __str__(self) -> str:
+        raise LookupError
+
+
+class FailsSilently:
+    def __call__(self, sender: Any, **payload: Any) -> None:
+        raise Silent
+
+
 async def hear_async(sender: Any, **payload: Any) -> None: ...
 
 
@@ -128,6 +138,36 @@ def test_exceptions_are_recorded_by_type(telemetry: Any, signals: Namespace) -> 
         [event] = span.events
         assert (event.name, dict(event.attributes)) == ("exception", {"exception.type": f"{__name__}.Stumbled"})
         assert span.attributes["error.type"] == f"{__name__}.Stumbled"
+
+
+def test_exceptions_are_recorded_in_full_when_that_is_asked_for(signals: Namespace, telemetry: Any) -> None:
+    """With record_exceptions, the event has what the exception says and where it was raised; the type as ever."""
+    lamp, outer = signals.signal("lamp"), signals.signal("outer")
+    lamp.errors = "collect"
+    lamp.connect(stumble)
+    lamp.connect(fail_silently := FailsSilently())
+
+    @outer.connect
+    def pass_on(sender: Any) -> None:
+        lamp.send()
+
+    with telemetry.instrument(record_exceptions=True):
+        try:
+            raise LookupError("not of these sends")
+        except LookupError:
+            with suppress(ExceptionGroup):
+                outer.send()
+
+    stumbled, silent, *others = telemetry.spans
+    [event] = stumbled.events
+    assert event.attributes["exception.type"] == stumbled.attributes["error.type"] == f"{__name__}.Stumbled"
+    assert event.attributes["exception.message"] == SECRET
+    assert "in stumble" in event.attributes["exception.stacktrace"]
+    [event] = silent.events
+    assert dict(event.attributes) == {"exception.type": f"{__name__}.Silent"}
+    assert [span.attributes["error.type"] for span in others] == ["ExceptionGroup"] * 3
+    assert ["2 receivers of" in span.events[0].attributes["exception.message"] for span in others] == [True] * 3
+    del fail_silently
 
 
 def test_what_did_not_fail_has_no_status(telemetry: Any, signals: Namespace) -> None:
