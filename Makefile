@@ -81,6 +81,7 @@ core: .venvs/core/.ready ## The core's tests, with no optional package installed
 	.venvs/core/bin/python -m pytest $(PYTEST) --cov=aldis --cov-branch --cov-report= tests/core
 
 test-%: .venvs/%/.ready .venv/.ready core
+	@sh tools/chromium.sh
 	.venvs/$*/bin/python -m pytest $(PYTEST) $(EXAMPLES) $(if $(filter $(MAIN),$*),$(REST),tests)
 
 # README, docs and docstrings are tests too: see conftest.py.

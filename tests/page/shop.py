@@ -183,6 +183,14 @@ def export() -> Response:
     return Response(lines(), mimetype="text/plain")
 
 
+@app.get("/odd/<path:text>")
+def odd(text: str) -> str:
+    text = text[text.index("<") :]
+    signals.signal(text).connect(log_access, sender=text)
+    signals.signal(text).send(text, **{text: text})
+    return "odd"
+
+
 @app.get("/sweep")
 def sweep() -> str:
     thread = threading.Thread(target=lambda: cache_swept.send("sweeper", entries=120))

@@ -201,7 +201,7 @@ def test_connections(shop: Shop) -> None:
     assert (placed["doc"], placed["library"]) == ("Sent after an order.", "aldis")
     first, second = placed["connections"]
     assert first["receiver"].endswith("pack")
-    assert first["place"].endswith(f"tests/page/test_feed.py:{pack.__code__.co_firstlineno}")
+    assert first["place"].endswith(f"page/test_feed.py:{pack.__code__.co_firstlineno}")
     assert (first["priority"], first["is_weak"]) == (2, True)
     assert (second["receiver"], second["place"], second["is_weak"]) == ("builtins.print", None, False)
     aldis.signal("of-the-page").disconnect(shop.get)

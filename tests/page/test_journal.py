@@ -45,7 +45,7 @@ def test_request(shop: Shop) -> None:
     assert send["offset"] >= 0
     [call] = send["calls"]
     assert call["receiver"].endswith("test_request.<locals>.pack")
-    assert call["place"].endswith("tests/page/test_journal.py:" + str(pack.__code__.co_firstlineno))
+    assert call["place"].endswith("page/test_journal.py:" + str(pack.__code__.co_firstlineno))
     assert (call["outcome"], call["failure"], call["priority"]) == ("returned", None, 3)
     assert (call["async"], call["via"], call["sends"]) == (False, None, [])
 

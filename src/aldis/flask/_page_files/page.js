@@ -4,6 +4,7 @@
 
 const KEPT = 200;
 const OUTSIDE = "outside";
+const USUAL_SENDERS = new Set(["a flask.app.Flask", "None"]);
 const $ = (id) => document.getElementById(id);
 
 const entries = new Map(); // By "epoch:number": the newest data, and the element that shows it.
@@ -136,9 +137,11 @@ function summarise(entry) {
 // One request, open.
 
 function chipsOf(payload) {
-  return payload.map(([name, type, value]) =>
-    make("span", "chip", make("b", "", name), `: ${type}`, value === undefined ? null : make("span", "value", ` = ${value}`)),
-  );
+  return payload.map(([name, type, value]) => {
+    const kind = type === "NoneType" ? "None" : type;
+    const tellsMore = value !== undefined && value !== kind && value !== `<${kind}>`;
+    return make("span", "chip", make("b", "", name), kind && `: ${kind}`, tellsMore ? make("span", "value", ` = ${value}`) : null);
+  });
 }
 
 function nameOf(kind, item, depth) {
@@ -147,13 +150,18 @@ function nameOf(kind, item, depth) {
   name.style.setProperty("--depth", depth);
 
   if (kind === "signal") {
-    name.append(make("code", "signal-name", item.signal), ...chipsOf(item.payload));
-    name.title = `sent by ${item.sender}`;
+    name.append(make("code", "signal-name", item.signal));
 
+    if (item.failure) name.append(make("span", "failure", `stopped by ${item.failure}`));
     if (item.muted) name.append(make("span", "badge", "muted"));
     else if (item.calls.length === 0) name.append(make("span", "alone", "nobody listens"));
+    if (!USUAL_SENDERS.has(item.sender)) name.append(make("span", "place", `by ${item.sender}`));
+
+    name.append(...chipsOf(item.payload));
   } else {
     name.append(qualified(item.receiver));
+
+    if (item.failure) name.append(make("span", "failure", `raised ${item.failure}`));
 
     if (item.priority) name.append(make("span", "badge", `priority ${item.priority}`));
     if (item.async) name.append(make("span", "badge", "async"));
@@ -161,24 +169,26 @@ function nameOf(kind, item, depth) {
     if (item.place) name.append(make("span", "place", item.place));
   }
 
-  if (item.failure) name.append(make("span", "failure", kind === "signal" ? `✗ stopped by ${item.failure}` : `✗ ${item.failure}`));
   return name;
 }
+
+// Whether something is sent or run when the application has given its answer.
+const goesOn = ({ data, sum }) => data.method !== null && Boolean(data.duration) && sum.end > data.duration * 1.001;
 
 function rowOf(entry, kind, item, depth) {
   const { data, sum } = entry;
   const look = kindOf(kind, item);
   const track = make("div", "track", place(make("span", `bar ${look}`), item, sum.end));
 
-  if (data.method !== null && data.duration && sum.end > data.duration * 1.001) {
+  if (goesOn(entry)) {
     const mark = make("span", "answered");
     mark.style.left = `${(data.duration / sum.end) * 100}%`;
-    mark.title = `answered after ${showTime(data.duration)}`;
     track.append(mark);
   }
 
   const row = make("li", `row ${kind}-row`, nameOf(kind, item, depth), track, make("span", "took", showTime(item.duration)));
   row.classList.toggle("failed", look === "failed");
+  row.classList.toggle("unheard", kind === "signal" && item.calls.length === 0 && look !== "failed");
   row.dataset.depth = depth;
   row.dataset.name = (kind === "signal" ? item.signal : item.receiver).toLowerCase();
   return row;
@@ -210,12 +220,13 @@ function unfold(entry) {
 
   const fall = make("div", "fall", axisOf(sum), rows);
 
-  if (data.failure) fall.append(make("p", "note failure", `✗ The request ended with ${data.failure}.`));
+  if (data.failure) fall.append(make("p", "note failure", `The request ended with ${data.failure}.`));
   if (data.partial) fall.append(make("p", "note", "Under load, signals are noted only in a part of each second. Of this request, not all are here."));
   else if (data.duration !== null && data.sends.length === 0) fall.append(make("p", "note", "No signal was sent."));
   if (leftOut) fall.append(make("p", "note", `${plural(leftOut, "more row")} not kept.`));
-  if (data.closed !== null && data.closed - data.duration > 1) {
-    fall.append(make("p", "note", `The answer was ready after ${showTime(data.duration)}, sent and closed after ${showTime(data.closed)}.`));
+  if (goesOn(entry)) {
+    const closed = data.closed === null ? "" : `, and was sent and closed after ${showTime(data.closed)}`;
+    fall.append(make("p", "note", make("span", "mark mark-answered"), `The answer was ready after ${showTime(data.duration)}${closed}.`));
   }
 
   element.querySelector(".fall")?.remove();
@@ -360,6 +371,7 @@ function count() {
   $("summary").textContent = entries.size ? parts.join(" · ") : "";
   $("count-requests").textContent = entries.size;
   $("empty-requests").hidden = shown > 0;
+  $("legend").hidden = entries.size === 0;
   $("empty-title").textContent = entries.size ? "Nothing matches the filters" : "Waiting for the first request";
   $("empty-text").textContent = entries.size
     ? `${entries.size} are hidden.`
@@ -561,6 +573,15 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
   }
 });
+
+for (const input of [$("filter-signal"), $("filter-path")]) {
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+
+    input.value = "";
+    filterAll();
+  });
+}
 
 for (const id of ["filter-signal", "filter-path", "filter-failed", "filter-outside"]) $(id).addEventListener("input", filterAll);
 

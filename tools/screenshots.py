@@ -1,0 +1,128 @@
+"""Makes the pictures of the live page in docs/images: ``python tools/screenshots.py [FOLDER]``.
+
+The shop of tests/page is served in a process of its own, is sent some requests, and is looked at in Chromium.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from playwright.sync_api import sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+REQUESTS: Final = (
+    ("GET", "/"),
+    ("GET", "/lamps/aldis"),
+    ("GET", "/lamps/lava"),
+    ("GET", "/sweep"),
+    ("POST", "/register?id=7"),
+    ("GET", "/offers"),
+    ("GET", "/"),
+    ("GET", "/lamps/morse"),
+    ("POST", "/orders?id=41"),
+    ("GET", "/export"),
+    ("GET", "/lamps/signal"),
+)
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[str]:
+    """Serve the shop; the address of it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    command = [sys.executable, "-c", "import shop; shop.serve()", str(port), *arguments]
+
+    with subprocess.Popen(
+        command, cwd=ROOT / "tests" / "page", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+def ask(address: str) -> None:
+    """Make the requests that the pictures show."""
+    for method, path in REQUESTS:
+        try:
+            urllib.request.urlopen(urllib.request.Request(address + path, method=method)).read()
+        except urllib.error.HTTPError:
+            continue
+        finally:
+            time.sleep(0.1)
+
+
+class Camera:
+    """Looks at the page in one size and one of light and dark."""
+
+    def __init__(
+        self, browser: Any, address: str, folder: Path, dark: bool = False, width: int = 1240, height: int = 800
+    ) -> None:
+        self.folder = folder
+        self.page = browser.new_page(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+            reduced_motion="reduce",
+        )
+        self.page.goto(f"{address}/_aldis/")
+        self.page.locator("#state[data-state=live]").wait_for()
+
+    def open(self, path: str) -> None:
+        self.page.locator(".entry", has_text=path).first.locator("summary").click()
+
+    def shoot(self, name: str) -> None:
+        self.page.screenshot(path=self.folder / f"{name}.png")
+
+
+def main(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+
+    with serving("werkzeug") as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        Camera(browser, address, folder, height=420).shoot("live-page-empty")
+        ask(address)
+
+        for dark in (False, True):
+            camera = Camera(browser, address, folder, dark=dark, height=820)
+            camera.page.locator(".entry").nth(10).wait_for()
+            camera.open("/orders")
+            camera.shoot(f"live-page-{'dark' if dark else 'light'}")
+
+        camera = Camera(browser, address, folder, height=480)
+        camera.page.locator(".entry").nth(10).wait_for()
+        camera.page.locator("#filter-signal").fill("register")
+        camera.open("/register")
+        camera.shoot("live-page-failure")
+
+        camera = Camera(browser, address, folder, height=760)
+        camera.page.locator("#tab-connections").click()
+        camera.shoot("live-page-connections")
+
+        camera = Camera(browser, address, folder, width=390, height=844)
+        camera.page.locator(".entry").nth(10).wait_for()
+        camera.open("/register")
+        camera.shoot("live-page-phone")
+        browser.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "docs" / "images")
+    main(parser.parse_args().folder)
