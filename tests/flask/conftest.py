@@ -73,7 +73,8 @@ def _werkzeug(app: Any) -> Iterator[Server]:
 @contextlib.contextmanager
 def _waitress(app: Any) -> Iterator[Server]:
     create: Any = waitress.create_server  # pyright: ignore[reportAttributeAccessIssue]  # It is not typed.
-    server: Any = create(app, host="127.0.0.1", port=0)
+    # Waitress leaves the file open that long answers overflow to, when the client goes: so none does.
+    server: Any = create(app, host="127.0.0.1", port=0, outbuf_overflow=2**30)
     thread = threading.Thread(target=server.run)
     thread.start()
 
