@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from importlib import metadata
+from typing import Any
 
 project = "Aldis"
 copyright = "The developers of Aldis"
@@ -18,6 +20,9 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(concurrent\.futures|threading|typing)\..*|Executor|ParamSpec|TypeVar"),
     # Type variables, and names that only annotations use.
     (r"py:.*", r"(aldis\._typing\.)?([FPQRST]|P\.args|P\.kwargs|AnySignal|ErrorPolicy|Wrapper|Connector|Undeclared)"),
+    (r"py:.*", r"AbstractContextManager|AnySession"),
+    # The frameworks', whose documentation is not fetched either.
+    (r"py:.*", r"(flask\.app\.)?Flask|(quart\.app\.)?Quart"),
     (r"py:.*", r"aldis\._receivers\.Receivers"),
 ]
 
@@ -32,3 +37,14 @@ python_use_unqualified_type_names = True
 
 html_theme = "furo"
 html_title = "Aldis"
+
+
+def setup(app: Any) -> None:
+    """Have declared signals shown with the types of their payload."""
+    app.connect("autodoc-process-docstring", add_payload_types)
+
+
+def add_payload_types(_app: Any, what: str, _name: str, thing: Any, _options: Any, lines: list[str]) -> None:
+    if what == "data" and getattr(thing, "contract", None) is not None:
+        _, *payload = inspect.signature(thing.contract).parameters.values()
+        lines.extend(f":type {parameter.name}: ``{parameter.annotation}``" for parameter in payload)
