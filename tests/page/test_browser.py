@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import http.client
+import itertools
+import json
 import os
 import re
 import shutil
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Locator, Page, Route, expect, sync_playwright
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -227,6 +229,26 @@ def test_restart(look: Callable[..., View], server: Server) -> None:
     expect(view.page.locator(".divider")).to_have_text("The server was restarted")
     assert {complaint.partition(":")[0] for complaint in view.complaints} <= {"Failed to load resource"}
     view.complaints.clear()
+
+
+def test_several_processes(look: Callable[..., View]) -> None:
+    """Where several processes answer in turn, the page shows the requests of all, and tells of no restart."""
+    view = look()
+    turns = itertools.cycle("ab")
+
+    def answer(route: Route) -> None:
+        turn = next(turns)
+        entry = {"number": 1, "method": "GET", "path": f"/{turn}", "status": 200, "started": 0, "duration": 1}
+        entry |= {"failure": None, "closed": None, "left_out": 0, "partial": False, "sends": []}
+        lines = [f'event: hello\ndata: {{"epoch": "{turn}"}}']
+        lines += [f'event: entries\ndata: {{"requests": 1, "entries": [{json.dumps(entry)}]}}\nid: {turn}-1']
+        lines += ["event: again\ndata: 10\n\n"]
+        route.fulfill(content_type="text/event-stream", body="\n\n".join(lines))
+
+    view.page.route("**/events?*", answer)
+    view.page.reload()
+    expect(view.page.locator("#requests .path")).to_have_text(["/b", "/a"])
+    expect(view.page.locator(".divider")).to_have_count(0)
 
 
 def test_keyboard(look: Callable[..., View]) -> None:

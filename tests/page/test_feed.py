@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import flask
 import pytest
 
 import aldis
@@ -205,6 +206,24 @@ def test_connections(shop: Shop) -> None:
     assert (first["priority"], first["is_weak"]) == (2, True)
     assert (second["receiver"], second["place"], second["is_weak"]) == ("builtins.print", None, False)
     aldis.signal("of-the-page").disconnect(shop.get)
+
+
+def test_signals_of_flask(shop: Shop) -> None:
+    """Flask's own signals are shown once, on whatever Flask runs, unless somebody is connected to Blinker's."""
+
+    def listed() -> list[tuple[str, int]]:
+        [signals] = [data for kind, data, _ in shop.events() if kind == "connections"]
+        found = [signal for signal in signals if signal["name"] == "request-started"]
+        return [(signal["library"], len(signal["connections"])) for signal in found]
+
+    def receive(sender: Any, **extra: Any) -> None: ...
+
+    assert listed() == [("aldis", 0)]
+
+    with flask.request_started.connected_to(receive):
+        assert sum(connected for _, connected in listed()) == 1
+
+    assert listed() == [("aldis", 0)]
 
 
 def test_what_cannot_be_listed(shop: Shop) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from uuid import uuid4
 
 from aldis import Signal
-from aldis.observe import connections
+from aldis._show import connected, signal_name
 
 from ._journal import KEPT
 from ._shown import type_name
@@ -242,7 +242,13 @@ def _connections(sources: Iterable[Any]) -> str:
             signals[id(signal)] = signal
 
     shown = sorted((_signal(signal) for signal in signals.values()), key=lambda signal: str(signal["name"]))
-    return json.dumps(shown, separators=(",", ":"))
+    ours = {signal["name"] for signal in shown if signal["library"] == "aldis"}
+    return json.dumps([signal for signal in shown if not _is_idle_twin(signal, ours)], separators=(",", ":"))
+
+
+def _is_idle_twin(signal: dict[str, Any], ours: set[str]) -> bool:
+    # Where Flask runs on Blinker, its signals have declared twins, which are shown. Others' receivers are shown, too.
+    return signal["library"] != "aldis" and signal["connections"] == [] and signal["name"] in ours
 
 
 def _signal(signal: Any) -> dict[str, Any]:
@@ -250,7 +256,7 @@ def _signal(signal: Any) -> dict[str, Any]:
     is_own = doc != type(signal).__doc__
 
     return {
-        "name": str(getattr(signal, "name", None) or type(signal).__name__),
+        "name": str(signal_name(signal)),
         "doc": str(doc).strip().partition("\n")[0] if doc and is_own else "",
         "library": "aldis" if isinstance(signal, Signal) else "blinker",
         "connections": _connected(signal),
@@ -259,7 +265,7 @@ def _signal(signal: Any) -> dict[str, Any]:
 
 def _connected(signal: Any) -> list[dict[str, Any]] | None:
     try:
-        records = [record._asdict() for record in connections(signal)]
+        records = [record._asdict() for record in connected(signal)]
     except Exception:  # Senders and receivers may have a repr() of their own ways.
         return None
 

@@ -311,8 +311,16 @@ function take(list) {
   count();
 }
 
-function divide() {
-  if ($("requests").firstChild?.dataset.number) $("requests").prepend(make("p", "divider", "The server was restarted"));
+// Another process answers: the server was restarted. If the one before comes again, there are several.
+const processes = new Set();
+let areSeveral = false;
+
+function meet(process) {
+  areSeveral ||= process !== epoch && processes.has(process);
+  processes.add(process);
+
+  if (areSeveral) for (const divider of document.querySelectorAll(".divider")) divider.remove();
+  else if ($("requests").firstChild?.dataset.number) $("requests").prepend(make("p", "divider", "The server was restarted"));
 }
 
 // Filters.
@@ -468,9 +476,9 @@ function listen() {
   source.addEventListener("hello", (event) => {
     const hello = JSON.parse(event.data);
 
-    if (epoch !== null && epoch !== hello.epoch) {
+    if (epoch !== hello.epoch) {
       waiting = new Map([...waiting].filter(([key]) => key.startsWith(hello.epoch)));
-      divide();
+      meet(hello.epoch);
     }
 
     epoch = hello.epoch;
