@@ -14,8 +14,18 @@ from importlib import import_module
 import report
 import timing
 
-SECTIONS = ("send", "kinds", "declared", "asynchronous", "connecting", "memory", "imports", "flask_requests")
-PEERS = ("blinker", "psygnal", "django", "pluggy", "pyee", "flask")
+SECTIONS = (
+    "send",
+    "kinds",
+    "declared",
+    "asynchronous",
+    "watching",
+    "connecting",
+    "memory",
+    "imports",
+    "flask_requests",
+)
+PEERS = ("blinker", "psygnal", "django", "pluggy", "pyee", "flask", "opentelemetry-sdk")
 
 
 def main() -> None:
