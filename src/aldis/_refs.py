@@ -242,14 +242,19 @@ def place_of(receiver: object) -> str | None:
 def _code_of(receiver: object) -> Any:
     code: Any = receiver
 
-    while issubclass(type(code), (partial, MethodType)):
-        code = code.func if issubclass(type(code), partial) else code.__func__
+    while _is(code, partial) or _is(code, MethodType):
+        code = code.func if _is(code, partial) else code.__func__
 
-    if issubclass(type(code), type) or _text(code, "__qualname__"):
+    if _is(code, FunctionType) or _is(code, type) or _text(code, "__qualname__"):
         return code
 
-    kind: Any = _ask(code, "__class__")
-    return kind if issubclass(type(kind), type) else type(code)
+    own: type[Any] = type(code)  # pyright: ignore[reportUnknownVariableType]
+    kind = _ask(code, "__class__")
+    return kind if _is(kind, type) else own
+
+
+def _is(value: object, kind: type) -> bool:
+    return issubclass(type(value), kind)  # isinstance() would ask the object itself, too.
 
 
 def _text(of: object, attribute: str) -> str:

@@ -260,6 +260,8 @@ def test_every_exception_can_be_named(seen: Seen) -> None:
     def fail(sender: Any) -> None:
         raise Masked
 
+    raised: Any = None
+
     try:
         lamp.send()
     except Exception as error:
