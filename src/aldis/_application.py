@@ -57,12 +57,23 @@ class State:
         self.errors(failure)
 
 
-def set_up(app: Any, core_signals: Iterable[Any], signals: tuple[Any, ...]) -> State:
+def _itself(sender: Any) -> Any:
+    return sender
+
+
+def set_up(
+    app: Any,
+    core_signals: Iterable[Any],
+    signals: tuple[Any, ...],
+    *,
+    application_of: Callable[[Any], Any] = _itself,
+) -> State:
     """Give an application its state, by its configuration.
 
     :param app: an application of Flask or Quart.
     :param core_signals: the framework's signals.
     :param signals: the application's own.
+    :param application_of: gives the application by the sender of one of the framework's signals.
     :raises InvalidOptionError: when ``ALDIS_ERRORS`` is none of what it can be, or the application was set up
         already.
     """
@@ -74,7 +85,7 @@ def set_up(app: Any, core_signals: Iterable[Any], signals: tuple[Any, ...]) -> S
     app.extensions[EXTENSION] = state
 
     if state.errors != "propagate":
-        _choose_policies(core_signals)
+        _choose_policies(core_signals, application_of)
 
     return state
 
@@ -107,18 +118,18 @@ class _Log:
         )
 
 
-def _choose_policies(core_signals: Iterable[Any]) -> None:
+def _choose_policies(core_signals: Iterable[Any], application_of: Callable[[Any], Any]) -> None:
     """Have the framework's signals ask the application that sends for its policy."""
     for signal in core_signals:
         usual = signal.errors
 
         if not isinstance(usual, SenderPolicy):
-            signal.errors = SenderPolicy(_chooser(usual))
+            signal.errors = SenderPolicy(_chooser(usual, application_of))
 
 
-def _chooser(usual: Any) -> Callable[[Any], Any]:
+def _chooser(usual: Any, application_of: Callable[[Any], Any]) -> Callable[[Any], Any]:
     def choose(sender: Any) -> Any:
-        state: State | None = getattr(sender, "extensions", {}).get(EXTENSION)
+        state: State | None = getattr(application_of(sender), "extensions", {}).get(EXTENSION)
         return usual if state is None or state.errors == "propagate" else state.handle
 
     return choose

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextvars import Context, ContextVar, copy_context
+from contextvars import ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -14,6 +14,7 @@ from aldis._application import EXTENSION
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
+    from contextvars import Context
     from typing import TypeAlias
 
     from aldis.delivery import Call
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     Application: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 QUEUE: Final = "aldis.after_response"
+
+_FAILED: Final = "%r, delivered after the response, failed"
 
 serving: Final[ContextVar[Quart | None]] = ContextVar("aldis.quart.serving", default=None)
 """The application that serves, also where Quart has no context yet: where a websocket's messages come in."""
@@ -71,7 +74,7 @@ class AfterResponse:
             queue.add(partial(_run, app, call))
             return None
 
-        if EXTENSION in app.extensions:
+        if EXTENSION in current_app.extensions:
             return _now(call)  # As in test_request_context(): nothing makes a response.
 
         raise RuntimeError(
@@ -97,19 +100,15 @@ def _now(call: Call) -> Any:
 async def _run(app: Quart, call: Call) -> None:
     try:
         async with app.app_context():
-            await call.run_async(None if call.is_async else app.ensure_async)
+            await call.run_async(app.ensure_async)
     except asyncio.CancelledError:
         if _is_cancelled():
             raise
 
         # It is the receiver's own: something that it awaited was cancelled.
-        _log(app, call)
+        app.logger.exception(_FAILED, call)
     except Exception:
-        _log(app, call)
-
-
-def _log(app: Quart, call: Call) -> None:
-    app.logger.exception("%r, delivered after the response, failed", call)
+        app.logger.exception(_FAILED, call)
 
 
 def _is_cancelled() -> bool:
@@ -122,8 +121,8 @@ def _is_cancelled() -> bool:
 class Queue:
     """What waits for the end of one response."""
 
-    def __init__(self, app: Quart) -> None:
-        self._app = app
+    def __init__(self, tasks: set[asyncio.Task[Any]]) -> None:
+        self._tasks = tasks
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[Context, Callable[[], Coroutine[Any, Any, None]]]] = deque()
         self._is_over = False
@@ -145,11 +144,11 @@ class Queue:
             return None
 
         self._is_running = True
-        task = self._loop.create_task(self._drain(), context=Context())
+        task = self._loop.create_task(self._drain())
 
         # The loop itself holds tasks weakly only, and the application waits for these when it shuts down.
-        self._app.background_tasks.add(task)
-        task.add_done_callback(self._app.background_tasks.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return task
 
     async def _drain(self) -> None:
@@ -167,11 +166,11 @@ class Ending:
     """ASGI middleware that runs what waits for the end of the response."""
 
     def __init__(self, app: Quart, application: Application) -> None:
-        self._app = app
+        self._app: Any = app
         self._application = application
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        queue = Queue(self._app)
+        queue = Queue(self._app.background_tasks)
         token = serving.set(self._app)
 
         if scope["type"] == "http":
@@ -179,10 +178,13 @@ class Ending:
 
         try:
             await self._application(scope, receive, send)
+        except BaseException:
+            # Nobody waits here: the server is in a hurry if it cancels this, and still has to answer an error.
+            queue.end()
+            raise
         finally:
             serving.reset(token)
-            task = queue.end()
 
-            # A server that cancels this is in a hurry, or the client has gone. What waits runs all the same.
-            if task is not None and not _is_cancelled():
-                await asyncio.shield(task)
+        # Not this task: where the client has gone, the server may cancel it.
+        if (task := queue.end()) is not None:
+            await asyncio.shield(task)

@@ -9,7 +9,7 @@ from quart import Quart, current_app, has_app_context
 from aldis._application import EXTENSION, set_up
 from aldis._dispatch import crossings
 
-from ._after_response import Ending
+from ._after_response import Ending, serving
 from ._signals import CORE_SIGNALS
 
 if TYPE_CHECKING:
@@ -59,16 +59,22 @@ class Aldis:
         :raises InvalidOptionError: when ``ALDIS_ERRORS`` is none of what it can be, or the application was set
             up already.
         """
-        set_up(app, CORE_SIGNALS, self._signals)
-        app.asgi_app = Ending(app.asgi_app)  # type: ignore[method-assign]
+        set_up(app, CORE_SIGNALS, self._signals, application_of=_application_of)
+        app.asgi_app = Ending(app, app.asgi_app)  # type: ignore[method-assign]
+
+
+def _application_of(sender: Any) -> Any:
+    """The application that a signal of Quart's is about. A websocket's messages are senders themselves."""
+    return serving.get() if isinstance(sender, (str, bytes)) else sender
 
 
 def _cross(is_async: bool) -> Callable[..., Any] | None:
     """How to run sync receivers of a signal that does not say, where an application with Aldis is current."""
-    if not is_async and has_app_context() and EXTENSION in current_app.extensions:
-        return current_app.ensure_async
+    if is_async:
+        return None
 
-    return None
+    app = current_app if has_app_context() else serving.get()
+    return app.ensure_async if app is not None and EXTENSION in app.extensions else None
 
 
 crossings.append(_cross)

@@ -1,0 +1,47 @@
+"""What the tests of the Quart room share: async tests, and applications."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from typing import TYPE_CHECKING
+
+import pytest
+from quart import Quart
+
+from aldis.quart import _signals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+TIMEOUT_S = 20
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run async tests in a loop of their own."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+    asyncio.run(asyncio.wait_for(pyfuncitem.obj(**arguments), TIMEOUT_S))
+    return True
+
+
+@pytest.fixture(autouse=True)
+def clean() -> Iterator[None]:
+    """Leave Quart's signals as they were found, without receivers and with the usual policy, and loggers too."""
+    for name in ("shop", "other", "quiet", "loud", "plain", "second"):
+        logging.getLogger(name).disabled = False
+
+    yield
+
+    for signal in _signals.CORE_SIGNALS:
+        signal.receivers.clear()
+        signal.errors = "propagate"
+
+
+@pytest.fixture
+def app() -> Quart:
+    return Quart("shop")

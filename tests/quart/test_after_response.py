@@ -1,0 +1,546 @@
+"""Receivers that run when the response has been sent."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from quart import (
+    Quart,
+    Response,
+    copy_current_request_context,
+    current_app,
+    g,
+    request,
+    session,
+    stream_with_context,
+    websocket,
+)
+from quart.testing.connections import HTTPDisconnectError, WebsocketDisconnectError
+
+from aldis import AsyncReceiverError, Failure, Namespace
+from aldis.quart import Aldis, after_response
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+TIMEOUT_S = 20
+colour: ContextVar[str] = ContextVar("colour", default="none")
+
+
+class Shop:
+    """An application that sends a signal in each of its views, and what came of it."""
+
+    def __init__(self, app: Quart) -> None:
+        self.app = app
+        self.client = app.test_client()
+        self.log: list[Any] = []
+        self.signal = Namespace().signal("order-placed")
+        self.may_go = asyncio.Event()
+        self.lasting: list[asyncio.Task[None]] = []
+        app.secret_key = "for tests"
+        app.get("/")(self.index)
+        app.get("/sync")(self.in_thread)
+        app.post("/form")(self.form)
+        app.get("/broken")(self.broken)
+        app.get("/stream")(self.stream)
+        app.get("/endless")(self.endless)
+        app.get("/lasting")(self.last)
+        app.websocket("/socket")(self.socket)
+
+    def connect(self, receiver: Any, **options: Any) -> Any:
+        return self.signal.connect(receiver, weak=False, via=after_response, **options)
+
+    def note(self, sender: Any, n: int) -> None:
+        self.log.append(n)
+
+    async def index(self) -> str:
+        assert (await self.signal.send_async(self.app, n=1))[0][1] is None
+        self.log.append("view")
+        return "index"
+
+    def in_thread(self) -> str:
+        self.signal.send(self.app, n=2)
+        self.log.append("view")
+        return "sync"
+
+    async def form(self) -> str:
+        session["user"] = (await request.form)["user"]
+        self.signal.send(self.app, n=3)
+        return "form"
+
+    async def broken(self) -> str:
+        self.signal.send(self.app, n=4)
+        raise ZeroDivisionError
+
+    async def stream(self) -> Response:
+        @stream_with_context
+        async def parts() -> AsyncIterator[str]:
+            for n in range(3):
+                yield f"part {n}\n"
+
+            self.signal.send(self.app, n=5)
+            self.log.append("last part")
+
+        self.signal.send(self.app, n=6)
+        return Response(parts())
+
+    async def endless(self) -> Response:
+        async def parts() -> AsyncIterator[str]:
+            try:
+                while True:
+                    yield "part\n"
+                    await asyncio.sleep(0)
+            finally:
+                self.log.append("left")
+
+        self.signal.send(self.app, n=7)
+        return Response(parts())
+
+    async def last(self) -> str:
+        """Start a task that goes on after the response."""
+
+        @copy_current_request_context
+        async def go_on() -> None:
+            for n in (8, 10):
+                await self.may_go.wait()
+                self.may_go.clear()
+                self.signal.send(self.app, n=n)
+                self.signal.send(self.app, n=n + 1)
+
+        self.lasting.append(asyncio.create_task(go_on()))
+        return "lasting"
+
+    async def socket(self) -> None:
+        results = await self.signal.send_async(self.app, n=20)
+        await websocket.send(str([value for _, value in results]))
+
+
+@pytest.fixture
+def shop(app: Quart) -> Shop:
+    Aldis(app)
+    return Shop(app)
+
+
+# When they run.
+
+
+@pytest.mark.parametrize(("path", "n"), [("/", 1), ("/sync", 2)])
+async def test_it_runs_when_the_view_is_over(shop: Shop, path: str, n: int) -> None:
+    """The receivers, sync and async, run after an async and a sync view, and have run when the test client returns."""
+
+    async def receiver(sender: Any, n: int) -> None:
+        shop.log.append(("async", n))
+
+    shop.connect(shop.note)
+    shop.connect(receiver)
+    assert (await shop.client.get(path)).status_code == 200
+    assert shop.log == ["view", n, ("async", n)]
+
+
+async def test_after_the_last_byte(shop: Shop) -> None:
+    """The receiver begins when the application has handed all of the response to the server, and not before."""
+    may_go = asyncio.Event()
+
+    async def receiver(sender: Any, n: int) -> None:
+        shop.log.append("receiver")
+        await may_go.wait()
+
+    shop.connect(receiver)
+    inner = shop.app.asgi_app
+
+    async def server(scope: Any, receive: Any, send: Any) -> None:
+        async def note(message: Any) -> None:
+            if message["type"] == "http.response.body":
+                shop.log.append("more" if message["more_body"] else "end")
+
+            await send(message)
+
+        await inner(scope, receive, note)
+
+    shop.app.asgi_app = server  # type: ignore[method-assign]
+
+    async with shop.client.request("/stream") as connection:
+        await connection.send_complete()
+        body = b"".join([await connection.receive() for _ in range(4)])
+        may_go.set()
+
+    assert body == b"part 0\npart 1\npart 2\n"
+    assert shop.log == ["more"] * 3 + ["last part", "end", "receiver", "receiver"]
+
+
+async def test_in_the_order_of_the_sends(shop: Shop) -> None:
+    """Receivers run one after the other, those that are sent to by such a receiver after the others."""
+
+    async def first(sender: Any, n: int) -> None:
+        shop.log.append(("first", n))
+
+        if n == 1:
+            await shop.signal.send_async(shop.app, n=11)
+
+        await asyncio.sleep(0)
+        shop.log.append(("first again", n))
+
+    shop.connect(first)
+    shop.connect(shop.note)
+    await shop.client.get("/")
+    assert shop.log == ["view", ("first", 1), ("first again", 1), 1, ("first", 11), ("first again", 11), 11]
+
+
+async def test_after_a_failure_too(shop: Shop) -> None:
+    """Also when the view raised and Quart makes a 500 of it."""
+    shop.app.logger.disabled = True
+    shop.connect(shop.note)
+    assert (await shop.client.get("/broken")).status_code == 500
+    assert shop.log == [4]
+
+
+async def test_an_error_does_not_wait(shop: Shop) -> None:
+    """Where the server has to answer an error itself, it does not wait for receivers; they run all the same."""
+    done, may_go = asyncio.Event(), asyncio.Event()
+    shop.app.config["PROPAGATE_EXCEPTIONS"] = True
+
+    async def receiver(sender: Any, n: int) -> None:
+        await may_go.wait()
+        done.set()
+
+    shop.connect(receiver)
+
+    with pytest.raises(ZeroDivisionError):
+        await shop.client.get("/broken")
+
+    may_go.set()
+    await done.wait()
+
+
+async def test_a_client_that_leaves(shop: Shop) -> None:
+    """When the client goes in the middle of a stream, the stream is left and the receiver runs all the same."""
+    shop.connect(shop.note)
+
+    with pytest.raises(HTTPDisconnectError):
+        async with shop.client.request("/endless") as connection:
+            await connection.send_complete()
+            assert await connection.receive() == b"part\n"
+            raise HTTPDisconnectError
+
+    gc.collect()
+    assert 7 in shop.log
+
+
+async def test_what_is_sent_after_the_response(shop: Shop) -> None:
+    """A task that goes on after the response has its receivers run, in order and one after the other, each time."""
+    done = asyncio.Event()
+
+    async def receiver(sender: Any, n: int) -> None:
+        shop.log.append((n, request.path))
+        await asyncio.sleep(0)
+        shop.log.append(n)
+
+        if n % 2:
+            done.set()
+
+    shop.connect(receiver)
+    await shop.client.get("/lasting")
+    assert shop.log == []
+
+    for n in (8, 10):
+        shop.may_go.set()
+        await done.wait()
+        done.clear()
+        await asyncio.gather(*shop.app.background_tasks)
+        assert shop.log == [(n, "/lasting"), n, (n + 1, "/lasting"), n + 1]
+        shop.log.clear()
+
+
+async def test_what_a_thread_sends_after_the_response(shop: Shop) -> None:
+    """A sync view that goes on when its client has gone has its receivers run, in the loop."""
+    begun, left, done = threading.Event(), threading.Event(), asyncio.Event()
+    asyncio.get_running_loop().set_debug(True)  # It refuses what threads must not do then.
+
+    @shop.app.get("/slow")
+    def slow() -> str:
+        begun.set()
+        assert left.wait(TIMEOUT_S)
+        shop.signal.send(shop.app, n=12)
+        return "slow"
+
+    async def receiver(sender: Any, n: int) -> None:
+        shop.log.append((n, request.path))
+        done.set()
+
+    shop.connect(receiver)
+
+    async with shop.client.request("/slow") as connection:
+        await connection.send_complete()
+        assert await asyncio.to_thread(begun.wait, TIMEOUT_S)
+        await connection.disconnect()
+
+    left.set()
+    await done.wait()
+    assert shop.log == [(12, "/slow")]
+
+
+async def test_a_server_that_cancels(shop: Shop) -> None:
+    """A server that cancels the request's task is not kept from it; the receiver goes on in the application's tasks."""
+    begun, may_go = asyncio.Event(), asyncio.Event()
+
+    async def receiver(sender: Any, n: int) -> None:
+        begun.set()
+        await may_go.wait()
+        shop.log.append("receiver")
+
+    shop.connect(receiver)
+    task = asyncio.create_task(shop.client.get("/"))
+    await begun.wait()
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    gc.collect()
+    may_go.set()
+    await asyncio.gather(*shop.app.background_tasks)
+    assert shop.log == ["view", "receiver"]
+
+
+async def test_the_application_waits_when_it_shuts_down(shop: Shop) -> None:
+    """Receivers that run are background tasks of the application, whose shutdown waits for them."""
+    shop.app.config["PROPAGATE_EXCEPTIONS"] = True
+
+    async def receiver(sender: Any, n: int) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+        shop.log.append(n)
+
+    shop.connect(receiver)
+
+    async with shop.app.test_app():
+        with pytest.raises(ZeroDivisionError):
+            await shop.client.get("/broken")
+
+        assert shop.log == []
+
+    assert shop.log == [4]
+    assert not shop.app.background_tasks
+
+
+async def test_the_application_does_not_wait_for_ever(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """After BACKGROUND_TASK_SHUTDOWN_TIMEOUT, what still runs is cancelled, and what waits behind it is lost."""
+    begun = asyncio.Event()
+    shop.app.config.update(PROPAGATE_EXCEPTIONS=True, BACKGROUND_TASK_SHUTDOWN_TIMEOUT=0.001)
+
+    async def receiver(sender: Any, n: int) -> None:
+        begun.set()
+
+        try:
+            await asyncio.Event().wait()
+        finally:
+            shop.log.append("cancelled")
+
+    shop.connect(receiver)
+    shop.connect(shop.note)
+
+    async with shop.app.test_app():
+        with pytest.raises(ZeroDivisionError):
+            await shop.client.get("/broken")
+
+        await begun.wait()
+
+    assert shop.log == ["cancelled"]
+    assert not [record for record in caplog.records if "after the response" in record.message]
+
+
+# What they run in.
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+async def test_in_an_app_context_with_the_request_to_read(shop: Shop, is_async: bool) -> None:
+    """current_app, request, session and context variables are there; g is new. A sync receiver is in a thread."""
+
+    def read() -> tuple[Any, ...]:
+        assert not hasattr(g, "of_the_request")
+        in_loop = threading.get_ident() == threading.main_thread().ident
+        return (current_app.name, request.path, session["user"], colour.get(), in_loop)
+
+    def receiver(sender: Any, n: int) -> None:
+        shop.log.append(read())
+
+    async def receiver_async(sender: Any, n: int) -> None:
+        assert (await request.form)["user"] == "ada"
+        shop.log.append(read())
+
+    @shop.app.before_request
+    async def before() -> None:
+        g.of_the_request = True
+        colour.set("red")
+
+    shop.connect(receiver_async if is_async else receiver)
+    await shop.client.post("/form", form={"user": "ada"})
+    assert shop.log == [("shop", "/form", "ada", "red", is_async)]
+
+
+async def test_app_contexts_are_torn_down(shop: Shop) -> None:
+    """The context that the receiver runs in is torn down, and told what the receiver raised."""
+    shop.app.logger.disabled = True
+    told: list[type] = []
+
+    async def broken(sender: Any, n: int) -> None:
+        shop.log.append("receiver")
+        raise OSError
+
+    @shop.app.teardown_appcontext
+    async def tear_down(error: BaseException | None) -> None:
+        shop.log.append("teardown")
+        told.append(type(error))
+
+    shop.connect(broken)
+    await shop.client.get("/")
+    assert shop.log == ["view", "teardown", "receiver", "teardown"]
+    assert told == [type(None), OSError]
+
+
+# What becomes of failures.
+
+
+async def fails(sender: Any, n: int) -> None:
+    raise OSError("disk full")
+
+
+def fails_in_thread(sender: Any, n: int) -> None:
+    raise OSError("disk full")
+
+
+async def cancels(sender: Any, n: int) -> None:
+    raise asyncio.CancelledError
+
+
+@pytest.mark.parametrize("receiver", [fails, fails_in_thread, cancels], ids=lambda receiver: receiver.__name__)
+async def test_a_failure_does_not_reach_the_client(
+    shop: Shop, receiver: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a receiver raises, a cancellation of its own as well, is logged by the application, and the others run."""
+    shop.connect(receiver)
+    shop.connect(shop.note)
+
+    with caplog.at_level(logging.ERROR):
+        assert (await shop.client.get("/")).status_code == 200
+
+    assert shop.log == ["view", 1]
+    (record,) = caplog.records
+    assert record.name == "shop"
+    assert receiver.__name__ in record.message
+    assert record.exc_info
+
+
+async def test_a_failing_teardown_stops_no_other(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """What tearing the context down raises is logged as well, and the receivers behind it run."""
+    failures = [OSError("pool is empty")]
+
+    @shop.app.teardown_appcontext
+    async def tear_down(error: BaseException | None) -> None:
+        if "receiver" in shop.log and failures:
+            raise failures.pop()
+
+    async def receiver(sender: Any, n: int) -> None:
+        shop.log.append("receiver")
+
+    shop.connect(receiver)
+    shop.connect(shop.note)
+
+    with caplog.at_level(logging.ERROR):
+        assert (await shop.client.get("/")).status_code == 200
+
+    assert shop.log == ["view", "receiver", 1]
+    assert ["pool is empty" in str(record.exc_info) for record in caplog.records] == [True]
+
+
+async def test_a_failure_goes_to_a_callable_policy(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """With a callable as failure policy, that is handed the failure, and nothing is logged."""
+    failures: list[Failure] = []
+    shop.signal.errors = failures.append
+    shop.connect(fails)
+    await shop.client.get("/")
+    assert [failure.receiver for failure in failures] == [fails]
+    assert not caplog.records
+
+
+# Where there is no response.
+
+
+async def add_one(sender: Any, n: int) -> int:
+    return n + 1
+
+
+def add_two(sender: Any, n: int) -> int:
+    return n + 2
+
+
+async def test_outside_a_request_at_once(shop: Shop) -> None:
+    """Without a request it runs at once, sync receivers in a thread, and its result stands in the results."""
+    threads: list[bool] = []
+
+    def where(sender: Any, n: int) -> None:
+        threads.append(threading.get_ident() == threading.main_thread().ident)
+
+    shop.connect(add_one)
+    shop.connect(add_two)
+    shop.connect(where)
+    assert [value for _, value in await shop.signal.send_async(shop.app, n=7)] == [8, 9, None]
+
+    async with shop.app.app_context():
+        assert [value for _, value in await shop.signal.send_async(shop.app, n=8)] == [9, 10, None]
+
+    async with shop.app.test_request_context("/"):
+        assert [value for _, value in await shop.signal.send_async(shop.app, n=9)] == [10, 11, None]
+
+    assert threads == [True, False, False]
+
+
+async def test_send_outside_a_request(shop: Shop) -> None:
+    """send calls sync receivers there as it does without a delivery, in the loop as well, and refuses async ones."""
+    shop.connect(add_two)
+    assert shop.signal.send(shop.app, n=7) == [(add_two, 9)]
+
+    async with shop.app.app_context():
+        assert shop.signal.send(shop.app, n=8) == [(add_two, 10)]
+
+    shop.connect(add_one)
+
+    with pytest.raises(AsyncReceiverError, match="add_one"):
+        shop.signal.send(shop.app, n=9)
+
+
+async def test_in_a_websocket_at_once(shop: Shop) -> None:
+    """A websocket has no response to wait for: the receivers run at once."""
+    shop.connect(add_one)
+    shop.connect(add_two)
+
+    async with shop.client.websocket("/socket") as connection:
+        assert await connection.receive() == "[21, 22]"
+
+        with pytest.raises(WebsocketDisconnectError):
+            await connection.receive()
+
+
+async def test_without_the_extension_it_says_so() -> None:
+    """An application without the extension could not run it: the send fails and says what to do."""
+    shop = Shop(Quart("bare"))
+    shop.connect(shop.note)
+
+    async with shop.app.test_request_context("/"):
+        with pytest.raises(RuntimeError, match=r"Aldis\(app\)"):
+            shop.signal.send(shop.app, n=1)
+
+        with pytest.raises(RuntimeError, match=r"Aldis\(app\)"):
+            await shop.signal.send_async(shop.app, n=1)
+
+
+def test_the_repr() -> None:
+    """It shows as what one writes."""
+    assert repr(after_response) == "after_response"

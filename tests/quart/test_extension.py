@@ -1,0 +1,312 @@
+"""The extension: policies of an application, crossing to sync receivers, several applications."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import quart.signals
+from quart import Quart, current_app, flash, render_template_string, websocket
+from quart.testing.connections import WebsocketDisconnectError, WebsocketResponseError
+
+import aldis.quart as room
+from aldis import AsyncReceiverError, Failure, InvalidOptionError, Namespace, Signal
+from aldis.observe import SendRecord, watch
+from aldis.quart import Aldis
+from aldis.quart._signals import CORE_SIGNALS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def make(errors: Any = None, name: str = "shop") -> Quart:
+    """An application with the extension, and views that send all signals together."""
+    app = Quart(name)
+    app.secret_key = "for tests"
+    app.logger.disabled = False
+
+    if errors is not None:
+        app.config["ALDIS_ERRORS"] = errors
+
+    Aldis(app)
+
+    @app.get("/")
+    async def index() -> str:
+        await flash("welcome")
+        return await render_template_string("index")
+
+    @app.get("/broken")
+    async def broken() -> str:
+        raise ZeroDivisionError
+
+    @app.websocket("/echo")
+    async def echo() -> None:
+        await websocket.send(await websocket.receive())
+
+    @app.websocket("/fails")
+    async def fails() -> None:
+        raise ZeroDivisionError
+
+    return app
+
+
+async def visit(app: Quart) -> list[Any]:
+    """Have an application send each of Quart's signals, and tell what its clients got."""
+    client = app.test_client()
+    got: list[Any] = []
+
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    async with app.test_app():
+        for path in ("/", "/broken"):
+            response = await client.get(path)
+            got.append((response.status_code, (await response.get_data(as_text=True))[:5]))
+
+        async with client.websocket("/echo") as connection:
+            await connection.send("hello")
+            got.append(await connection.receive())
+
+            with pytest.raises(WebsocketDisconnectError):
+                await connection.receive()
+
+        async with client.websocket("/fails") as connection:
+            with pytest.raises(WebsocketResponseError) as raised:
+                await connection.receive()
+
+        got.append(raised.value.response.status_code)
+        app.add_background_task(broken)
+
+    app.before_serving_funcs.append(broken)
+
+    with pytest.raises(ZeroDivisionError):
+        await app.startup()
+
+    return got
+
+
+VISITED = [(200, "index"), (500, "<!doc"), "hello", 500]
+
+
+def break_at(signal: Any, *, is_async: bool = True) -> Callable[..., Any]:
+    """Connect a receiver that fails."""
+
+    def broken(sender: Any, **payload: Any) -> None:
+        raise OSError("secret")
+
+    async def broken_async(sender: Any, **payload: Any) -> None:
+        raise OSError("secret")
+
+    receiver = broken_async if is_async else broken
+    receiver.__qualname__ = f"broken_at_{signal.name}"
+    return signal.connect(receiver, weak=False)  # type: ignore[no-any-return]
+
+
+async def test_without_it_nothing_changes() -> None:
+    """The default is Quart's: request_finished makes a 500 of the response, got_request_exception raises out of it."""
+    app = make()
+    app.logger.disabled = True
+    receiver = break_at(room.request_finished)
+    assert (await app.test_client().get("/")).status_code == 500
+    room.request_finished.disconnect(receiver)
+    break_at(room.got_request_exception)
+
+    with pytest.raises(OSError, match="secret"):
+        await app.test_client().get("/broken")
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+@pytest.mark.parametrize("signal", CORE_SIGNALS, ids=lambda signal: signal.name)
+async def test_log_changes_no_response(signal: Any, is_async: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """With "log", a receiver that raises changes no response, the others run, and the failure is logged and counted."""
+    app = make("log")
+    ran: list[str] = []
+    break_at(signal, is_async=is_async)
+
+    async def after(sender: Any, **payload: Any) -> None:
+        ran.append("after")
+
+    signal.connect(after, priority=-1)
+    records: list[SendRecord] = []
+
+    with caplog.at_level(logging.ERROR), watch(records.append, signal):
+        assert await visit(app) == VISITED
+
+    logged = [record for record in caplog.records if "failed on" in record.message]
+    assert len(logged) == len(ran) >= 1
+    assert {record.name for record in logged} == {"shop"}
+    assert all(f"broken_at_{signal.name}" in record.message and record.exc_info for record in logged)
+    assert sum(app.extensions["aldis"].failures.values()) == len(ran)
+    assert [[call.outcome for call in record.calls] for record in records] == [["raised", "returned"]] * len(ran)
+
+
+async def test_a_policy_of_one_s_own() -> None:
+    """A callable is handed each failure; if it raises, that is what the request gets."""
+    failures: list[Failure] = []
+    app = make(failures.append)
+    receiver = break_at(room.request_started)
+    assert (await app.test_client().get("/")).status_code == 200
+    (failure,) = failures
+    assert (failure.receiver, failure.sender, type(failure.exception)) == (receiver, app, OSError)
+
+    def strict(failure: Failure) -> None:
+        raise failure.exception
+
+    other = make(strict, "other")
+    other.logger.disabled = True
+    assert (await other.test_client().get("/")).status_code == 500
+
+
+async def test_each_application_has_its_own() -> None:
+    """The policy is the sender's, or of the application that serves: one without, or with another, is not affected."""
+    quiet, loud, plain = make("log", "quiet"), make("propagate", "loud"), Quart("plain")
+    break_at(room.request_started)
+    break_at(room.websocket_received)
+    plain.get("/")(lambda: "index")
+
+    @plain.websocket("/echo")
+    async def echo() -> None:
+        await websocket.send(await websocket.receive())
+
+    for app, status in ((quiet, 200), (loud, 500), (plain, 500)):
+        logging.getLogger(app.name).disabled = True
+        assert (await app.test_client().get("/")).status_code == status
+
+    async with quiet.test_client().websocket("/echo") as connection:
+        await connection.send("hello")
+        assert await connection.receive() == "hello"
+
+    for app in (loud, plain):
+        with pytest.raises(OSError, match="secret"):
+            async with app.test_client().websocket("/echo") as connection:
+                await connection.send("hello")
+
+
+async def test_the_signal_s_own_policy_is_for_those_without_one() -> None:
+    """What was set on the signal before holds for applications that propagate, and for sends by others."""
+    got: list[Failure] = []
+    room.message_flashed.errors = got.append
+    quiet = make("log", "quiet")
+    logging.getLogger("quiet").disabled = True
+    break_at(room.message_flashed)
+    await room.message_flashed.send_async(quiet, message="x", category="y")
+    assert got == []
+    await room.message_flashed.send_async(Quart("plain"), message="x", category="y")
+    assert len(got) == 1
+
+
+@pytest.mark.parametrize("errors", ["ignore", 3, None, "collect"])
+def test_what_is_no_policy_is_refused(errors: Any) -> None:
+    """A configuration that cannot be is refused when the application is set up, which then has no extension."""
+    app = Quart("shop")
+    app.config["ALDIS_ERRORS"] = errors
+
+    with pytest.raises(InvalidOptionError, match="ALDIS_ERRORS"):
+        Aldis(app)
+
+    assert "aldis" not in app.extensions
+
+
+def test_an_async_policy_is_refused() -> None:
+    """Nobody would await it."""
+
+    async def policy(failure: Failure) -> None: ...
+
+    with pytest.raises(InvalidOptionError, match="ALDIS_ERRORS"):
+        make(policy)
+
+
+def test_twice_is_refused() -> None:
+    """An application is set up once."""
+    app = make()
+
+    with pytest.raises(InvalidOptionError, match="Aldis already"):
+        Aldis(app)
+
+
+def test_a_factory() -> None:
+    """One extension serves several applications, and keeps none of them."""
+    signals = Namespace()
+    extension = Aldis(signals=[signals])
+    first, second = Quart("first"), Quart("second")
+    extension.init_app(first)
+    extension.init_app(second)
+    states = [app.extensions["aldis"] for app in (first, second)]
+    assert states[0] is not states[1]
+    assert [state.signals for state in states] == [(signals,)] * 2
+    assert first not in vars(extension).values()
+
+
+# Crossing to sync receivers.
+
+
+async def test_sync_receivers_of_any_signal_cross_through_the_application() -> None:
+    """E9: in an application with the extension, send_async runs sync receivers of signals that do not say how."""
+    app, signal = make(), Signal()
+    ran: list[Any] = []
+
+    @signal.connect
+    def receiver(sender: Any) -> str:
+        ran.append((current_app.name, threading.get_ident() == threading.main_thread().ident))
+        return "done"
+
+    async with app.app_context():
+        assert await signal.send_async() == [(receiver, "done")]
+
+    assert ran == [("shop", False)]
+
+
+async def test_elsewhere_they_do_not() -> None:
+    """Outside a context, and in an application without the extension, it is refused before anything ran."""
+    make()
+    signal = Signal()
+
+    @signal.connect
+    def receiver(sender: Any) -> None: ...
+
+    with pytest.raises(AsyncReceiverError):
+        await signal.send_async()
+
+    async with Quart("plain").app_context():
+        with pytest.raises(AsyncReceiverError):
+            await signal.send_async()
+
+
+async def test_when_it_has_served_they_do_not() -> None:
+    """An application serves while it is called, and no longer."""
+    app, signal = make(), Signal()
+    messages = [{"type": "lifespan.shutdown"}, {"type": "lifespan.startup"}]
+
+    @signal.connect
+    def receiver(sender: Any) -> None: ...
+
+    async def receive() -> Any:
+        assert await signal.send_async() == [(receiver, None)]
+        return messages.pop()
+
+    async def send(message: Any) -> None: ...
+
+    await app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send)
+
+    with pytest.raises(AsyncReceiverError):
+        await signal.send_async()
+
+
+async def test_async_receivers_do_not_cross_by_it() -> None:
+    """send cannot run async receivers in a loop that runs, so it is refused."""
+    app, signal = make(), Signal()
+
+    @signal.connect
+    async def receiver(sender: Any) -> None: ...
+
+    async with app.app_context():
+        with pytest.raises(AsyncReceiverError):
+            signal.send()
+
+
+def test_quart_s_signals_are_where_they_were() -> None:
+    """The extension connects nothing by itself."""
+    make("log")
+    assert not any(getattr(quart.signals, signal.name.replace("-", "_")).receivers for signal in CORE_SIGNALS)
