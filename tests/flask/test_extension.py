@@ -150,6 +150,20 @@ def test_a_failure_can_be_handed_to_the_signal_s_policy() -> None:
         errors(Failure(room.request_started, break_at, Flask("plain"), OSError("x")))
 
 
+def test_an_application_beside_one_with_a_policy_stops_at_the_first_failure() -> None:
+    """E3: who keeps "propagate" has it in full, whatever another application in the process has chosen."""
+    make("log")
+    usual = make()
+    called: list[str] = []
+    break_at(room.request_started)
+    room.request_started.connect(lambda sender: called.append("next"), weak=False)
+
+    with pytest.raises(OSError, match="secret"):
+        room.request_started.send(usual)
+
+    assert called == []
+
+
 @pytest.mark.parametrize("errors", ["ignore", 3, None, "collect"])
 def test_what_is_no_policy_is_refused(errors: Any) -> None:
     """A configuration that cannot be is refused when the application is set up, which then has no extension."""
