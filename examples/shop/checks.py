@@ -9,22 +9,28 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from timeline import error_of, name_of, runs
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from customer import Page
     from timeline import Request
 
+    from aldis.observe import CallRecord
+
 # Who listens, in this order. Signals that are not listed here have no receivers in the shop.
 PROMISED: dict[str, tuple[str, ...]] = {
-    "request-started": ("start_clock",),
+    "request-started": ("start_clock", "count_campaign"),
     "template-rendered": ("count_template",),
     "got-request-exception": ("report_error",),
-    "request-finished": ("log_access",),
+    "request-finished": ("log_access", "count_view"),
     "models-committed": ("log_changes",),
     "user-registered": ("audit_registration", "welcome_mail", "count_registration"),
     "order-placed": ("audit_order", "confirmation_mail", "count_order"),
 }
+AFTER_COMMIT = frozenset({"welcome_mail", "count_registration", "confirmation_mail", "count_order"})
+AFTER_RESPONSE = frozenset({"count_view"})
 
 REQUEST = (
     "appcontext-pushed",
@@ -34,6 +40,7 @@ REQUEST = (
     "appcontext-tearing-down",
     "appcontext-popped",
 )
+CONTEXT = ("appcontext-pushed", "appcontext-tearing-down", "appcontext-popped")
 TEMPLATE = ("before-render-template", "template-rendered")
 COMMIT = ("before-models-committed", "models-committed")
 
@@ -55,9 +62,14 @@ def is_undeliverable(page: Page) -> bool:
     return page.wrote.get("email", "").endswith(".invalid")
 
 
+def is_lamp(page: Page) -> bool:
+    return page.path.startswith("/lamps/") and page.status == 200
+
+
 def implied_signals(page: Page) -> Counter[str]:
     """The signals that a request must have sent, going by its answer."""
     signals: Counter[str] = Counter(REQUEST)
+    signals.update(CONTEXT)  # Those of what runs after the response, which has an app context of its own.
 
     if page.content_type == "text/html" and not page.location:
         signals.update(TEMPLATE)
@@ -73,11 +85,16 @@ def implied_signals(page: Page) -> Counter[str]:
 
 def implied_failures(page: Page) -> list[str]:
     """The receivers that must have failed."""
-    return ["welcome_mail"] if succeeded(page, "register") and is_undeliverable(page) else []
+    failed = ["count_campaign"] if "campaign=" in page.path else []  # All that we give out have names now.
+
+    if succeeded(page, "register") and is_undeliverable(page):
+        failed.append("welcome_mail")
+
+    return failed
 
 
 def implied_entries(pages: Sequence[Page]) -> dict[str, int]:
-    """What the receivers must have left in the shop's folder."""
+    """What the receivers must have left behind."""
     registrations = [page for page in pages if succeeded(page, "register")]
     orders = [page for page in pages if succeeded(page, "order")]
     rendered = sum(implied_signals(page)["template-rendered"] for page in pages)
@@ -87,6 +104,7 @@ def implied_entries(pages: Sequence[Page]) -> dict[str, int]:
         "audit": len(registrations) + len(orders),
         "analytics": len(registrations) + len(orders) + rendered,
         "access": len(pages),
+        "views": sum(map(is_lamp, pages)),
         "errors": sum(page.status == 500 for page in pages),
         "changes": len(registrations) + len(orders),
     }
@@ -99,7 +117,7 @@ def faults(pages: Sequence[Page], requests: Sequence[Request], entries: dict[str
     found += [f"Request {id}: it was served, but nobody made it." for id in served]
 
     for book, number in implied_entries(pages).items():
-        found += _differs(f"The shop's folder: entries in {book!r}", entries.get(book, 0), number)
+        found += _differs(f"What is left behind: entries in {book!r}", entries.get(book, 0), number)
 
     return found
 
@@ -113,17 +131,32 @@ def _faults_of(page: Page, request: Request | None) -> Iterable[str]:
         yield f"{where}: the timeline did not see it."
         return
 
-    signals, implied = Counter(sent.signal.name for sent in request.sent), implied_signals(page)
+    sends = [send for _, send in request.all_sends()]
+    signals, implied = Counter(send.signal_name for send in sends), implied_signals(page)
 
     for name in sorted(signals | implied):
         yield from _differs(f"{where}: sends of {name}", signals[name], implied[name])
 
-    for sent in request.sent:
-        called = tuple(heard.receiver for heard in sent.heard)
-        yield from _differs(f"{where}: receivers of {sent.signal.name}", called, PROMISED.get(sent.signal.name, ()))
+    for send in sends:
+        called = tuple(map(name_of, runs(send)))
+        yield from _differs(f"{where}: receivers of {send.signal_name}", called, PROMISED.get(send.signal_name, ()))
 
-    failed = [heard.receiver for sent in request.sent for heard in sent.heard if heard.error]
+    calls = [call for send in sends for call in runs(send)]
+    failed = [name_of(call) for call in calls if error_of(call)]
     yield from _differs(f"{where}: receivers that failed", failed, implied_failures(page))
+    yield from (f"{where}: {fault}" for fault in _hasty(request, calls))
+
+
+def _hasty(request: Request, calls: list[CallRecord]) -> Iterable[str]:
+    """Which receivers did not wait for what they should have waited for."""
+    commits = [send.started_s for _, send in request.all_sends() if send.signal_name == "models-committed"]
+
+    for call in calls:
+        if name_of(call) in AFTER_COMMIT and not any(commit_s <= call.started_s for commit_s in commits):
+            yield f"{name_of(call)} did not wait for the commit."
+
+        if name_of(call) in AFTER_RESPONSE and request.at_ms(call.started_s) < request.took_ms:
+            yield f"{name_of(call)} did not wait for the response."
 
 
 def _differs(what: str, seen: object, implied: object) -> Iterable[str]:

@@ -92,14 +92,20 @@ class Customer:
         return page
 
 
-def visit(address: str, tell: Callable[[str], object]) -> list[Page]:
+def visit(address: str, tell: Callable[[str], object], settle: Callable[[Page], object]) -> list[Page]:
     """What the demo shows.
 
     :param tell: is told what is about to happen.
+    :param settle: is handed each page. The customer goes on when it returns.
     """
     pages: list[Page] = []
-    ada = Customer(address, pages.append)
-    bob = Customer(address, pages.append)
+
+    def keep(page: Page) -> None:
+        pages.append(page)
+        settle(page)
+
+    ada = Customer(address, keep)
+    bob = Customer(address, keep)
 
     tell("Ada opens the shop, and looks at a lamp.")
     ada.look("/", "Aldis lamp", "Storm lantern")
@@ -110,20 +116,23 @@ def visit(address: str, tell: Callable[[str], object]) -> list[Page]:
     ada.look("/lamps/lava", "No such page", expected=404)
     ada.look("/offers", "A bulb blew", expected=500)
 
-    tell("She registers. One signal, three receivers, and the view knows none of them.")
+    tell("She registers. One signal, three receivers, and the view knows none of them. Mail waits for the commit.")
     ada.do("register", "/account/register", "Welcome, Ada.", name="Ada", email="ada@example.org", password="moonlight")
 
     tell("She puts two lamps into her cart, and orders them.")
     ada.do("fill the cart", "/cart", "Aldis lamp is in your cart.", slug="aldis", quantity="2")
     ada.do("order", "/orders", "Thank you.", "€ 498.00")
 
-    tell("Bob's address leads nowhere: his welcome mail fails, and nothing else does.")
+    tell("Bob comes by an advertisement. The receiver that counts those fails, and he gets his page.")
+    bob.look("/?campaign=spring", "Storm lantern")
+
+    tell("His address leads nowhere: his welcome mail fails, and nothing else does.")
     bob.do(
         "register", "/account/register", "Welcome, Bob.", name="Bob", email="bob@nowhere.invalid", password="sunshine"
     )
 
     tell("Four strangers come in at the same time. Their signals do not mix.")
-    strangers = [Customer(address, pages.append) for _ in range(4)]
+    strangers = [Customer(address, keep) for _ in range(4)]
     slugs = ["storm", "desk", "lighthouse", "miner"]
 
     with ThreadPoolExecutor(len(strangers)) as street:
@@ -131,4 +140,7 @@ def visit(address: str, tell: Callable[[str], object]) -> list[Page]:
 
     tell("Ada signs out.")
     ada.do("sign out", "/account/sign-out", "Fair winds.")
+
+    tell("A monitoring system asks for the numbers.")
+    Customer(address, keep).look("/metrics", 'signal_sends_total{signal="order-placed"} 1')
     return pages

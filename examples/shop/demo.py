@@ -1,4 +1,6 @@
-"""Serve the shop, have it visited, and show its signals. ``make demo`` runs this; ``make demo SERVE=1`` stays up.
+"""Serve the shop, have it visited, and show its signals.
+
+``make demo`` runs this; ``make demo SERVE=1`` stays up, in debug mode, with the live page of its signals.
 
 The environment may say:
 
@@ -12,36 +14,50 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import signal
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 try:
+    import aldis
+
+    aldis.install_as_blinker()  # Before Flask is imported, or anything else that imports Blinker.
+
     from checks import faults
+    from click.testing import CliRunner
     from customer import Page, visit
+    from flask.cli import FlaskGroup
     from screen import Screen
     from server import HOST, Server, why
     from shop import create_app, mail, models, signals
     from shop.journal import entries
-    from timeline import Request, Timed, Timeline
-
-    import aldis
+    from timeline import LIVE_PAGE, Request, Timeline
 except ModuleNotFoundError as missing:
-    sys.exit(f"demo: {missing.name} is not installed. Run `make demo`, which sets up all that the shop needs.")
+    package = str(missing.name).partition(".")[0]
+    sys.exit(f"demo: {package} is not installed. Run `make demo`, which sets up all that the shop needs.")
+except KeyboardInterrupt:
+    sys.exit(130)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flask import Flask
 
+# What to show at the end, as one would type it in the folder of this file.
+COMMANDS = ("flask --app shop signals list", "flask --app shop signals trace '/lamps/aldis?campaign=spring'")
+
 
 def main() -> int:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # Asked to go in whatever way: tidy up first.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, leave)
+
     requests: list[Request] = []
     screen = Screen(sys.stdout, own=signals.signals)
 
@@ -49,33 +65,38 @@ def main() -> int:
         requests.append(request)
         screen.request(request)
 
-    with data_folder() as folder, open_shop(folder) as app:
-        Timeline(ended).watch(app, every_signal())
+    timeline = Timeline(ended)
 
-        with listen(app) as server:
+    with data_folder() as folder, open_shop(folder) as app:
+        with timeline.watching(app), listen(app) as server:
             screen.say(
                 f"The shop is open at {server.address}, on Flask {version('flask')} and Aldis {version('aldis')}."
             )
-            screen.say("Below each request: when a signal was sent, and who heard of it, in order. In ms.", "quiet")
 
             if stays_up():
-                stay_up(screen)
+                stay_up(app, server, screen)
                 pages = None
             else:
-                pages = see_visit(server, screen)
+                pages = see_visit(server, screen, timeline)
 
-        screen.summary(requests)
+        if requests:
+            screen.summary(requests)
 
         if pages is None:
             return 0
 
         found = faults(pages, requests, left_behind(app))
+        found += [fault for words in COMMANDS for fault in see_command(app, screen, words)]
         screen.verdict(found)
         return 1 if found else 0
 
 
-def every_signal() -> list[aldis.NamedSignal[Any, ..., Any]]:
-    return [signal for signal in vars(signals).values() if isinstance(signal, aldis.NamedSignal)]
+def leave(*_: object) -> None:
+    """Tidy up, and go. Whoever presses Ctrl-C once more does not disturb that."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+    raise KeyboardInterrupt
 
 
 @contextmanager
@@ -97,7 +118,8 @@ def data_folder() -> Iterator[Path]:
 @contextmanager
 def open_shop(folder: Path) -> Iterator[Flask]:
     logging.basicConfig(filename=folder / "shop.log", level=logging.INFO)
-    app = create_app(folder, via=Timed())
+    app = create_app(folder)
+    app.debug = stays_up()  # For the live page, which is there in debug mode only.
 
     try:
         yield app
@@ -119,35 +141,57 @@ def listen(app: Flask) -> Server:
 
 
 def stays_up() -> bool:
-    return os.environ.get("SERVE", "") not in ("", "0")
+    setting = os.environ.get("SERVE") or "0"
+
+    if setting not in ("0", "1"):
+        sys.exit(f"demo: SERVE must be 1 or 0, not {setting!r}.")
+
+    return setting == "1"
 
 
-def stay_up(screen: Screen) -> None:
+def stay_up(app: Flask, server: Server, screen: Screen) -> None:
     """Wait for Ctrl-C, or for a polite kill."""
     stop = Event()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
 
+    screen.say(f"Watch its signals at {server.address}{LIVE_PAGE}/, or below.")
     screen.say("Press Ctrl-C to close it.")
     stop.wait()
     screen.tell("The shop closes.")
+    app.debug = False  # Browsers that watch the live page are let go, and not waited for.
 
 
-def see_visit(server: Server, screen: Screen) -> list[Page]:
+def see_visit(server: Server, screen: Screen, timeline: Timeline) -> list[Page]:
+    screen.say("Below each request: when a signal was sent, and who heard of it, in order. In ms.", "quiet")
+
     try:
-        return visit(server.address, screen.tell)
+        return visit(server.address, screen.tell, lambda page: timeline.wait_for(page.request_id))
     except OSError as error:
         sys.exit(f"demo: the shop does not answer: {error}")
 
 
 def left_behind(app: Flask) -> dict[str, int]:
     """How much of what the receivers have left in the shop's folder."""
-    books = {book: len(entries(app, book)) for book in ("audit", "analytics", "access", "errors", "changes")}
-    return {**books, "mail": len(list(mail.folder(app).glob("*.eml")))}
+    books = {book: len(entries(app, book)) for book in ("analytics", "access", "views", "errors", "changes")}
+    return {**books, "audit": models.audited(app), "mail": len(list(mail.folder(app).glob("*.eml")))}
+
+
+def see_command(app: Flask, screen: Screen, words: str) -> list[str]:
+    """Run a ``flask --app shop`` command on the shop that was visited, and show what it prints.
+
+    :return: that it failed, if it did.
+    """
+    arguments = shlex.split(words)[3:]
+    ran = CliRunner().invoke(FlaskGroup(create_app=lambda: app), arguments, color=screen.has_colours)
+    screen.command(words, ran.output.replace(f"{Path(__file__).parent}{os.sep}", ""))
+    return [f"The command `{words}` ended with {ran.exit_code}."] if ran.exit_code else []
 
 
 if __name__ == "__main__":
+    ArgumentParser(prog="demo", description=__doc__, formatter_class=RawDescriptionHelpFormatter).parse_args()
+
     try:
         sys.exit(main())
     except KeyboardInterrupt:

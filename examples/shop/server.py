@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
 HOST = "127.0.0.1"
+THREADS = 8  # The live page holds one for each browser that looks at it, up to three.
 
 
 class Server:
@@ -26,7 +27,7 @@ class Server:
         self._sockets: dict[int, Any] = {}
         listening = socket.create_server((HOST, port))
         create: Any = waitress.create_server  # pyright: ignore[reportAttributeAccessIssue]  # It is not typed.
-        self._server = create(app, map=self._sockets, sockets=[listening], threads=4)
+        self._server = create(app, map=self._sockets, sockets=[listening], threads=THREADS)
         self._thread = Thread(target=self._server.run, name="waitress")
         self.address = f"http://{HOST}:{self._server.effective_port}"
 

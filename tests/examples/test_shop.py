@@ -1,12 +1,13 @@
 """The main job: ``make demo`` and ``make demo SERVE=1``, and the shop's own tests.
 
-All run in processes of their own, since the shop puts Aldis in Blinker's place.
+All run in processes of their own, since the demo puts Aldis in Blinker's place.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -55,34 +56,80 @@ def test_demo(demo: str) -> None:
     assert re.search(r"^ +1  GET /  200  [\d.]+ ms$", demo, re.MULTILINE)
     assert re.search(r"GET /lamps/lava  404", demo)
     assert re.search(r"GET /offers  500[^\n]+\n(?: .*\n)*.*got-request-exception +report_error", demo)
+    assert re.search(r"GET /\?campaign=spring  200[^\n]+\n.* → count_campaign [\d.]+ ✗ ValueError$", demo, re.MULTILINE)
     assert re.search(
-        r"user-registered +audit_registration [\d.]+ → welcome_mail [\d.]+ → count_registration [\d.]+$",
+        r"user-registered +audit_registration [\d.]+ → welcome_mail waits → count_registration waits", demo
+    )
+    assert re.search(
+        r"models-committed +log_changes [\d.]+\n.* after_commit +welcome_mail [\d.]+ → count_registration [\d.]+$",
         demo,
         re.MULTILINE,
     )
     assert re.search(r"welcome_mail [\d.]+ ✗ UndeliverableError → count_registration", demo)
-    assert re.search(r"order-placed +audit_order [\d.]+ → confirmation_mail [\d.]+ → count_order", demo)
+    assert re.search(r"after_commit +confirmation_mail [\d.]+ → count_order", demo)
+    assert re.search(r"count_view waits\n +[\d.]+ +after_response +count_view [\d.]+\n", demo)
     assert re.search(r"^order-placed +1 +3 +0$", demo, re.MULTILINE)
     assert re.search(r"^user-registered +2 +6 +1$", demo, re.MULTILINE)
-    assert demo.endswith("✓ All of it is what the visit implies.\n")
+    assert demo.endswith("\n\n✓ All of it is what the visit implies.\n")
+
+
+def test_demo_ends_with_what_the_commands_show(demo: str) -> None:
+    """Main job: after the summary the reader sees who is connected, and the trace of a request, as she can get them."""
+    listed, traced = re.split(r"\n\n\$ flask --app shop signals ", demo)[1:]
+
+    assert listed.startswith("list\nflask\n├─ request-started\n")
+    assert re.search(
+        r"^│  └─ shop\.receivers\.count_registration \(.*via after_commit.*\)  shop/receivers", listed, re.MULTILINE
+    )
+    assert traced.startswith("trace '/lamps/aldis?campaign=spring'\nGET /lamps/aldis?campaign=spring: 200 OK\n")
+    assert re.search(r"^└─ shop\.receivers\.count_campaign  [\d.]+ ms  raised ValueError$", traced, re.MULTILINE)
+    assert max(map(len, (listed + traced).splitlines())) <= 130
+
+
+def test_command_as_typed(tmp_path: Path) -> None:
+    """Main job: the first command works as it is shown, too, in the shop's folder; Flask is on Blinker there."""
+    shutil.copytree(SHOP, tmp_path / "shop", ignore=shutil.ignore_patterns("instance"))
+    listed = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "shop", "signals", "list"],
+        cwd=tmp_path / "shop",
+        env=environment(tmp_path),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert "count_view (for a flask.app.Flask, via after_response)" in listed.stdout
+    assert "log_changes (for a flask.app.Flask, on Blinker's signal)" in listed.stdout
 
 
 def test_summary_adds_up(demo: str) -> None:
     """Main job: the summary counts what the timeline shows, line by line."""
     timeline, summary = demo.split("\nSignal ")
     shown: dict[str, list[int]] = {}
+    waiting = ran_later = failures = 0
 
-    for name, heard in re.findall(r"^ +[\d.]+  +([a-z-]+)(?: +(\S.*))?$", timeline, re.MULTILINE):
-        counts = shown.setdefault(name, [0, 0, 0])
-        counts[0] += 1
-        counts[1] += len(heard.split(" → ")) if heard else 0
-        counts[2] += heard.count(" ✗ ")
+    for name, heard in re.findall(r"^ +[\d.]+  +([a-z_-]+) +(\S.*)$", timeline, re.MULTILINE):
+        receivers = heard.split(" → ")
+        failures += heard.count(" ✗ ")
 
-    rows = re.findall(r"^([a-z-]+|\d+ requests) +(\d+) +(\d+) +(\d+)$", summary, re.MULTILINE)
-    counted = {name: [int(number) for number in numbers] for name, *numbers in rows}
+        if name.startswith("after_"):
+            ran_later += len(receivers)
+        else:
+            waiting += heard.count(" waits")
+            counts = shown.setdefault(name, [0, 0])
+            counts[0] += 1
+            counts[1] += len(receivers)  # Those that wait are called in the end.
+
+    row = r"^([a-z-]+|those that nobody hears|\d+ requests) +(\d+) +(\d+) +(\d+)$"
+    counted = {name: list(map(int, numbers)) for name, *numbers in re.findall(row, summary, re.MULTILINE)}
     total = counted.pop(f"{len(re.findall('^ +[0-9]+  (GET|POST) ', timeline, re.MULTILINE))} requests")
-    assert counted == shown
-    assert total == [sum(column) for column in zip(*shown.values(), strict=True)]
+    assert waiting == ran_later > 0
+    assert total == [sum(column) for column in zip(*counted.values(), strict=True)]
+    assert total[2] == failures > 0
+    assert counted.pop("those that nobody hears")[1:] == [0, 0]
+    assert {name: numbers[:2] for name, numbers in counted.items()} == shown
 
 
 def break_and_run(tmp_path: Path, act: str) -> list[str]:
@@ -93,7 +140,7 @@ def break_and_run(tmp_path: Path, act: str) -> list[str]:
     script = f"""
 import sys
 sys.path.insert(0, {str(SHOP)!r})
-import demo, timeline
+import demo
 from shop import receivers, signals
 
 honest = demo.create_app
@@ -126,60 +173,70 @@ def test_demo_notices_a_disconnected_receiver(tmp_path: Path) -> None:
 
     assert len(faults) == 3, faults
     assert has(faults, "Request 10, POST /orders: receivers of order-placed: audit_order, confirmation_mail, but")
-    assert has(faults, "The shop's folder: entries in 'analytics': 18, but the visit implies 19.")
+    assert has(faults, "What is left behind: entries in 'analytics': 19, but the visit implies 20.")
 
 
 def test_demo_notices_what_is_broken(tmp_path: Path) -> None:
-    """Main job: failures, a wrong order, a signal that is not sent: the demo names each, and fails."""
+    """Main job: failures, a wrong order, haste, a signal that is not sent: the demo names each, and fails."""
     faults = break_and_run(
         tmp_path,
         """
-        def audit_order(sender, **payload):
-            raise RuntimeError
-
         def log_access(sender, response, **payload):
             if response.status_code == 200:
+                response.status_code = 503
+                response.set_data("")
                 raise RuntimeError
 
         signals.user_registered.is_muted = True
         signals.order_placed.disconnect(receivers.audit_order, app)
-        signals.order_placed.connect(audit_order, app, weak=False, via=timeline.Timed())
-        signals.request_finished.disconnect(receivers.log_access, app)
-        signals.request_finished.connect(log_access, app, weak=False, via=timeline.Timed())
+        signals.order_placed.connect(receivers.audit_order, app)
+        signals.order_placed.connect(receivers.confirmation_mail, app)
+        receivers.request_finished.disconnect(receivers.log_access, app)
+        receivers.request_finished.connect(log_access, app, weak=False)
         """,
     )
 
-    assert has(faults, "POST /account/register: sends of user-registered: 0, but the visit implies 1.")
-    assert has(faults, "POST /orders: receivers of order-placed: confirmation_mail, count_order, audit_order, but")
-    assert has(faults, "POST /orders: receivers that failed: audit_order, ")
+    assert has(faults, "POST /orders: receivers of order-placed: confirmation_mail, audit_order, count_order, but")
+    assert has(faults, "POST /orders: confirmation_mail did not wait for the commit.")
+    assert has(faults, "POST /account/register: receivers of user-registered: none, but")
     assert has(faults, "GET /cart: receivers that failed: log_access")
-    assert has(faults, "GET /cart: status: 500, but the visit implies 200.")
+    assert has(faults, "GET /cart: status: 503, but the visit implies 200.")
     assert has(faults, "GET /lamps/aldis: the page does not say 'Blinks from ship to ship'.")
-    assert has(faults, "entries in 'access': 0, but the visit implies 19.")
+    assert has(faults, "entries in 'access': 0, but the visit implies 21.")
+
+
+def open_page(address: str) -> tuple[int, str]:
+    with build_opener(ProxyHandler({})).open(address, timeout=30) as response:
+        return response.status, response.read().decode()
 
 
 def test_serve(tmp_path: Path) -> None:
-    """Main job: with SERVE=1 the shop stays up, answers, and shows each visit."""
-    with serving(tmp_path) as (process, address):
-        with build_opener(ProxyHandler({})).open(address, timeout=30) as response:
-            assert response.status == 200
-            assert "Aldis lamp" in response.read().decode()
-
+    """Main job: with SERVE=1 the shop stays up, answers, shows each visit, and says where the live page is."""
+    with serving(tmp_path) as (process, address, live):
+        status, text = open_page(address)
+        live_status, live_text = open_page(live)
         out, err = stop(process, signal.SIGINT)
 
+    assert (status, live_status) == (200, 200)
+    assert "Aldis lamp" in text
+    assert "live signals" in live_text
     assert (process.returncode, err) == (0, "")
-    assert re.search(r"GET /  200(?s:.)+The shop closes(?s:.)+^1 requests +8 +3 +0$", out, re.MULTILINE)
+    assert re.search(r"GET /  200(?s:.)+The shop closes(?s:.)+^1 requests +11 +5 +0$", out, re.MULTILINE)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_serve_with_a_browser_connected(tmp_path: Path) -> None:
-    """Main job: a polite kill closes the shop too, with connections still open, and the exit code is 0."""
-    with serving(tmp_path) as (process, address):
+def test_serve_with_browsers_connected(tmp_path: Path) -> None:
+    """Main job: a polite kill closes the shop too, with pages open and one watching, and the exit code is 0."""
+    with serving(tmp_path) as (process, address, live):
         port = int(address.rsplit(":", 1)[1])
 
-        with socket.create_connection(("127.0.0.1", port), timeout=30) as browser:
+        with (
+            socket.create_connection(("127.0.0.1", port), timeout=30) as browser,
+            build_opener(ProxyHandler({})).open(f"{live}events", timeout=30) as events,
+        ):
             browser.sendall(b"GET /cart HTTP/1.1\r\nHost: shop\r\n\r\n")
             assert browser.recv(12) == b"HTTP/1.1 200"
+            assert b"retry" in events.readline()
             out, err = stop(process, signal.SIGTERM)
 
     assert (process.returncode, err) == (0, "")
@@ -193,7 +250,7 @@ class serving:
     def __init__(self, tmp_path: Path) -> None:
         self.tmp_path = tmp_path
 
-    def __enter__(self) -> tuple[subprocess.Popen[str], str]:
+    def __enter__(self) -> tuple[subprocess.Popen[str], str, str]:
         self.process = subprocess.Popen(
             [sys.executable, "-X", "dev", str(DEMO)],
             env=environment(self.tmp_path, SERVE="1"),
@@ -202,11 +259,12 @@ class serving:
             encoding="utf-8",
         )
         assert self.process.stdout is not None
-        first, _, third = (self.process.stdout.readline() for _ in range(3))
+        first, second, third = (self.process.stdout.readline() for _ in range(3))
         assert "Ctrl-C" in third, self.process.communicate(timeout=30)
         found = re.search(r"http://127\.0\.0\.1:\d+", first)
         assert found is not None
-        return self.process, found[0]
+        assert f" {found[0]}/_aldis/" in second
+        return self.process, found[0], f"{found[0]}/_aldis/"
 
     def __exit__(self, *exc_info: object) -> None:
         if self.process.poll() is None:
@@ -229,6 +287,21 @@ def test_busy_port(tmp_path: Path) -> None:
     assert ended.stderr == (
         f"demo: cannot listen on port {port} of 127.0.0.1: Address already in use. Set PORT to one that is free.\n"
     )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_argument(tmp_path: Path) -> None:
+    """Main job: the demo takes no arguments, says so, and does nothing."""
+    ended = run(tmp_path, str(DEMO), "--serve")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.endswith("demo: error: unrecognized arguments: --serve\n")
+
+
+def test_bad_serve(tmp_path: Path) -> None:
+    """Main job: what says neither yes nor no is refused in words, and leaves nothing behind."""
+    ended = run(tmp_path, str(DEMO), SERVE="no")
+    assert ended.returncode == 1
+    assert ended.stderr == "demo: SERVE must be 1 or 0, not 'no'.\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -282,12 +355,60 @@ def test_reader_who_has_seen_enough(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_shop_in_its_own_process(tmp_path: Path) -> None:
-    """Main job: the shop's unit tests pass, with Aldis in Blinker's place."""
+def test_interrupt_while_it_starts(tmp_path: Path) -> None:
+    """Main job: Ctrl-C before the shop is open ends the demo without a traceback."""
+    script = f"""
+import runpy, sys
+
+class Impatient:
+    def find_spec(self, name, path=None, target=None):
+        if name == "flask":
+            raise KeyboardInterrupt
+
+sys.path.insert(0, {str(SHOP)!r})
+sys.meta_path.insert(0, Impatient())
+runpy.run_path({str(DEMO)!r}, run_name="__main__")
+"""
+    ended = run(tmp_path, "-c", script)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+def test_interrupt_during_the_visit(tmp_path: Path) -> None:
+    """Main job: Ctrl-C, and then again, ends the visit without a traceback, and the data is tidied up."""
+    process = subprocess.Popen(
+        [sys.executable, "-X", "dev", str(DEMO)],
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    assert process.stdout is not None
+
+    for line in process.stdout:
+        if "GET /lamps/aldis" in line:
+            break
+
+    process.send_signal(signal.SIGINT)
+    out, err = stop(process, signal.SIGINT)
+
+    assert (process.returncode, err) == (130, "")
+    assert "implies" not in out
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "tests"),
+    [([], ["shop_unit.py"]), (["-p", "instead"], ["shop_unit.py", "demo_unit.py"])],
+    ids=["on Blinker", "on Aldis"],
+)
+def test_units(tmp_path: Path, options: list[str], tests: list[str]) -> None:
+    """Main job: the shop's unit tests pass on Blinker and with Aldis in its place, and leave no connection behind."""
+    folders = map(str, [SHOP, HERE, HERE.parent])
     ended = run(
         tmp_path,
-        *("-m", "pytest", "-q", "-p", "instead", "-p", "no:cacheprovider", str(HERE / "shop_unit.py")),
-        PYTHONPATH=os.pathsep.join([str(SHOP), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider", *options, "-p", "aldis.pytest_plugin", "--aldis-leaks"),
+        *("-p", "shops", *(str(HERE / name) for name in tests)),
+        PYTHONPATH=os.pathsep.join([*folders, *filter(None, [os.environ.get("PYTHONPATH")])]),
     )
 
     assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -1,48 +1,53 @@
-"""A small lamp shop on Flask. Its signals, Flask's and Flask-SQLAlchemy's are delivered by Aldis."""
+"""A small lamp shop on Flask, with signals by Aldis.
+
+``flask --app shop run --debug`` serves it. It does not mind what delivers Flask's own signals: Blinker, as there, or
+Aldis in Blinker's place, as in ``demo.py``.
+"""
 
 from __future__ import annotations
 
-import aldis
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-aldis.install_as_blinker()  # Before Flask is imported, or anything else that imports Blinker.
+from flask import Flask, render_template
 
-import secrets  # noqa: E402
-from typing import TYPE_CHECKING  # noqa: E402
+from aldis.flask import Aldis
 
-from flask import Flask, render_template  # noqa: E402
-
-from . import models, receivers, views  # noqa: E402
+from . import metrics, models, receivers, signals, views
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from werkzeug.exceptions import HTTPException
-
-    from aldis.delivery import Delivery
 
 __all__ = ["create_app"]
 
 
-def create_app(folder: Path, *, via: Delivery | None = None) -> Flask:
+def create_app(folder: Path | None = None) -> Flask:
     """Make a shop, with lamps on its shelves.
 
-    :param folder: where the database, the mails and the logs go.
-    :param via: how the shop's receivers get called, if not at once.
+    :param folder: where the database, the mails and the books go. Without it, Flask's instance folder.
     """
     app = Flask(__name__)
+    folder = (folder or Path(app.instance_path)).resolve()
+    folder.mkdir(exist_ok=True)
+
     app.config.update(
+        ALDIS_ERRORS="log",  # A receiver of Flask's signals that fails is logged, and the customer does not notice.
+        PROPAGATE_EXCEPTIONS=False,  # In debug mode, too, she gets the shop's own page when a view fails.
         SECRET_KEY=secrets.token_hex(),
-        SHOP_FOLDER=folder.resolve(),
-        SQLALCHEMY_DATABASE_URI=f"sqlite:///{folder.resolve() / 'shop.db'}",
+        SHOP_FOLDER=folder,
+        SQLALCHEMY_DATABASE_URI=f"sqlite:///{folder / 'shop.db'}",
         SQLALCHEMY_TRACK_MODIFICATIONS=True,  # Flask-SQLAlchemy sends its signals only then.
     )
     app.template_filter("money")(money)
     app.register_error_handler(404, not_found)
     app.register_error_handler(500, failed)
 
+    Aldis(app, signals=[signals.signals])
     models.init_app(app)
     views.init_app(app)
-    receivers.connect(app, via)
+    metrics.init_app(app)
+    receivers.connect(app)
     return app
 
 

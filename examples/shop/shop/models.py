@@ -1,11 +1,11 @@
-"""What the shop remembers: users, lamps and orders, in SQLite."""
+"""What the shop remembers: users, lamps, orders and an audit of what happened, in SQLite."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from flask_sqlalchemy import SQLAlchemy
-from sqlalchemy import CheckConstraint, ForeignKey, select
+from sqlalchemy import CheckConstraint, ForeignKey, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from werkzeug.security import check_password_hash, generate_password_hash
 
@@ -80,6 +80,14 @@ class OrderLine(Model):
     lamp: Mapped[Lamp] = relationship()
 
 
+class AuditEntry(Model):
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    event: Mapped[str]
+    about: Mapped[int]
+
+
 def init_app(app: Flask) -> None:
     """Open the app's database, and fill the shelves of one that is new."""
     db.init_app(app)
@@ -90,6 +98,12 @@ def init_app(app: Flask) -> None:
         if db.session.scalar(select(Lamp).limit(1)) is None:
             db.session.add_all(new_lamps())
             db.session.commit()
+
+
+def audited(app: Flask) -> int:
+    """How many entries the audit has."""
+    with app.app_context():
+        return db.session.scalars(select(func.count(AuditEntry.id))).one()
 
 
 def close(app: Flask) -> None:

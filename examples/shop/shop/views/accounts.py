@@ -35,13 +35,14 @@ def register() -> ResponseReturnValue:
     db.session.add(user)
 
     try:
-        db.session.commit()
+        db.session.flush()  # It has an id now, and the transaction is open still.
     except IntegrityError:
         db.session.rollback()
         return refuse("accounts/register.html", "We know this address already.")
 
     # A proxy may be a sender: Aldis sends what stands behind it, here the app.
     user_registered.send(current_app, user_id=user.id)
+    db.session.commit()
 
     session["user_id"] = user.id
     flash(f"Welcome, {user.name}.")

@@ -21,6 +21,10 @@ def content() -> dict[str, int]:
     return cart
 
 
+def size() -> int:
+    return sum(content().values())
+
+
 def lines() -> list[tuple[Lamp, int]]:
     cart = content()
     lamps = db.session.scalars(select(Lamp).where(Lamp.slug.in_(cart)).order_by(Lamp.id))

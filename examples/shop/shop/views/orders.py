@@ -58,13 +58,14 @@ def place() -> ResponseReturnValue:
         lamp.stock = Lamp.stock - quantity  # Counted by the database, which refuses to go below zero.
 
     try:
-        db.session.commit()
+        db.session.flush()
     except IntegrityError:
         db.session.rollback()
         flash("Somebody was faster: we do not have that many lamps left.")
         return redirect(url_for("cart.show"), 303)
 
     order_placed.send(current_app, order_id=order.id, total_cents=order.total_cents)
+    db.session.commit()
 
     session.pop("cart")
     flash("Thank you. We are wrapping your lamps.")

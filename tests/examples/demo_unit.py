@@ -1,0 +1,329 @@
+"""Tests of what the demo makes of the shop: the timeline, what a visit implies, and how it looks.
+
+``test_shop.py`` runs them in a process of their own, with Aldis in Blinker's place.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import TYPE_CHECKING, Any
+
+import checks
+import flask
+import flask.signals
+import pytest
+from customer import Page
+from flask_sqlalchemy import track_modifications
+from screen import Screen
+from shop.signals import order_placed
+from timeline import Request, Timeline, error_of, name_of, runs
+
+import aldis
+from aldis.flask import request_started
+from aldis.observe import watch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from flask import Flask
+    from flask.testing import FlaskClient
+
+    from aldis.observe import SendRecord
+    from aldis.testing import Signals
+
+BOB = {"name": "Bob", "email": "bob@nowhere.invalid", "password": "sunshine"}
+
+
+def test_runs_on_aldis() -> None:
+    """Main job: with Aldis in Blinker's place, Flask's signals and Flask-SQLAlchemy's are Aldis's."""
+    assert vars(sys.modules["blinker"])["Signal"] is aldis.Signal
+    assert vars(flask.signals)["Namespace"] is aldis.Namespace
+    assert isinstance(track_modifications.models_committed, aldis.NamedSignal)
+    assert flask.request_started is request_started
+
+
+# The timeline.
+
+
+@pytest.fixture
+def requests(app: Flask) -> Iterator[list[Request]]:
+    """What the timeline has seen of the app."""
+    seen: list[Request] = []
+
+    with Timeline(seen.append).watching(app):
+        yield seen
+
+
+def test_timeline_of_a_registration(browser: FlaskClient, requests: list[Request]) -> None:
+    """Main job: the timeline has the sends in order, nested ones below the receiver that sent them, and the failure."""
+    browser.post("/account/register", data=BOB, buffered=True)  # Buffered: it is read and closed.
+    (request,) = requests
+
+    assert (request.method, request.path, request.status) == ("POST", "/account/register", 303)
+    # Flask-SQLAlchemy sends its two once for each app that the process has had, so how often depends on other tests.
+    sends = [(depth, send) for depth, send in request.all_sends() if send.signal_name not in checks.COMMIT]
+    assert [(depth, send.signal_name) for depth, send in sends] == [
+        (0, "appcontext-pushed"),
+        (0, "request-started"),
+        (0, "user-registered"),
+        (1, "before-render-template"),
+        (1, "template-rendered"),
+        (0, "message-flashed"),
+        (0, "request-finished"),
+        (0, "request-tearing-down"),
+        (0, "appcontext-tearing-down"),
+        (0, "appcontext-popped"),
+        # After the response:
+        (0, "appcontext-pushed"),
+        (0, "appcontext-tearing-down"),
+        (0, "appcontext-popped"),
+    ]
+    assert [(name_of(call), error_of(call)) for call in runs(sends[2][1])] == [
+        ("audit_registration", None),
+        ("welcome_mail", "UndeliverableError"),
+        ("count_registration", None),
+    ]
+    moments_ms = [request.at_ms(send.started_s) for send in request.sends]
+    assert moments_ms == sorted(moments_ms)
+    assert all(0 <= moment_ms <= request.took_ms for moment_ms in moments_ms)
+
+
+def test_concurrent_requests_do_not_mix(app: Flask, requests: list[Request]) -> None:
+    """Main job: requests that are served at the very same time have a timeline each, with their own sends only."""
+    together = Barrier(3, timeout=30)
+    paths = ["/lamps/aldis?campaign=7", "/nowhere", "/static/shop.css"]
+
+    # In the middle of each request, all three wait for each other.
+    def meet(sender: Any, **extra: Any) -> None:
+        together.wait()
+
+    def visit(path: str) -> int:
+        return int(app.test_client().get(path, buffered=True).headers["X-Request-Id"])
+
+    with request_started.connected_to(meet, app), ThreadPoolExecutor(3) as threads:
+        ids = list(threads.map(visit, paths))
+
+    by_id = {request.id: request for request in requests}
+    templates = [Counter(send.signal_name for send in by_id[id].sends)["template-rendered"] for id in ids]
+    assert [by_id[id].path for id in ids] == paths
+    assert [by_id[id].status for id in ids] == [200, 404, 200]
+    assert [len(by_id[id].sends) for id in ids] == [8 + 3, 8 + 3, 6 + 3]
+    assert templates == [1, 1, 0]
+
+
+def test_sends_outside_of_requests(app: Flask, requests: list[Request], signals: Signals) -> None:
+    """Main job: what is sent where no request is served reaches its receivers, and is nobody's timeline."""
+    faked = signals.fake(order_placed)
+    order_placed.send(app, order_id=1, total_cents=2)
+
+    assert (faked.one().order_id, requests) == (1, [])
+
+
+def test_the_live_page_is_no_request_of_the_shop(app: Flask, browser: FlaskClient, requests: list[Request]) -> None:
+    """Main job: to look at the live page leaves the timeline as it is."""
+    app.debug = True
+    assert browser.get("/_aldis/").status_code == 200
+    assert requests == []
+
+
+def test_waiting_for_a_request(app: Flask) -> None:
+    """Main job: who waits for a request waits for its receivers, too, and not for ever."""
+    seen: list[Request] = []
+    timeline = Timeline(seen.append)
+
+    with timeline.watching(app), ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(timeline.wait_for, 1, 30.0)
+        app.test_client().get("/", buffered=True)
+        waiting.result(30)
+        timeline.wait_for(2, 0.0)
+
+    assert [request.id for request in seen] == [1]
+
+
+# What a visit implies.
+
+
+def page(**changes: Any) -> Page:
+    plain: dict[str, Any] = {
+        "request_id": 1,
+        "method": "GET",
+        "path": "/",
+        "status": 200,
+        "content_type": "text/html",
+        "location": "",
+        "deed": "look",
+        "expected": 200,
+        "missing": (),
+        "wrote": {},
+    }
+    return Page(**{**plain, **changes})
+
+
+def test_what_a_visit_implies() -> None:
+    """Main job: the expectation follows the visit, and so do the traces that it must leave."""
+    register = page(
+        method="POST", deed="register", status=303, location="/", expected=303, wrote={"email": "a@b.invalid"}
+    )
+    refused = page(method="POST", deed="register", status=422, wrote={"email": "a@b.invalid"})
+    style = page(content_type="text/css")
+    lamp = page(path="/lamps/storm?campaign=spring")
+
+    assert checks.implied_signals(style) == Counter(checks.REQUEST) + Counter(checks.CONTEXT)
+    assert checks.implied_signals(page(status=500))["got-request-exception"] == 1
+    assert checks.implied_signals(register)["user-registered"] == 1
+    assert checks.implied_signals(refused) == checks.implied_signals(page())
+    assert [checks.implied_failures(each) for each in (register, refused, lamp)] == [
+        ["welcome_mail"],
+        [],
+        ["count_campaign"],
+    ]
+    assert checks.implied_entries([register, refused, style, lamp]) == {
+        "mail": 0,
+        "audit": 1,
+        "analytics": 1 + 1 + 1 + 1,
+        "access": 4,
+        "views": 1,
+        "errors": 0,
+        "changes": 1,
+    }
+
+
+def sends_of(names: list[str], promised: dict[str, tuple[str, ...]]) -> list[SendRecord]:
+    """Records of sends of signals with these names, to receivers with the names that are promised."""
+    sends: list[SendRecord] = []
+    namespace = aldis.Namespace()
+
+    with watch(sends.append):
+        for name in names:
+            signal = namespace.signal(name)
+            named = [receiver_of(receiver) for receiver in promised.get(name, ())]
+
+            for receiver in named:
+                signal.connect(receiver)
+
+            signal.send("shop")
+
+            for receiver in named:
+                signal.disconnect(receiver)
+
+    return sends
+
+
+def receiver_of(name: str) -> Callable[..., None]:
+    def receive(sender: object) -> None: ...
+
+    receive.__qualname__ = name
+    return receive
+
+
+def test_every_difference_is_a_fault() -> None:
+    """Main job: a missing send, a surplus one, a receiver too many, and a request that nobody knows are told."""
+    names = [*checks.implied_signals(page()).elements(), "message-flashed"]
+    names.remove("request-tearing-down")
+    promised = {**checks.PROMISED, "request-finished": ("log_access", "count_view", "stranger")}
+    seen = Request(1, "GET", "/", 0.0, status=200, sends=sends_of(names, promised))
+    stray = Request(7, "GET", "/", 0.0)
+    left = {"access": 2, "analytics": 2}
+
+    assert checks.faults([page(), page(request_id=2, status=404, missing=("Lamp",))], [seen, stray], left) == [
+        "Request 1, GET /: sends of message-flashed: 1, but the visit implies 0.",
+        "Request 1, GET /: sends of request-tearing-down: 0, but the visit implies 1.",
+        (
+            "Request 1, GET /: receivers of request-finished: log_access, count_view, stranger,"
+            " but the visit implies log_access, count_view."
+        ),
+        "Request 2, GET /: status: 404, but the visit implies 200.",
+        "Request 2, GET /: the page does not say 'Lamp'.",
+        "Request 2, GET /: the timeline did not see it.",
+        "Request 7: it was served, but nobody made it.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "took_ms", "faults"),
+    [
+        (["models-committed", "user-registered", "request-finished"], 0.0, []),
+        (["user-registered", "models-committed"], 0.0, ["welcome_mail did not wait for the commit."]),
+        (["user-registered"], 0.0, ["welcome_mail did not wait for the commit."]),
+        (["request-finished"], 1e99, ["count_view did not wait for the response."]),
+    ],
+)
+def test_receivers_that_do_not_wait_are_faults(names: list[str], took_ms: float, faults: list[str]) -> None:
+    """Main job: a mail before the commit and a count before the response are told."""
+    promised = {"user-registered": ("audit_registration", "welcome_mail"), "request-finished": ("count_view",)}
+    request = Request(1, "POST", "/", 0.0, took_ms=took_ms, sends=sends_of(names, promised))
+
+    found = checks.faults([page(method="POST")], [request], {})
+    assert [fault.partition(": ")[2] for fault in found if "did not wait" in fault] == faults
+
+
+# How it looks.
+
+
+class Terminal(io.TextIOWrapper):
+    def __init__(self, *, encoding: str = "utf-8", is_terminal: bool = True) -> None:
+        super().__init__(io.BytesIO(), encoding=encoding)
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+    def written(self) -> str:
+        self.seek(0)
+        return self.read()
+
+
+def test_what_waits_is_shown_twice(browser: FlaskClient, requests: list[Request]) -> None:
+    """Main job: a receiver with a delivery is shown where it begins to wait, and where it runs."""
+    browser.get("/lamps/storm?campaign=spring", buffered=True)
+    stream = Terminal(is_terminal=False)
+    Screen(stream).request(requests[0])
+
+    shown = [" ".join(line.split()) for line in stream.written().splitlines()]
+    assert shown[1].startswith("1 GET /lamps/storm?campaign=spring 200 ")
+    assert [[word for word in line.split() if not word[0].isdigit()] for line in shown[2:]] == [
+        ["request-started", "start_clock", "→", "count_campaign", "✗", "ValueError"],
+        ["template-rendered", "count_template"],
+        ["request-finished", "log_access", "→", "count_view", "waits"],
+        ["after_response", "count_view"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "variables", "has_colours"),
+    [
+        (True, {}, True),
+        (False, {}, False),
+        (True, {"NO_COLOR": "1"}, False),
+        (True, {"NO_COLOR": ""}, True),
+        (True, {"TERM": "dumb"}, False),
+    ],
+)
+def test_colours(
+    monkeypatch: pytest.MonkeyPatch, is_terminal: bool, variables: dict[str, str], has_colours: bool
+) -> None:
+    """Main job: colours are for terminals, and not for those who set NO_COLOR."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    stream = Terminal(is_terminal=is_terminal)
+    Screen(stream).verdict([])
+    assert ("\x1b[32m" in stream.written()) is has_colours
+    assert "All of it is what the visit implies." in stream.written()
+
+
+def test_old_terminals() -> None:
+    """Main job: a stream that knows no arrows gets plain ones, and what has no plain form does not stop the demo."""
+    stream = Terminal(encoding="ascii", is_terminal=False)
+    Screen(stream).command("flask signals list", "├─ order-placed\n│  └─ audit\n")
+    Screen(stream).verdict(["The page does not say '€ 5.00'."])
+    assert "$ flask signals list\n|- order-placed\n|  `- audit\n" in stream.written()
+    assert "x 1 things" in stream.written()
+    assert "- The page does not say '? 5.00'." in stream.written()
