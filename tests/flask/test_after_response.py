@@ -6,11 +6,20 @@ import asyncio
 import io
 import logging
 from contextvars import ContextVar
-from threading import Event
+from threading import Event, Thread, current_thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from flask import Flask, Response, current_app, g, request, send_file, session
+from flask import (
+    Flask,
+    Response,
+    copy_current_request_context,
+    current_app,
+    g,
+    request,
+    send_file,
+    session,
+)
 
 from aldis import Failure, Namespace
 from aldis.flask import Aldis, after_response
@@ -188,6 +197,106 @@ def test_async_receivers(shop: Shop) -> None:
     shop.connect(receiver)
     shop.app.test_client().get("/")
     assert shop.log == ["view", "/"]
+
+
+def test_a_failing_teardown_stops_no_other(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """What tearing the receiver's context down raises is logged as well, and the receivers behind it run."""
+    failures = [OSError("pool is empty")]
+
+    @shop.app.teardown_appcontext
+    def tear_down(error: BaseException | None) -> None:
+        if shop.log[-1:] == ["receiver"] and failures:
+            raise failures.pop()
+
+    shop.connect(lambda sender, n: shop.log.append("receiver"))
+    shop.connect(lambda sender, n: shop.log.append(n))
+
+    with caplog.at_level(logging.ERROR):
+        assert shop.app.test_client().get("/").status_code == 200
+
+    assert shop.log == ["view", "receiver", 1]
+    assert ["pool is empty" in str(record.exc_info) for record in caplog.records] == [True]
+
+
+def test_the_teardown_is_told_of_the_failure(shop: Shop) -> None:
+    """What tears the receiver's context down is told what the receiver raised, as after a view."""
+    shop.app.logger.disabled = True
+    told: list[type] = []
+    shop.app.teardown_appcontext(lambda error: told.append(type(error)))
+
+    def broken(sender: Any, n: int) -> None:
+        raise OSError
+
+    shop.connect(broken)
+    shop.app.test_client().get("/")
+    assert told == [type(None), OSError]
+
+
+def test_what_a_thread_sends_after_the_response(shop: Shop) -> None:
+    """A thread that goes on after the response runs its receivers itself, when it sends, one after the other."""
+    may_go = Event()
+    threads: list[Thread] = []
+
+    def first(sender: Any, n: int) -> None:
+        shop.log.append((n, request.path, current_thread() in threads))
+
+        if n == 8:
+            shop.signal.send(shop.app, n=9)
+
+    @shop.app.get("/lasting")
+    def lasting() -> str:
+        @copy_current_request_context
+        def go_on() -> None:
+            assert may_go.wait(TIMEOUT_S)
+            shop.signal.send(shop.app, n=8)
+            shop.log.append("sent")
+
+        threads.append(Thread(target=go_on))
+        threads[0].start()
+        return "lasting"
+
+    shop.connect(first)
+    shop.connect(lambda sender, n: shop.log.append(n))
+    shop.app.test_client().get("/lasting").close()
+    assert shop.log == []
+    may_go.set()
+    threads[0].join(TIMEOUT_S)
+    assert shop.log == [(8, "/lasting", True), (9, "/lasting", True), 9, 8, "sent"]
+
+
+def test_what_is_sent_after_a_file(shop: Shop) -> None:
+    """Where a file went to the server as it is, what is sent later runs as well."""
+
+    class Wrapper:
+        def __init__(self, file: Any, size: int = 8192) -> None:
+            self.file = file
+
+    shop.connect(lambda sender, n: shop.log.append(n))
+    late: list[Any] = []
+
+    @shop.app.get("/file-and-more")
+    def file_and_more() -> Response:
+        late.append(copy_current_request_context(lambda: shop.signal.send(shop.app, n=8)))
+        return shop.file()
+
+    environ = dict(shop.app.test_request_context("/file-and-more").request.environ)
+    environ["wsgi.file_wrapper"] = Wrapper
+    body: Any = shop.app(environ, lambda *args: None)  # type: ignore[arg-type]
+    assert isinstance(body, Wrapper)
+    late[0]()
+    assert shop.log == [8]
+
+
+def test_a_body_that_cannot_be_closed(app: Flask) -> None:
+    """What is no response of Flask's passes as well, as of a middleware that answers by itself."""
+
+    def answer(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"answer"]
+
+    app.wsgi_app = answer  # type: ignore[method-assign]
+    Aldis(app)
+    assert app.test_client().get("/").data == b"answer"
 
 
 def test_outside_a_request_at_once(shop: Shop) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from contextvars import Context, copy_context
+from collections import deque
+from contextvars import copy_context
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, final
 
 from flask import Flask, current_app, has_app_context, has_request_context, request
@@ -12,6 +14,7 @@ from aldis._application import EXTENSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextvars import Context
 
     from aldis.delivery import Call
 
@@ -31,8 +34,10 @@ class AfterResponse:
     the body is there, the rest is gone, and changes to the session are too late to be sent. Context variables
     are those of the sender.
 
-    Receivers run in the order of the sends, also when the request has failed. What they raise never reaches
-    the client: a callable failure policy is handed it, else ``app.logger`` logs it. Outside a request, and in
+    Receivers run in the order of the sends, also when the request has failed; where an exception leaves the
+    application, before the server answers it. What is sent later still, by a thread that goes on after the
+    response, runs in that thread at once. What receivers raise never reaches the client: a
+    callable failure policy is handed it, else ``app.logger`` logs it. Outside a request, and in
     ``app.test_request_context()``, where no response is made, the receiver runs at once. Async receivers run by
     ``app.ensure_sync``.
 
@@ -69,7 +74,7 @@ class AfterResponse:
                 " Call Aldis(app), or Aldis().init_app(app), when the application is made."
             )
 
-        request.environ[QUEUE].append((copy_context(), partial(_run, app, call)))
+        request.environ[QUEUE].add(partial(_run, app, call))
         return None
 
     def __repr__(self) -> str:
@@ -94,11 +99,48 @@ def _run_in_app(receiver: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _run(app: Flask, call: Call) -> None:
-    with app.app_context():
-        try:
+    try:
+        with app.app_context():
             call(app.ensure_sync)
-        except Exception:
-            app.logger.exception("%r, delivered after the response, failed", call)
+    except Exception:
+        app.logger.exception("%r, delivered after the response, failed", call)
+
+
+@final
+class Queue:
+    """What waits for the end of one response."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Context, Callable[[], None]]] = deque()
+        self._running = Lock()
+        self._is_over = False
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def add(self, run: Callable[[], None]) -> None:
+        """Keep what is to run, from any thread. After the response, it runs now, or behind what runs already."""
+        self._waiting.append((copy_context(), run))
+
+        # In this order: what is added in a thread just when the response ends is seen there or here.
+        if self._is_over:
+            self.end()
+
+    def end(self) -> None:
+        """Run what waits, and what comes to wait meanwhile, in order, now that the response is over."""
+        self._is_over = True
+
+        # Who finds it running leaves what was added to whoever runs it, and who has run it looks again.
+        while self._waiting and self._running.acquire(blocking=False):
+            try:
+                self._run()
+            finally:
+                self._running.release()
+
+    def _run(self) -> None:
+        while self._waiting:
+            context, run = self._waiting.popleft()
+            context.run(run)
 
 
 @final
@@ -110,13 +152,12 @@ class Closing:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        queue: list[tuple[Context, Callable[[], None]]] = []
-        environ[QUEUE] = queue
+        queue = environ[QUEUE] = Queue()
 
         try:
             body: Any = self._application(environ, start_response)
         except BaseException:
-            drain(queue)
+            queue.end()
             raise
 
         if queue and (self._app.testing or IN_TEST in environ):
@@ -124,6 +165,7 @@ class Closing:
 
         # A file goes to the server as it is: the server may have a faster way to send it.
         if not queue and isinstance(body, environ.get("wsgi.file_wrapper", ())):
+            queue.end()
             return body  # type: ignore[no-any-return]
 
         return Body(body, queue)
@@ -133,7 +175,7 @@ class Closing:
 class Body:
     """A response body; when it is closed, what waits for that runs."""
 
-    def __init__(self, body: Iterable[bytes], queue: list[tuple[Context, Callable[[], None]]]) -> None:
+    def __init__(self, body: Iterable[bytes], queue: Queue) -> None:
         self._body = body
         self._iterator = iter(body)
         self._queue = queue
@@ -149,10 +191,10 @@ class Body:
         try:
             _close(self._body)
         finally:
-            drain(self._queue)
+            self._queue.end()
 
 
-def _read_now(body: Iterable[bytes], queue: list[tuple[Context, Callable[[], None]]]) -> list[bytes]:
+def _read_now(body: Iterable[bytes], queue: Queue) -> list[bytes]:
     whole = Body(body, queue)
 
     try:
@@ -166,10 +208,3 @@ def _close(body: Iterable[bytes]) -> None:
 
     if close is not None:
         close()
-
-
-def drain(queue: list[tuple[Context, Callable[[], None]]]) -> None:
-    """Run what waits, and what comes to wait meanwhile, in order."""
-    while queue:
-        context, run = queue.pop(0)
-        context.run(run)
