@@ -296,7 +296,9 @@ def test_a_body_that_cannot_be_closed(app: Flask) -> None:
 
     app.wsgi_app = answer  # type: ignore[method-assign]
     Aldis(app)
-    assert app.test_client().get("/").data == b"answer"
+
+    with app.test_client().get("/") as response:
+        assert response.data == b"answer"
 
 
 def test_outside_a_request_at_once(shop: Shop) -> None:

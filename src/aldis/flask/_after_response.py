@@ -29,7 +29,8 @@ class AfterResponse:
     """Runs a receiver when the response has been sent: ``connect(via=after_response)``.
 
     The receiver runs in the thread of the request, when the server has sent the last byte and closes the
-    response; the client does not wait for it, but the worker is busy meanwhile. It runs in an app context of
+    response; the client does not wait for it, but the worker is busy meanwhile. (With waitress, a streamed
+    response without a length has all of its parts sent by then, but its end only when the receivers have run.) It runs in an app context of
     its own, with new ``g``. ``request`` and ``session`` are those of the request, to read: what was read of
     the body is there, the rest is gone, and changes to the session are too late to be sent. Context variables
     are those of the sender.
