@@ -29,18 +29,17 @@ class AfterResponse:
     """Runs a receiver when the response has been sent: ``connect(via=after_response)``.
 
     The receiver runs in the thread of the request, when the server has sent the last byte and closes the
-    response; the client does not wait for it, but the worker is busy meanwhile. (With waitress, a streamed
-    response without a length has all of its parts sent by then, but its end only when the receivers have run.) It runs in an app context of
+    response; the client does not wait for it, but the worker is busy meanwhile. It runs in an app context of
     its own, with new ``g``. ``request`` and ``session`` are those of the request, to read: what was read of
     the body is there, the rest is gone, and changes to the session are too late to be sent. Context variables
-    are those of the sender.
+    are those of the sender. With waitress, a streamed response without a length has sent all of its parts by
+    then, but ends for the client only when the receivers have run.
 
     Receivers run in the order of the sends, also when the request has failed; where an exception leaves the
     application, before the server answers it. What is sent later still, by a thread that goes on after the
-    response, runs in that thread at once. What receivers raise never reaches the client: a
-    callable failure policy is handed it, else ``app.logger`` logs it. Outside a request, and in
-    ``app.test_request_context()``, where no response is made, the receiver runs at once. Async receivers run by
-    ``app.ensure_sync``.
+    response, runs in that thread at once. What receivers raise never reaches the client: a callable failure
+    policy is handed it, else ``app.logger`` logs it. Outside a request, and in ``app.test_request_context()``,
+    where no response is made, the receiver runs at once. Async receivers run by ``app.ensure_sync``.
 
     At most once: if the process dies before, they are lost. In tests, with ``app.testing`` or from
     ``app.test_client()``, they have run when the client returns; a streamed response is read to its end for
