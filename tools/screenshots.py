@@ -96,14 +96,13 @@ def main(folder: Path) -> None:
 
     with serving("werkzeug") as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
-        Camera(browser, address, folder, height=420).shoot("live-page-empty")
         ask(address)
 
         for dark in (False, True):
             camera = Camera(browser, address, folder, dark=dark, height=820)
             camera.page.locator(".entry").nth(10).wait_for()
             camera.open("/orders")
-            camera.shoot(f"live-page-{'dark' if dark else 'light'}")
+            camera.shoot("live-page-dark" if dark else "live-page")
 
         camera = Camera(browser, address, folder, height=480)
         camera.page.locator(".entry").nth(10).wait_for()

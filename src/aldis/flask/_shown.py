@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 HIDDEN: Final = "(hidden)"
 
 _LONGEST: Final = 80
-_MOST_ARGUMENTS: Final = 30
+_MOST_ARGUMENTS: Final = 20
 _MOST_ITEMS: Final = 5
 _DEEPEST: Final = 2
 _LARGEST_BITS: Final = 256
