@@ -69,7 +69,7 @@ def look(app: Any, how: str) -> list[str]:
     seen: list[str] = []
 
     if how == "watched":
-        watch(lambda send: seen.append(send.signal.name) if len(seen) < 100 else None)
+        watch(lambda send: seen.append(send.signal_name) if len(seen) < 100 else None)
     elif how == "counted":
         watch(Counters())
 

@@ -14,10 +14,13 @@ from ._signal import Signal
 from .exceptions import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ._connection import Connection
     from ._table import Table
+
+descriptions: Final[list[tuple[type[Any], Callable[[Any], str]]]] = []
+"""Kinds of senders that have a name to show, and what shows it. Must not fail, nor tell more than a name."""
 
 _LONGEST_VALUE: Final = 60
 _MOST_BITS: Final = 256
@@ -163,7 +166,7 @@ def describe_sender(sender: object) -> str:
     """A sender in words, which tell nothing of what an object contains.
 
     A ``str``, ``int`` or ``bytes`` is shown as it is, and cut if it is long; a module, a class or a function by
-    its name; any other object by its class only.
+    its name, and so is an application of Flask or Quart; any other object by its class only.
 
     .. versionadded:: 0.1
     """
@@ -184,6 +187,10 @@ def describe_sender(sender: object) -> str:
 
     if issubclass(kind, (type, FunctionType, MethodType)):
         return qualified_name(sender)
+
+    for described, describe in descriptions:
+        if issubclass(kind, described):
+            return describe(sender)
 
     return f"a {qualified_name(kind)}"
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from ._refs import qualified_name
-from .observe import connections
+from .observe import connections, describe_delivery
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -89,8 +90,14 @@ def line_of(record: ConnectionRecord) -> str:
     notes += [f"via {record.via}"] if record.via else []
     notes += ["on Blinker's signal"] if record.library == "blinker" else []
     noted = f" ({', '.join(notes)})" if notes else ""
-    place = click.style(f"  {record.place}", dim=True) if record.place else ""
+    place = click.style(f"  {_near(record.place)}", dim=True) if record.place else ""
     return f"{record.receiver}{noted}{place}"
+
+
+def _near(place: str) -> str:
+    """A place below the current folder as seen from there, as terminals and editors find it."""
+    path, here = Path(place), Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else place
 
 
 def contract_of(signal: Any) -> Any:
@@ -198,12 +205,14 @@ def _send_line(send: SendRecord) -> str:
 
 
 def _call_line(call: CallRecord) -> str:
-    line = f"{call.receiver_name}  {_took(call.duration_s)}"
+    via = "" if call.via is None else describe_delivery(call.via)
+    noted = f" (via {via})" if via and not call.is_delivery else ""
+    line = f"{call.receiver_name}{noted}  {_took(call.duration_s)}"
 
     if call.outcome == "raised":
         return f"{line}  {click.style(f'raised {call.exception_type}', fg='red')}"
 
-    return f"{line}  handed over" if call.outcome == "delivered" else line
+    return f"{line}  handed over to {via}" if call.outcome == "delivered" else line
 
 
 def _took(duration_s: float | None) -> str:

@@ -113,8 +113,8 @@ def test_command_as_typed(tmp_path: Path) -> None:
     )
 
     assert (listed.returncode, listed.stderr) == (0, "")
-    assert "count_view (for a flask.app.Flask, via after_response)" in listed.stdout
-    assert "log_changes (for a flask.app.Flask, on Blinker's signal)" in listed.stdout
+    assert "count_view (for Flask 'shop', via after_response)" in listed.stdout
+    assert "log_changes (for Flask 'shop', on Blinker's signal)" in listed.stdout
 
 
 def test_summary_adds_up(demo: str) -> None:

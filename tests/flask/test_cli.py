@@ -170,7 +170,7 @@ OF_THE_SHOP = """\
 ├─ order-placed
 │  ├─ shop.charge (priority 5)
 │  ├─ shop.thank (via after_response)
-│  └─ shop.first (for a flask.app.Flask, async, once)
+│  └─ shop.first (for Flask 'shop', async, once)
 └─ mail-sent
    ├─ shop.note (for 'desk')
    └─ shop.Notes (for a aldis._signal.Signal)
@@ -216,7 +216,7 @@ def test_show(command: Command) -> None:
         "order-placed\n  Sent after an order is committed.\n  sender   Flask\n"
         "  payload  order_id: int\n  payload  currency: str = 'GBP'\n\n1. shop.charge (priority 5)\n   held weakly"
     )
-    assert "3. shop.first (for a flask.app.Flask, async, once)\n   held weakly" in text
+    assert "3. shop.first (for Flask 'shop', async, once)\n   held weakly" in text
     assert "called only when that sender sends" in text
     assert text.endswith("\n\nSent by this application, it calls: shop.charge, shop.thank, shop.first\n")
     text = command.flask("show", "mail-sent")
@@ -262,17 +262,17 @@ def test_trace(command: Command) -> None:
         "├─ shop.charge  N ms\n"
         "│  └─ mail-sent(to)  N ms\n"
         "│     └─ shop.note  N ms\n"
-        "├─ shop.thank  N ms  handed over\n"
+        "├─ shop.thank  N ms  handed over to after_response\n"
         "├─ shop.first  N ms\n"
-        "└─ shop.thank  N ms\n"
+        "└─ shop.thank (via after_response)  N ms\n"
     ) in text or (
         "order-placed(order_id, currency)  N ms\n"
         "├─ shop.charge  N ms\n"
         "│  └─ mail-sent(to)  N ms\n"
         "│     └─ shop.note  N ms\n"
-        "├─ shop.thank  N ms  handed over\n"
+        "├─ shop.thank  N ms  handed over to after_response\n"
         "├─ shop.first  N ms\n"
-        "└─ shop.thank  N ms\n"
+        "└─ shop.thank (via after_response)  N ms\n"
     ) in text
     assert "request-finished(response)  N ms\n" in text
     assert "ada@example.org" not in text

@@ -39,7 +39,7 @@ def test_request(shop: Shop) -> None:
     assert entry["closed"] >= entry["duration"]
     assert not entry["partial"]
     [send] = [send for send in entry["sends"] if send["signal"] == "order-placed"]
-    assert send["sender"] == "a flask.app.Flask"
+    assert send["sender"] == "Flask 'shop'"
     assert send["payload"] == [["order_id", "int"]]
     assert (send["failure"], send["muted"]) == (None, False)
     assert send["offset"] >= 0

@@ -9,6 +9,7 @@ from flask import Flask, current_app, has_app_context
 from flask.testing import FlaskClient
 
 from aldis._application import EXTENSION, set_up
+from aldis._connected import descriptions
 from aldis._dispatch import crossings
 
 from ._after_response import IN_TEST, Closing
@@ -133,3 +134,4 @@ def _cross(is_async: bool) -> Callable[..., Any] | None:
 
 
 crossings.append(_cross)
+descriptions.append((Flask, lambda app: f"Flask {app.name!r}"))

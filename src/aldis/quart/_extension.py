@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 from quart import Quart, current_app, has_app_context
 
 from aldis._application import EXTENSION, set_up
+from aldis._connected import descriptions
 from aldis._dispatch import crossings
 
 from ._after_response import Ending, serving
@@ -78,3 +79,4 @@ def _cross(is_async: bool) -> Callable[..., Any] | None:
 
 
 crossings.append(_cross)
+descriptions.append((Quart, lambda app: f"Quart {app.name!r}"))

@@ -4,7 +4,8 @@
 
 const KEPT = 200;
 const OUTSIDE = "outside";
-const USUAL_SENDERS = new Set(["a flask.app.Flask", "None"]);
+// An application sends its own signals, and each has a page of its own: to say so each time tells nothing.
+const isUsualSender = (sender) => sender === "None" || sender.startsWith("Flask '");
 const $ = (id) => document.getElementById(id);
 
 const entries = new Map(); // By "epoch:number": the newest data, and the element that shows it.
@@ -155,7 +156,7 @@ function nameOf(kind, item, depth) {
     if (item.failure) name.append(make("span", "failure", `stopped by ${item.failure}`));
     if (item.muted) name.append(make("span", "badge", "muted"));
     else if (item.calls.length === 0) name.append(make("span", "alone", "nobody listens"));
-    if (!USUAL_SENDERS.has(item.sender)) name.append(make("span", "place", `by ${item.sender}`));
+    if (!isUsualSender(item.sender)) name.append(make("span", "place", `by ${item.sender}`));
 
     name.append(...chipsOf(item.payload));
   } else {
