@@ -188,11 +188,8 @@ def describe_sender(sender: object) -> str:
     if issubclass(kind, (type, FunctionType, MethodType)):
         return qualified_name(sender)
 
-    for described, describe in descriptions:
-        if issubclass(kind, described):
-            return describe(sender)
-
-    return f"a {qualified_name(kind)}"
+    describe = next((describe for described, describe in descriptions if issubclass(kind, described)), None)
+    return f"a {qualified_name(kind)}" if describe is None else describe(sender)
 
 
 def _describe_int(value: Any) -> str:
