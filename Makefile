@@ -6,6 +6,8 @@ UV := .tools/bin/uv
 UV_VERSION := 0.13.8
 BIN := .venv/bin
 export UV_PYTHON_DOWNLOADS := never
+# Tests start many Pythons, which would each compile what they import.
+export UV_COMPILE_BYTECODE := 1
 export PYTHONDONTWRITEBYTECODE := 1
 
 SOURCES := $(shell find src -name '*.py') src/aldis/py.typed pyproject.toml README.md LICENSE
