@@ -30,8 +30,8 @@ from .observe import BUCKETS_S, watch
 
 try:
     from opentelemetry import context, metrics, trace
-except ImportError as missing:
-    raise ImportError("aldis.otel needs OpenTelemetry's API. Install it with: pip install aldis[otel]") from missing
+except ImportError as _missing:
+    raise ImportError("aldis.otel needs OpenTelemetry's API. Install it with: pip install aldis[otel]") from _missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable

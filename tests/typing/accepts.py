@@ -8,16 +8,12 @@ from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar, assert_type
 
 from flask import Flask, Response
-from quart import Quart
-from sqlalchemy.orm import Session
 
 from aldis import ANY, Failure, NamedSignal, Namespace, Signal, default_namespace, signal
 from aldis.aio import Concurrent, in_thread, run
 from aldis.delivery import Call, Delivery, ThreadDelivery, threads
 from aldis.flask import Aldis, after_response, got_request_exception, request_finished, template_rendered
 from aldis.observe import connections, watch
-from aldis.quart import websocket_finished, websocket_received
-from aldis.sqlalchemy import after_commit
 from aldis.testing import fake, isolate, record
 
 Results: TypeAlias = list[tuple[Callable[..., Any], Any]]
@@ -284,13 +280,7 @@ def count_later(sender: Flask, **extra: object) -> None: ...
 def alert(sender: Flask, *, exception: Exception, **extra: object) -> None: ...
 
 
-@websocket_finished.connect
-async def count_websocket(sender: Quart, **extra: object) -> None: ...
-
-
 template_rendered.connect(index)
-websocket_received.connect(index, sender="ping")
-signals["saved"].connect(audit, via=after_commit(Session()))
 Aldis(Flask("shop"), signals=[signals, user_registered])
 
 # Tests.

@@ -14,7 +14,6 @@ from aldis.aio import Concurrent, run
 from aldis.delivery import threads
 from aldis.flask import Aldis, after_response, message_flashed, request_finished
 from aldis.observe import watch
-from aldis.sqlalchemy import after_commit
 
 
 class App:
@@ -217,8 +216,6 @@ def wrong_type_of_flask(sender: Flask, *, message: int, category: str) -> None: 
 
 message_flashed.send(Flask("shop"), message="saved")  # E: mypy=call-arg pyright=CallIssue
 saved.connect(print, via=after_response())  # E: mypy=operator pyright=CallIssue
-saved.connect(print, via=after_commit)  # E: mypy=call-overload pyright=ArgumentType,CallIssue
-after_commit("sqlite://")  # E: mypy=arg-type pyright=ArgumentType
 Aldis("shop")  # E: mypy=arg-type pyright=ArgumentType
 Aldis(Flask("shop"), signals=["saved"])  # E: mypy=list-item pyright=ArgumentType
 watch(lambda: None)  # E: mypy=arg-type,misc pyright=ArgumentType
