@@ -101,6 +101,10 @@ class Contract:
 
         :raises PayloadError: when keywords are missing or unknown.
         """
+        if self.is_foreign:
+            # Quart 0.23 gives send_async the wrapper that is for send. No receiver wants it in the payload.
+            payload = {name: value for name, value in payload.items() if name not in _RESERVED}
+
         if payload.keys() == self.names:
             return payload
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import inspect
 import threading
@@ -21,7 +22,8 @@ from quart import (
     stream_template_string,
     websocket,
 )
-from quart.testing.connections import WebsocketDisconnectError, WebsocketResponseError
+from quart.ctx import AppContext
+from quart.testing.connections import WebsocketResponseError
 
 import aldis
 import aldis.observe
@@ -33,6 +35,7 @@ from aldis.quart._signals import CORE_SIGNALS
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+SAYS_NOT_HOW = "_async_wrapper" in inspect.getsource(AppContext.pop)  # Quart 0.23 means another wrapper there.
 IS_INSTEAD = isinstance(quart.signals.request_started, aldis.Signal)
 NAMES = [signal.name.replace("-", "_") for signal in CORE_SIGNALS]
 each_name = pytest.mark.parametrize("name", NAMES)
@@ -107,6 +110,11 @@ def fill(app: Quart) -> Quart:
     return app
 
 
+async def ended(connection: Any) -> None:
+    """Wait until the server has closed a websocket: who leaves before has the handler cancelled."""
+    await asyncio.wait([connection._task])
+
+
 # What they are.
 
 
@@ -160,6 +168,18 @@ async def test_what_a_newer_quart_sends_reaches_receivers(app: Quart) -> None:
 
     with pytest.raises(PayloadError, match="category"):
         await source_of("message_flashed").send_async(app, message="x")
+
+
+async def test_a_wrapper_is_no_payload(app: Quart) -> None:
+    """Quart 0.23 gives send_async the wrapper that is for send: receivers without such a keyword run all the same."""
+    called: list[Any] = []
+
+    @room.appcontext_pushed.connect
+    async def receiver(sender: Quart) -> None:
+        called.append(sender)
+
+    await source_of("appcontext_pushed").send_async(app, _async_wrapper=app.ensure_async)
+    assert called == [app]
 
 
 # When they are sent.
@@ -240,10 +260,7 @@ async def test_the_signals_of_a_websocket(app: Quart, is_async: bool) -> None:
         async with client.websocket("/echo") as connection:
             await connection.send(message)
             assert await connection.receive() == message
-
-            # Who leaves before the server closes has the handler cancelled.
-            with pytest.raises(WebsocketDisconnectError):
-                await connection.receive()
+            await ended(connection)
 
     assert heard == ["hello", "hello", b"bytes", b"bytes"]
     assert [payload["sender"] for payload in log.of("websocket-received")] == ["hello", b"bytes"]
@@ -405,6 +422,9 @@ async def test_order_and_filters(app: Quart) -> None:
 @each_name
 async def test_sync_receivers_run_as_quart_s_sync_views_do(app: Quart, name: str) -> None:
     """E9: a sync receiver is run by the application's ensure_async: in a thread, so that the loop goes on."""
+    if name == "appcontext_popped" and IS_INSTEAD and SAYS_NOT_HOW:
+        pytest.skip("Quart does not say how to run sync receivers, and no application is current any more")
+
     Aldis(app)
     threads: list[int] = []
 

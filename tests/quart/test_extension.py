@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
 import threading
 from typing import TYPE_CHECKING, Any
@@ -9,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import quart.signals
 from quart import Quart, current_app, flash, render_template_string, websocket
-from quart.testing.connections import WebsocketDisconnectError, WebsocketResponseError
+from quart.ctx import AppContext
+from quart.testing.connections import WebsocketResponseError
 
 import aldis.quart as room
 from aldis import AsyncReceiverError, Failure, InvalidOptionError, Namespace, Signal
@@ -52,6 +55,11 @@ def make(errors: Any = None, name: str = "shop") -> Quart:
     return app
 
 
+async def ended(connection: Any) -> None:
+    """Wait until the server has closed a websocket: who leaves before has the handler cancelled."""
+    await asyncio.wait([connection._task])
+
+
 async def visit(app: Quart) -> list[Any]:
     """Have an application send each of Quart's signals, and tell what its clients got."""
     client = app.test_client()
@@ -68,9 +76,7 @@ async def visit(app: Quart) -> list[Any]:
         async with client.websocket("/echo") as connection:
             await connection.send("hello")
             got.append(await connection.receive())
-
-            with pytest.raises(WebsocketDisconnectError):
-                await connection.receive()
+            await ended(connection)
 
         async with client.websocket("/fails") as connection:
             with pytest.raises(WebsocketResponseError) as raised:
@@ -87,6 +93,11 @@ async def visit(app: Quart) -> list[Any]:
     return got
 
 
+SAYS_NOT_HOW = "_async_wrapper" in inspect.getsource(AppContext.pop)  # Quart 0.23 means another wrapper there.
+IS_INSTEAD = isinstance(quart.signals.request_started, Signal)
+
+# As an exception leaves the application: in the groups of Quart 0.23, or as it is.
+LEFT = pytest.RaisesGroup(pytest.RaisesExc(OSError, match="secret"), allow_unwrapped=True, flatten_subgroups=True)
 VISITED = [(200, "index"), (500, "<!doc"), "hello", 500]
 
 
@@ -113,7 +124,7 @@ async def test_without_it_nothing_changes() -> None:
     room.request_finished.disconnect(receiver)
     break_at(room.got_request_exception)
 
-    with pytest.raises(OSError, match="secret"):
+    with LEFT:
         await app.test_client().get("/broken")
 
 
@@ -121,6 +132,9 @@ async def test_without_it_nothing_changes() -> None:
 @pytest.mark.parametrize("signal", CORE_SIGNALS, ids=lambda signal: signal.name)
 async def test_log_changes_no_response(signal: Any, is_async: bool, caplog: pytest.LogCaptureFixture) -> None:
     """With "log", a receiver that raises changes no response, the others run, and the failure is logged and counted."""
+    if signal is room.appcontext_popped and IS_INSTEAD and SAYS_NOT_HOW and not is_async:
+        pytest.skip("Quart does not say how to run sync receivers, and no application is current any more")
+
     app = make("log")
     ran: list[str] = []
     break_at(signal, is_async=is_async)
@@ -179,7 +193,7 @@ async def test_each_application_has_its_own() -> None:
         assert await connection.receive() == "hello"
 
     for app in (loud, plain):
-        with pytest.raises(OSError, match="secret"):
+        with LEFT:
             async with app.test_client().websocket("/echo") as connection:
                 await connection.send("hello")
 

@@ -6,9 +6,12 @@ import asyncio
 from collections import deque
 from contextvars import ContextVar, copy_context
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, final
 
 from quart import Quart, current_app, has_app_context, has_request_context, request
+from quart.ctx import AppContext
+from quart.globals import app_ctx
 
 from aldis._application import EXTENSION
 
@@ -71,7 +74,8 @@ class AfterResponse:
         queue: Queue | None = request.scope.get(QUEUE)  # type: ignore[assignment]
 
         if queue is not None:
-            queue.add(partial(_run, app, call))
+            context: AppContext = app_ctx._get_current_object()
+            queue.add(partial(_run, app, call, context))
             return None
 
         if EXTENSION in current_app.extensions:
@@ -97,9 +101,36 @@ def _now(call: Call) -> Any:
     return call.run_async(current_app.ensure_async) if call.is_awaited and has_app_context() else call()
 
 
-async def _run(app: Quart, call: Call) -> None:
+@final
+class Afterwards(AppContext):
+    """An app context in which the request of another one can be read.
+
+    For Quart 0.23 and later, where the app context has the request, and a new one would hide it. It does not take it
+    over: what ends this context does not tear the request down again.
+
+    :ivar origin: the context that has the request.
+    """
+
+    origin: Any
+    has_request = True
+    request = property(attrgetter("origin.request"))
+    session = property(attrgetter("origin.session"))
+
+    def show(self, origin: Any) -> Afterwards:
+        """Show what the other context has."""
+        self.origin = origin
+        self.url_adapter = origin.url_adapter
+        return self
+
+    def copy(self) -> Afterwards:
+        """As that of Quart, which copies for tasks."""
+        context: Any = super().copy()
+        return context.show(self.origin)  # type: ignore[no-any-return]
+
+
+async def _run(app: Quart, call: Call, context: AppContext) -> None:
     try:
-        async with app.app_context():
+        async with Afterwards(app).show(context):
             await call.run_async(app.ensure_async)
     except asyncio.CancelledError:
         if _is_cancelled():
