@@ -96,7 +96,8 @@ test-%: .venvs/%/.ready .venv/.ready core
 	@sh tools/chromium.sh
 	.venvs/$*/bin/python -m pytest $(PYTEST) $(EXAMPLES) $(if $(filter $(MAIN),$*),$(REST),tests)
 
-# README, docs and docstrings are tests too: see conftest.py.
+# README, docs and docstrings are tests too: see conftest.py. A page is one program. They come first: the workers begin
+# with halves of the list, and steal from each other only at its end, so that no page is divided between them.
 EXAMPLES := README.md docs src
 PYTEST := -q --no-header --numprocesses=2 --dist=worksteal
 

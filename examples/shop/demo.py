@@ -18,7 +18,7 @@ import shlex
 import signal
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -184,8 +184,11 @@ def see_command(app: Flask, screen: Screen, words: str) -> list[str]:
     :return: that it failed, if it did.
     """
     arguments = shlex.split(words)[3:]
-    ran = CliRunner().invoke(FlaskGroup(create_app=lambda: app), arguments, color=screen.has_colours)
-    screen.command(words, ran.output.replace(f"{Path(__file__).parent}{os.sep}", ""))
+
+    with chdir(Path(__file__).parent):  # Where the reader would type it.
+        ran = CliRunner().invoke(FlaskGroup(create_app=lambda: app), arguments, color=screen.has_colours)
+
+    screen.command(words, ran.output)
     return [f"The command `{words}` ended with {ran.exit_code}."] if ran.exit_code else []
 
 

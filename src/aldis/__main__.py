@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 try:
@@ -30,10 +29,6 @@ def found(path: str) -> dict[str, list[Any]]:
     :raises click.UsageError: when there is no such module, or nothing in it that is or holds signals.
     """
     module_name, _, name = path.partition(":")
-
-    # As for `python -m`, what is imported is looked for here first.
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
 
     try:
         module = import_module(module_name)

@@ -885,3 +885,15 @@ def test_fork_in_a_change(no_gc: None) -> None:
 
     assert statuses
     assert set(statuses) == {0}
+
+
+def test_a_death_while_the_lock_is_held_for_something_else() -> None:
+    """E4: a receiver that dies in a thread which holds the lock, but makes no change, is gone when it lets go."""
+    signal = Signal()
+    receivers = [Receiver()]
+    signal.connect(receivers[0])
+    changes.at_once(receivers.clear)
+
+    assert not signal.receivers
+    assert signal._table.connections() == []
+    assert not signal._table.has_any()

@@ -83,7 +83,10 @@ def _waitress(app: Any) -> Iterator[Server]:
     finally:
         # Tasks first: one that still writes would find its channel closed. Then, in the loop's own thread, the rest.
         server.task_dispatcher.shutdown()
-        server.trigger.pull_trigger(lambda: server.asyncore.close_all(server._map, ignore_all=True))
+
+        with contextlib.suppress(OSError):  # The loop has ended by itself: the last client has gone.
+            server.trigger.pull_trigger(lambda: server.asyncore.close_all(server._map, ignore_all=True))
+
         thread.join(TIMEOUT_S)
 
 

@@ -122,6 +122,10 @@ def program(tmp_path: Path) -> Path:
     (tmp_path / "shop.py").write_text(textwrap.dedent(PROGRAM))
     (tmp_path / "empty.py").write_text("value = 3\n")
     (tmp_path / "broken.py").write_text("import nothing_of_the_kind\n")
+    (tmp_path / "bare.py").write_text(
+        "from aldis import Namespace\n"
+        "signals = Namespace()\n@signals.declare\ndef lamp_lit(sender, /, *, colour): ...\n"
+    )
     (tmp_path / "muted.py").write_text(
         "from aldis import Namespace\nsignals = Namespace(errors=print)\nsignals.signal('x').is_muted = True\n"
     )
@@ -331,6 +335,11 @@ def test_list_as_json_without_flask(command: Command) -> None:
     """With --json, the same as data."""
     data = json.loads(command("aldis", "list", "shop:mail_sent", "--json"))
     assert [each["group"] for each in data] == ["shop:mail_sent"]
+
+
+def test_show_what_says_little(command: Command) -> None:
+    """A contract without documentation and types is shown as it is."""
+    assert command("aldis", "show", "bare:signals").startswith("lamp-lit\n  sender   any\n  payload  colour: any\n")
 
 
 def test_show_without_flask(command: Command) -> None:

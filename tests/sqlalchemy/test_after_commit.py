@@ -212,6 +212,26 @@ def test_sent_during_a_flush(desk: Desk) -> None:
     assert sorted(desk.log) == ["milk", "tea"]
 
 
+def test_sent_in_a_savepoint_of_a_flush(desk: Desk) -> None:
+    """A savepoint that an event begins during a flush is one of the transaction around, not of the flush."""
+
+    def on_insert(mapper: Any, connection: Any, order: Order) -> None:
+        with desk.session.begin_nested():
+            desk.signal.send(order.item)
+
+    event.listen(Order, "after_insert", on_insert)
+
+    try:
+        desk.session.add(Order(item="tea"))
+        desk.session.flush()
+        assert desk.log == []
+        desk.session.commit()
+    finally:
+        event.remove(Order, "after_insert", on_insert)
+
+    assert desk.log == ["tea"]
+
+
 # Outside a transaction, several sessions.
 
 
