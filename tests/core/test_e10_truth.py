@@ -232,11 +232,12 @@ def test_looking_changes_nothing() -> None:
     objects = len(gc.get_objects())
 
     first_look = looks(signal)
-    assert all(looks(signal) == first_look for _ in range(10))
+    assert all(looks(signal) == first_look for _ in range(100))
     del first_look
     gc.collect()
 
-    assert len(gc.get_objects()) - objects < 8
+    # Less than one for each look: another thread of the test runner may have made some, too.
+    assert len(gc.get_objects()) - objects < 100
     signal.send("x")
     assert log == ["first", "second"]
 
