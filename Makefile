@@ -64,7 +64,8 @@ bench: .venv/.ready ## Measure Aldis beside its peers, and write docs/benchmarks
 test: ## Everything that CI checks.
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint types docs
 	@$(MAKE) --no-print-directory core $(PYTHONS:%=test-%)
-	@echo "Tested on Python $(PYTHONS).$(if $(MISSING), Not installed here, so not tested: $(MISSING).)"
+	@echo "Tested on Python $(PYTHONS)$(if $(OTHERS),; whole programs and browsers on $(MAIN) only)."
+	@$(if $(MISSING),echo "Not tested on Python $(MISSING): not installed here.")
 
 .PHONY: lint
 lint: .venv/.ready ## Style and import contracts.
@@ -94,12 +95,15 @@ core: .venvs/core/.ready ## The core's tests, with no optional package installed
 
 test-%: .venvs/%/.ready .venv/.ready core
 	@sh tools/chromium.sh
-	.venvs/$*/bin/python -m pytest $(PYTEST) $(EXAMPLES) $(if $(filter $(MAIN),$*),$(REST),tests)
+	.venvs/$*/bin/python -m pytest $(PYTEST) $(EXAMPLES) $(if $(filter $(MAIN),$*),$(REST),tests $(OTHERS))
 
 # README, docs and docstrings are tests too: see conftest.py. A page is one program. They come first: the workers begin
 # with halves of the list, and steal from each other only at its end, so that no page is divided between them.
 EXAMPLES := README.md docs src
 PYTEST := -q --no-header --numprocesses=2 --dist=worksteal
+
+# Whole programs and browsers take half of the time, and the tests of their parts run everywhere.
+OTHERS := -m "not program"
 
 # On the main Python, `core` has run the core's tests already; together the two cover every branch.
 REST := tests --ignore=tests/core --cov=aldis --cov-branch --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=100
@@ -107,6 +111,10 @@ REST := tests --ignore=tests/core --cov=aldis --cov-branch --cov-append --cov-re
 .PHONY: docs
 docs: .venv/.ready ## Build the documentation; warnings are errors.
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+
+.PHONY: test-everywhere
+test-everywhere: ## As test, with whole programs and browsers on each Python.
+	@$(MAKE) --no-print-directory test OTHERS=
 
 .PHONY: test-long
 test-long: .venvs/$(MAIN)/.ready ## The state machine and the thread tests for much longer.

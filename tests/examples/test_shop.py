@@ -22,6 +22,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.program
+
 HERE = Path(__file__).parent
 SHOP = HERE.parents[1] / "examples" / "shop"
 DEMO = SHOP / "demo.py"

@@ -24,6 +24,8 @@ from aldis.flask._journal import KEPT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.program
+
 TIMEOUT_S = 30
 PROGRAM = "import shop; shop.serve()"
 RED = re.compile(r"rgb\(2\d\d, (\d\d|1[0-3]\d), (\d\d|1[0-3]\d)\)")

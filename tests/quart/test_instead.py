@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.program
+
 HERE = Path(__file__).parent
 FILES = ["test_core_signals.py", "test_extension.py", "test_after_response.py"]
 
