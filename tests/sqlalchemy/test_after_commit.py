@@ -292,6 +292,9 @@ def test_flask_sqlalchemy(tmp_path: Any) -> None:
     assert client.get("/commit").text == client.get("/rollback").text == "done"
     assert desk.log == ["commit"]
 
+    with app.app_context():
+        db.engine.dispose()
+
 
 # Failures, and sends by receivers.
 
