@@ -60,10 +60,12 @@ bench: .venv/.ready ## Measure Aldis beside its peers, and write docs/benchmarks
 
 # Checking
 
+# What runs at the same time. Each of it uses one core.
+JOBS ?= 2
+
 .PHONY: test
 test: ## Everything that CI checks.
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint types docs
-	@$(MAKE) --no-print-directory core $(PYTHONS:%=test-%)
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target lint core types docs $(PYTHONS:%=test-%)
 	@echo "Tested on Python $(PYTHONS)$(if $(OTHERS),; whole programs and browsers on $(MAIN) only)."
 	@$(if $(MISSING),echo "Not tested on Python $(MISSING): not installed here.")
 
@@ -93,14 +95,19 @@ typing: .venv/.ready .venvs/$(MAIN)/.ready
 core: .venvs/core/.ready ## The core's tests, with no optional package installed.
 	.venvs/core/bin/python -m pytest $(PYTEST) --cov=aldis --cov-branch --cov-report= tests/core
 
-test-%: .venvs/%/.ready .venv/.ready core
-	@sh tools/chromium.sh
+test-%: .venvs/%/.ready .venv/.ready chromium
 	.venvs/$*/bin/python -m pytest $(PYTEST) $(EXAMPLES) $(if $(filter $(MAIN),$*),$(REST),tests $(OTHERS))
 
-# README, docs and docstrings are tests too: see conftest.py. A page is one program. They come first: the workers begin
-# with halves of the list, and steal from each other only at its end, so that no page is divided between them.
+# Its coverage is added to that of `core`.
+test-$(MAIN): core
+
+.PHONY: chromium
+chromium:
+	@sh tools/chromium.sh
+
+# README, docs and docstrings are tests too: see conftest.py.
 EXAMPLES := README.md docs src
-PYTEST := -q --no-header --numprocesses=2 --dist=worksteal
+PYTEST := -q --no-header
 
 # Whole programs and browsers take half of the time, and the tests of their parts run everywhere.
 OTHERS := -m "not program"

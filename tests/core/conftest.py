@@ -81,13 +81,13 @@ def no_gc() -> Iterator[None]:
 
     was_enabled = gc.isenabled()
     gc.disable()
+    gc.collect()
     gc.freeze()  # What other tests left is neither collected nor counted, and collections are quick.
 
     try:
         yield
     finally:
         gc.collect()
-        gc.unfreeze()
 
         if was_enabled:
             gc.enable()
