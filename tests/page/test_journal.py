@@ -399,9 +399,9 @@ def test_budget() -> None:
         journal.end(entry)
         return entry
 
-    entries = [request(MOST_ROWS), request(BUDGET), request(3)]
+    entries = [request(BUDGET - 1), request(MOST_ROWS), request(3)]
     assert [(len(entry.sends), entry.is_partial) for entry in entries] == [
-        (MOST_ROWS, False),
+        (BUDGET - 1, False),
         (MOST_ROWS, False),
         (0, True),
     ]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 KEPT: Final = 200
 """How many requests are kept; and, apart from them, how many sends outside of requests."""
 
-BUDGET: Final = 1000
+BUDGET: Final = 400
 """How many sends and calls are noted in a second, about; in the rest of it, nothing is watched. So an application
 under load is not slowed down by what nobody could read."""
 
