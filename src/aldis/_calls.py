@@ -101,13 +101,15 @@ class Call:
     :ivar payload: the keyword arguments.
     :ivar is_awaited: whether the send awaits what ``deliver`` returns, if that is a coroutine: ``send_async`` does,
         and ``send`` cannot.
+    :ivar opened: what the delivery's :class:`~aldis.delivery.DeliveryGroup` made of this send, if it has one.
 
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("_watching", "is_awaited", "payload", "receiver", "sender", "signal")
+    __slots__ = ("_watching", "is_awaited", "opened", "payload", "receiver", "sender", "signal")
 
     is_awaited: bool
+    opened: Any
     payload: dict[str, Any]
     receiver: Callable[..., Any]
     sender: Any
@@ -122,11 +124,13 @@ class Call:
         watching: Callable[[], AbstractContextManager[None]] | None = None,
         *,
         is_awaited: bool = False,
+        opened: Any = None,
     ) -> None:
         self.signal = signal
         self.receiver = receiver
         self.sender = sender
         self.payload = payload
+        self.opened = opened
         self.is_awaited = is_awaited
         self._watching = watching
 

@@ -57,7 +57,7 @@ def _has_method(value: object, name: str) -> bool:
     return callable(getattr(value, name, None))
 
 
-def check_options(receiver: Any, priority: Any, once: Any, via: Any) -> Options:
+def check_options(signal: Signal[Any, ..., Any], receiver: Any, priority: Any, once: Any, via: Any) -> Options:
     """The options of a connection, if they are right.
 
     :raises InvalidOptionError: when not.
@@ -72,9 +72,9 @@ def check_options(receiver: Any, priority: Any, once: Any, via: Any) -> Options:
         if isinstance(via, type) or not (_has_method(via, "check") and _has_method(via, "deliver")):
             raise InvalidOptionError(
                 f"via must be a delivery, such as aldis.delivery.threads(executor), not {via!r}. It has the"
-                " methods check(receiver, is_async) and deliver(call)."
+                " methods check(signal, receiver, is_async) and deliver(call)."
             )
 
-        via.check(receiver, is_async(receiver))
+        via.check(signal, receiver, is_async(receiver))
 
     return Options(priority, once, via)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ._refs import ReceiverKey
-    from .delivery import Delivery
+    from .delivery import Delivery, DeliveryGroup
 
     Receiver: TypeAlias = Callable[..., Any]
     FilterKey: TypeAlias = tuple[str, Any] | None
@@ -59,11 +59,13 @@ class Options:
     """How a receiver is to be called. Replaced as a whole when it is connected again.
 
     :ivar claims: holds an item as long as a ``once`` receiver has not been called.
+    :ivar group: what its delivery shares with others, if it does.
     """
 
-    __slots__ = ("claims", "once", "priority", "via")
+    __slots__ = ("claims", "group", "once", "priority", "via")
 
     claims: list[bool]
+    group: DeliveryGroup | None
     once: bool
     priority: float
     via: Delivery | None
@@ -72,6 +74,7 @@ class Options:
         self.priority = priority
         self.once = once
         self.via = via
+        self.group = getattr(via, "group", None)
         self.claims = [True]
 
     def claim(self) -> bool:

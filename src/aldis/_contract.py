@@ -11,8 +11,11 @@ from ._refs import describe, is_async
 from .exceptions import ContractError, InvalidReceiverError, PayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from inspect import Signature
+    from typing import TypeAlias
+
+    Upgrader: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 
 _RESERVED: Final = frozenset({"_async_wrapper", "_sync_wrapper"})
 
@@ -27,11 +30,23 @@ class Contract:
         much cheaper than to compare sets.
     :ivar defaults: those that ``send`` fills in.
     :ivar is_open: whether it takes further keywords (``**extra`` in the declaration).
+    :ivar version: counts the changes of the payload, for those who keep payloads.
+    :ivar upgraders: by version, what makes the next version of a kept payload.
     :ivar is_foreign: whether others send the signal, by what they know: further keywords go to receivers as
         they are.
     """
 
-    __slots__ = ("defaults", "function", "is_foreign", "is_open", "names", "order")
+    __slots__ = (
+        "__weakref__",
+        "defaults",
+        "function",
+        "is_foreign",
+        "is_open",
+        "names",
+        "order",
+        "upgraders",
+        "version",
+    )
 
     defaults: dict[str, Any]
     function: Callable[..., Any]
@@ -39,8 +54,17 @@ class Contract:
     is_open: bool
     names: frozenset[str]
     order: list[str]
+    upgraders: dict[int, Upgrader]
+    version: int
 
-    def __init__(self, function: Any, *, is_foreign: bool = False) -> None:
+    def __init__(
+        self,
+        function: Any,
+        *,
+        is_foreign: bool = False,
+        version: int = 1,
+        upgraders: Mapping[int, Upgrader] | None = None,
+    ) -> None:
         if not callable(function) or not hasattr(function, "__name__"):
             raise ContractError(
                 f"declare() takes a function whose parameters are the payload, not {function!r}."
@@ -55,6 +79,8 @@ class Contract:
 
         self.function = function
         self.is_foreign = is_foreign
+        self.version = _checked_version(version, function)
+        self.upgraders = _checked_upgraders(upgraders or {}, version, function)
 
         try:
             signature = _signature(function)
@@ -166,6 +192,29 @@ class Contract:
             return "must take **extra, because the signal is declared with further keywords"
 
         return f"{misfits} (add **extra to ignore what it does not use)" if surplus else misfits
+
+
+def _checked_version(version: Any, function: Any) -> int:
+    if type(version) is not int or version < 1:
+        raise ContractError(f"{describe(function)}: version must be 1 or more, an int, not {version!r}.")
+
+    return version
+
+
+def _checked_upgraders(upgraders: Mapping[Any, Any], version: int, function: Any) -> dict[int, Upgrader]:
+    """Those that there are must lead from one version to the next, up to the one that is declared."""
+    where = describe(function)
+
+    if any(not callable(upgrader) or is_async(upgrader) for upgrader in upgraders.values()):
+        raise ContractError(f"{where}: upgraders are functions that take a payload as a dict and return the next one.")
+
+    if set(upgraders) != set(range(min(upgraders, default=version), version)):
+        raise ContractError(
+            f"{where}: upgraders must lead from one version to the next, up to {version}. Give one for each version"
+            f" from the oldest that may still be kept to {version - 1}, by number."
+        )
+
+    return dict(upgraders)
 
 
 def _signature(function: Callable[..., Any]) -> Signature:

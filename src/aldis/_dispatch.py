@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ._calls import AnySignal, AsyncPolicy, Wrapper
     from ._connection import Route
     from ._refs import ReceiverKey
+    from .delivery import DeliveryGroup
 
     Results: TypeAlias = list[tuple[Callable[..., Any], Any]]
 
@@ -44,6 +45,7 @@ class Sending:
         "called",
         "failures",
         "has_doubles",
+        "opened",
         "payload",
         "policy",
         "results",
@@ -78,6 +80,7 @@ class Sending:
 
         # The options as they are now: a receiver may connect another again, with others.
         self.turns = [(connection, connection.options) for connection in connections]
+        self.opened: dict[DeliveryGroup, Any] = {}
 
     def require(self, wrapper: Wrapper | None, *, is_async: bool) -> Wrapper | None:
         """Refuse, before any receiver runs, those that nobody said how to cross to.
@@ -98,6 +101,40 @@ class Sending:
                 return wrapper
 
         return None
+
+    def open_groups(self, *, is_awaited: bool) -> None:
+        """Have the groups of deliveries look at the send, before any receiver runs."""
+        for _, options in self.turns:
+            group = options.group
+
+            if group is not None and group not in self.opened:
+                self.opened[group] = group.open(self.signal, self.sender, self.payload, is_awaited)
+
+    def close_groups(self) -> None:
+        """Have them do their work. If that fails, the send does, under every policy."""
+        for group, opened in self.opened.items():
+            try:
+                group.close(opened)
+            except Exception as error:
+                self.failures.append(error)
+
+    async def close_groups_async(self) -> None:
+        """As :meth:`close_groups`, where it may take awaiting."""
+        for group, opened in self.opened.items():
+            try:
+                value = group.close(opened)
+
+                if isinstance(value, CoroutineType):
+                    await value
+            except Exception as error:
+                self.failures.append(error)
+
+    def note_on(self, error: Exception) -> None:
+        """Say on the exception that stopped the send what else failed."""
+        for failure in self.failures:
+            error.add_note(f"Besides, what was to be delivered before it was not: {type(failure).__qualname__}.")
+
+        self.failures.clear()  # As in _raise().
 
     def start(self, connection: Connection, options: Options) -> Callable[..., Any] | None:
         """The receiver at its turn, or ``None`` if it is not to be called any more."""
@@ -173,7 +210,8 @@ class Sending:
         if self.watched is not None:
             watching = partial(self.watched.calling, receiver, connection, options, is_delivery=False)
 
-        return Call(self.signal, receiver, self.sender, self.payload, watching, is_awaited=is_awaited)
+        opened = None if options.group is None else self.opened.get(options.group)
+        return Call(self.signal, receiver, self.sender, self.payload, watching, is_awaited=is_awaited, opened=opened)
 
     def fail(self, receiver: Callable[..., Any], error: Exception) -> None:
         """Keep a failure until all receivers have run, or hand it to the signal's own policy."""
@@ -239,6 +277,7 @@ def watch(signal: AnySignal, sender: Any, payload: dict[str, Any]) -> Watched | 
 
 def _send(sending: Sending, wrapper: Wrapper | None) -> Results:
     wrapper = sending.require(wrapper, is_async=True)
+    sending.open_groups(is_awaited=False)
 
     for connection, options in sending.turns:
         receiver = sending.start(connection, options)
@@ -250,12 +289,15 @@ def _send(sending: Sending, wrapper: Wrapper | None) -> Results:
             value = sending.call(connection, options, receiver, wrapper)
         except Exception as error:
             if sending.policy == PROPAGATE:
+                sending.close_groups()
+                sending.note_on(error)
                 raise
 
             sending.fail(receiver, error)
         else:
             sending.results.append((receiver, value))
 
+    sending.close_groups()
     return sending.finish()
 
 
@@ -295,6 +337,7 @@ async def send_async(signal: AnySignal, sender: Any, wrapper: Wrapper | None, pa
 
 async def _send_async(sending: Sending, wrapper: Wrapper | None) -> Results:
     wrapper = sending.require(wrapper, is_async=False)
+    sending.open_groups(is_awaited=True)
 
     for connection, options in sending.turns:
         receiver = sending.start(connection, options)
@@ -306,12 +349,15 @@ async def _send_async(sending: Sending, wrapper: Wrapper | None) -> Results:
             value = await sending.call_async(connection, options, receiver, wrapper)
         except Exception as error:
             if sending.policy == PROPAGATE:
+                await sending.close_groups_async()
+                sending.note_on(error)
                 raise
 
             sending.fail(receiver, error)
         else:
             sending.results.append((receiver, value))
 
+    await sending.close_groups_async()
     return sending.finish()
 
 
@@ -348,6 +394,7 @@ async def send_by(
 
 async def _send_by(policy: AsyncPolicy, sending: Sending, wrapper: Wrapper | None) -> Results:
     wrapper = sending.require(wrapper, is_async=False)
+    sending.open_groups(is_awaited=True)
     values: dict[int, tuple[Callable[..., Any], Any]] = {}
 
     async def call(place: int, connection: Connection, options: Options) -> bool:
@@ -371,6 +418,7 @@ async def _send_by(policy: AsyncPolicy, sending: Sending, wrapper: Wrapper | Non
         raise
 
     sending.results.extend(values[place] for place in sorted(values))
+    await sending.close_groups_async()
     return sending.finish()
 
 

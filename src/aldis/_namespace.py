@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from ._calls import AsyncPolicy
+    from ._contract import Upgrader
     from ._typing import ErrorPolicy, Undeclared, Wrapper
 
 
@@ -165,10 +166,18 @@ class Namespace(dict[str, NamedSignal[Any, ..., Any]]):
 
     @overload
     def declare(
-        self, function: None = None, /, *, errors: ErrorPolicy | None = None
+        self,
+        function: None = None,
+        /,
+        *,
+        errors: ErrorPolicy | None = None,
+        version: int = 1,
+        upgraders: Mapping[int, Upgrader] | None = None,
     ) -> Callable[[Callable[Concatenate[S, P], R]], NamedSignal[S, P, R]]: ...
 
-    def declare(self, function: Any = None, /, *, errors: Any = None) -> Any:
+    def declare(
+        self, function: Any = None, /, *, errors: Any = None, version: int = 1, upgraders: Any = None
+    ) -> Any:
         """Make a signal of a function: its name, its documentation, its payload and their types.
 
         ::
@@ -185,6 +194,10 @@ class Namespace(dict[str, NamedSignal[Any, ..., Any]]):
         :param function: takes the sender, then keyword-only parameters; with ``**extra`` in it, sends may
             have further keywords, and receivers must take them.
         :param errors: the signal's failure policy, if not the namespace's.
+        :param version: counts the changes that make older payloads unfit. It matters to durable receivers only, whose
+            payloads are kept; see :mod:`aldis.relay`.
+        :param upgraders: by version, functions that make of a kept payload the payload of the next version. Each takes
+            a dict of plain JSON values, and returns one.
         :return: the signal. If one of that name is there already, that one is declared.
         :raises ContractError: when the function cannot declare a signal, or another one declares it.
         :raises InvalidReceiverError: when a receiver that is connected already cannot take the payload.
@@ -194,10 +207,13 @@ class Namespace(dict[str, NamedSignal[Any, ..., Any]]):
         if errors is not None:
             check_errors(errors)
 
-        return partial(self._declare, errors=errors) if function is None else self._declare(function, errors)
+        declare = partial(self._declare, errors=errors, version=version, upgraders=upgraders)
+        return declare if function is None else declare(function)
 
-    def _declare(self, function: Callable[..., Any], errors: Any = None) -> NamedSignal[Any, ..., Any]:
-        contract = Contract(function)
+    def _declare(
+        self, function: Callable[..., Any], *, errors: Any, version: int, upgraders: Any
+    ) -> NamedSignal[Any, ..., Any]:
+        contract = Contract(function, version=version, upgraders=upgraders)
         signal: NamedSignal[Any, ..., Any] = self.signal(function.__name__.replace("_", "-"))
         signal._declare(contract)
 

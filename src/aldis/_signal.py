@@ -220,7 +220,7 @@ class Signal(Generic[S, P, R]):
             return connector
 
         contract = self._check_receiver(receiver)
-        options = check_options(receiver, priority, once, via)
+        options = check_options(self, receiver, priority, once, via)
         found = resolve_bound(sender)
         block = Block.take(self, receiver, found)
         addition = self._table.add(receiver, found, options, weak=bool(weak), hold=block is not None)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Executor
 
-__all__ = ["Call", "Delivery", "ThreadDelivery", "threads"]
+    from ._signal import Signal
+
+__all__ = ["Call", "Delivery", "DeliveryGroup", "ThreadDelivery", "threads"]
 
 
 @runtime_checkable
@@ -27,9 +29,10 @@ class Delivery(Protocol):
     .. versionadded:: 0.1
     """
 
-    def check(self, receiver: Callable[..., Any], is_async: bool, /) -> None:
+    def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
         """Called by ``connect``. Raises what tells that this receiver cannot be delivered to.
 
+        :param signal: the signal that it is about to be connected to.
         :param receiver: the receiver that is about to be connected.
         :param is_async: whether calling it gives a coroutine.
         """
@@ -43,6 +46,39 @@ class Delivery(Protocol):
             receiver's ``call()`` gives, is awaited by ``send_async``; ``send`` cannot, and fails.
         :raises Exception: when the call cannot be delivered. That goes to the failure policy, as if the
             receiver had raised it.
+        """
+        raise NotImplementedError
+
+
+class DeliveryGroup(Protocol):
+    """What the deliveries of one send share, when they have the same object as their attribute ``group``.
+
+    For deliveries that must look at a payload before any receiver runs, or that write what they were handed all at
+    once. What either method raises is raised by the send, whatever the signal's failure policy is: a group stands for
+    the sender's own work, not for a receiver's.
+
+    .. versionadded:: 0.1
+    """
+
+    def open(self, signal: Signal[Any, ..., Any], sender: Any, payload: dict[str, Any], is_awaited: bool, /) -> Any:
+        """Called by a send that has receivers of this group, once, before any receiver runs.
+
+        :param signal: the signal that is sent.
+        :param sender: the sender.
+        :param payload: the keyword arguments, with the defaults of the declaration.
+        :param is_awaited: whether what :meth:`close` returns is awaited: ``send_async`` does, and ``send`` cannot.
+        :return: what the deliveries find as :attr:`Call.opened`.
+        :raises Exception: when this cannot be delivered. Then no receiver runs.
+        """
+        raise NotImplementedError
+
+    def close(self, opened: Any, /) -> object:
+        """Called by the send when the last receiver had its turn, or when a receiver's exception stops it.
+
+        Not called when the send is stopped by what is no :class:`Exception`, such as ``asyncio.CancelledError``.
+
+        :param opened: what :meth:`open` returned.
+        :return: a coroutine, if ``open`` was told that it is awaited; else anything.
         """
         raise NotImplementedError
 
@@ -85,7 +121,7 @@ class ThreadDelivery:
     def __repr__(self) -> str:
         return f"threads({type(self.executor).__name__})"
 
-    def check(self, receiver: Callable[..., Any], is_async: bool, /) -> None:
+    def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
         """Refuse async receivers: a thread of a pool has no event loop.
 
         :raises InvalidOptionError: for an async receiver.

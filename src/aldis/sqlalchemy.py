@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._calls import Call
+    from ._signal import Signal
 
     AnySession: TypeAlias = Session | scoped_session[Any] | AsyncSession | async_scoped_session[Any]
 
@@ -86,7 +87,7 @@ class AfterCommit:
     def __repr__(self) -> str:
         return f"after_commit({type(self._session).__name__})"
 
-    def check(self, receiver: Callable[..., Any], is_async: bool, /) -> None:
+    def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
         """Refuse async receivers where nothing could await them.
 
         :raises InvalidOptionError: for an async receiver, unless the session is async.

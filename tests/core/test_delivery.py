@@ -45,7 +45,7 @@ class Shelf:
         self.calls: list[Call] = []
         self.checked: list[Any] = []
 
-    def check(self, receiver: Callable[..., Any], is_async: bool, /) -> None:
+    def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
         self.checked.append((receiver, is_async))
 
     def deliver(self, call: Call, /) -> str:
@@ -93,7 +93,7 @@ def test_a_delivery_that_refuses_leaves_the_receiver_unconnected() -> None:
     """What check raises comes out of connect, and nothing is connected; a connection from before stays as it was."""
 
     class Refusing(Shelf):
-        def check(self, receiver: Callable[..., Any], is_async: bool, /) -> None:
+        def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
             raise InvalidOptionError("not this one")
 
     signal, log = Signal(), list[Any]()

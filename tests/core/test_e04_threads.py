@@ -478,7 +478,7 @@ def test_no_receiver_slips_past_a_declaration() -> None:
     class SlowDelivery:
         """Gives another thread the time to declare the signal, in the middle of connect."""
 
-        def check(self, receiver: Any, is_async: bool, /) -> None:
+        def check(self, signal: Any, receiver: Any, is_async: bool, /) -> None:
             together(lambda: signals.declare(lit))
 
         def deliver(self, call: Any, /) -> None: ...

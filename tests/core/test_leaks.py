@@ -67,7 +67,7 @@ class AsyncFailing:
 class Inline:
     """A delivery that runs receivers at once."""
 
-    def check(self, receiver: Any, is_async: bool, /) -> None: ...
+    def check(self, signal: Any, receiver: Any, is_async: bool, /) -> None: ...
 
     def deliver(self, call: Any, /) -> Any:
         return call()

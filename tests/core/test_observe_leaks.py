@@ -86,7 +86,7 @@ class Later:
     def __init__(self) -> None:
         self.calls: list[Callable[[], Any]] = []
 
-    def check(self, receiver: Any, is_async: bool, /) -> None: ...
+    def check(self, signal: Any, receiver: Any, is_async: bool, /) -> None: ...
 
     def deliver(self, call: Any, /) -> None:
         context = copy_context()

@@ -41,7 +41,7 @@ class Inline:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
 
-    def check(self, receiver: Any, is_async: bool, /) -> None: ...
+    def check(self, signal: Any, receiver: Any, is_async: bool, /) -> None: ...
 
     def deliver(self, call: Any, /) -> Any:
         self.clock.now_s += 1

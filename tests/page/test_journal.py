@@ -279,7 +279,7 @@ def test_delivered_later_in_a_receiver(journal: Journal) -> None:
     calls: list[Any] = []
 
     class Late:
-        def check(self, receiver: Any, is_async: bool, /) -> None: ...
+        def check(self, signal: Any, receiver: Any, is_async: bool, /) -> None: ...
 
         def deliver(self, call: Any, /) -> None:
             calls.append(call)
@@ -300,7 +300,7 @@ def test_call_that_outlives_its_send(journal: Journal) -> None:
     signal, go, began = signals.signal("a"), threading.Event(), threading.Event()
 
     class Hasty:
-        def check(self, receiver: Any, is_async: bool, /) -> None: ...
+        def check(self, signal: Any, receiver: Any, is_async: bool, /) -> None: ...
 
         def deliver(self, call: Any, /) -> None:
             self.thread = threading.Thread(target=call)
@@ -462,7 +462,7 @@ def test_no_deadlock(journal: Journal) -> None:
     held, go = threading.Event(), threading.Event()
 
     class Late:
-        def check(self, receiver: Any, is_async: bool, /) -> None: ...
+        def check(self, signal: Any, receiver: Any, is_async: bool, /) -> None: ...
 
         def deliver(self, call: Any, /) -> None:
             self.call = call
@@ -516,7 +516,7 @@ def test_eye_without_journal(journal: Journal) -> None:
     calls: list[Any] = []
 
     class Late:
-        def check(self, receiver: Any, is_async: bool, /) -> None: ...
+        def check(self, signal: Any, receiver: Any, is_async: bool, /) -> None: ...
 
         def deliver(self, call: Any, /) -> None:
             calls.append(call)
@@ -549,7 +549,7 @@ def test_receivers_of_their_own_ways(shop: Shop) -> None:
             raise RuntimeError if name == "__qualname__" else AttributeError
 
     class Via:
-        def check(self, receiver: Any, is_async: bool, /) -> None: ...
+        def check(self, signal: Any, receiver: Any, is_async: bool, /) -> None: ...
 
         def deliver(self, call: Any, /) -> None: ...
 

@@ -177,7 +177,7 @@ def note(failure: Failure) -> None:
 class Now:
     """A delivery."""
 
-    def check(self, receiver: Callable[..., Any], is_async: bool, /) -> None: ...
+    def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None: ...
 
     def deliver(self, call: Call, /) -> object:
         return call()

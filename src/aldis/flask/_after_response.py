@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from contextvars import Context
 
+    from aldis import Signal
     from aldis.delivery import Call
 
     Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -52,7 +53,7 @@ class AfterResponse:
 
     __slots__ = ()
 
-    def check(self, receiver: Callable[..., Any], is_async: bool, /) -> None:
+    def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
         """Take all receivers."""
 
     def deliver(self, call: Call, /) -> object:

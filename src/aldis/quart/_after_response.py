@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from contextvars import Context
     from typing import TypeAlias
 
+    from aldis import Signal
     from aldis.delivery import Call
 
     Application: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
@@ -59,7 +60,7 @@ class AfterResponse:
 
     __slots__ = ()
 
-    def check(self, receiver: Callable[..., Any], is_async: bool, /) -> None:
+    def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
         """Take all receivers."""
 
     def deliver(self, call: Call, /) -> object:
