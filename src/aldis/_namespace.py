@@ -175,9 +175,7 @@ class Namespace(dict[str, NamedSignal[Any, ..., Any]]):
         upgraders: Mapping[int, Upgrader] | None = None,
     ) -> Callable[[Callable[Concatenate[S, P], R]], NamedSignal[S, P, R]]: ...
 
-    def declare(
-        self, function: Any = None, /, *, errors: Any = None, version: int = 1, upgraders: Any = None
-    ) -> Any:
+    def declare(self, function: Any = None, /, *, errors: Any = None, version: int = 1, upgraders: Any = None) -> Any:
         """Make a signal of a function: its name, its documentation, its payload and their types.
 
         ::

@@ -9,7 +9,13 @@
     ├── ContractError          (TypeError)     a function that cannot declare a signal
     ├── PayloadError           (TypeError)     a send that does not fit the declaration
     ├── AsyncReceiverError     (RuntimeError)  nobody said how to cross between sync and async
-    └── BlinkerImportedError   (RuntimeError)  install_as_blinker() was called too late
+    ├── BlinkerImportedError   (RuntimeError)  install_as_blinker() was called too late
+    └── RelayError                             of the relay, aldis.relay
+        ├── UnnamedSenderError       (LookupError)   a sender that the relay knows no name for
+        ├── TransactionError         (RuntimeError)  which transaction a send belongs to is not clear
+        ├── RelaySchemaError         (RuntimeError)  the tables are not there, or of another version
+        ├── NoMessageError           (RuntimeError)  asked for the message outside a durable receiver
+        └── ReceiverTimeoutError     (TimeoutError)  raised in a durable receiver that takes too long
 
     AldisWarning               (UserWarning)
     └── LostReceiverWarning    (ResourceWarning)  a connected function was garbage collected
@@ -29,8 +35,14 @@ __all__ = [
     "InvalidOptionError",
     "InvalidReceiverError",
     "LostReceiverWarning",
+    "NoMessageError",
     "PayloadError",
+    "ReceiverTimeoutError",
+    "RelayError",
+    "RelaySchemaError",
+    "TransactionError",
     "UnboundProxyError",
+    "UnnamedSenderError",
 ]
 
 
@@ -71,6 +83,30 @@ class AsyncReceiverError(AldisError, RuntimeError):
 
 class BlinkerImportedError(AldisError, RuntimeError):
     """The real Blinker is imported already, so Aldis cannot take its place. Nothing was changed."""
+
+
+class RelayError(AldisError):
+    """The base of what only the relay raises, see :mod:`aldis.relay`."""
+
+
+class UnnamedSenderError(RelayError, LookupError):
+    """The sender is to cross to another process, and has no name there. No receiver ran, and nothing was written."""
+
+
+class TransactionError(RelayError, RuntimeError):
+    """It is not clear to which transaction a send belongs, or the given object has none. Nothing was written."""
+
+
+class RelaySchemaError(RelayError, RuntimeError):
+    """The relay's tables are not in the database, or they are of a version that this code does not know."""
+
+
+class NoMessageError(RelayError, RuntimeError):
+    """The message that is being received was asked for where none is."""
+
+
+class ReceiverTimeoutError(RelayError, TimeoutError):
+    """Raised in a durable receiver that has run for longer than its ``timeout_s``."""
 
 
 class AldisWarning(UserWarning):

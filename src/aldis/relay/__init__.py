@@ -1,0 +1,10 @@
+"""Durable receivers: written in the sender's own transaction, run by a worker, here or on another machine."""
+
+from __future__ import annotations
+
+from ._backoff import Exponential
+from ._message import DeadLetter, Message
+from ._queue import Queue, Route
+from ._relay import ReceiverStatus, Relay
+
+__all__ = ["DeadLetter", "Exponential", "Message", "Queue", "ReceiverStatus", "Relay", "Route"]

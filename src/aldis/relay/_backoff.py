@@ -1,0 +1,88 @@
+"""How long to wait before a message is tried again."""
+
+from __future__ import annotations
+
+from random import uniform
+from typing import TYPE_CHECKING, Any, Final, final
+
+from aldis._refs import describe, is_async
+from aldis.exceptions import InvalidOptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    Backoff: TypeAlias = Callable[[int], float]
+
+_LONGEST_S: Final = 366 * 86400.0
+
+
+@final
+class Exponential:
+    """Waits twice as long after each attempt, and by chance up to a quarter more or less, so that what failed together
+    does not come back together.
+
+    :param first_s: seconds after the first attempt.
+    :param longest_s: the most seconds.
+    :raises InvalidOptionError: when they are not positive numbers in this order.
+
+    .. versionadded:: 0.1
+    """
+
+    __slots__ = ("first_s", "longest_s")
+
+    first_s: float
+    longest_s: float
+
+    def __init__(self, first_s: float = 1.0, longest_s: float = 3600.0) -> None:
+        if not 0 < first_s <= longest_s <= _LONGEST_S:
+            raise InvalidOptionError(
+                f"Exponential() takes seconds, first_s up to longest_s, not {first_s!r} and {longest_s!r}."
+            )
+
+        self.first_s = first_s
+        self.longest_s = longest_s
+
+    def __call__(self, attempt: int) -> float:
+        """Seconds to wait after an attempt.
+
+        :param attempt: its number, from 1.
+        """
+        usual = min(self.first_s * 2.0 ** min(attempt - 1, 60), self.longest_s)
+        return usual * uniform(0.75, 1.25)  # noqa: S311  # No secret.
+
+    def __repr__(self) -> str:
+        return f"Exponential(first_s={self.first_s:g}, longest_s={self.longest_s:g})"
+
+
+def check_number(name: str, value: Any, *, least: float) -> float:
+    """A number of seconds or of things, if it is one.
+
+    :raises InvalidOptionError: when not.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= _LONGEST_S:
+        raise InvalidOptionError(f"{name} must be a number, {least:g} or more, not {value!r}.")
+
+    return value
+
+
+def check_backoff(backoff: Any) -> Backoff:
+    """A backoff, if it is one: a callable, or seconds that are always the same.
+
+    :raises InvalidOptionError: when not.
+    """
+    if callable(backoff) and not is_async(backoff):
+        return backoff  # type: ignore[no-any-return]
+
+    if isinstance(backoff, (int, float)) and 0 <= backoff <= _LONGEST_S:
+        return lambda _attempt: float(backoff)
+
+    raise InvalidOptionError(
+        "backoff must be seconds, or a callable that gives the seconds to wait after an attempt, such as"
+        f" Exponential(), not {describe(backoff) if callable(backoff) else repr(backoff)}."
+    )
+
+
+def seconds_of(backoff: Backoff, attempt: int) -> float:
+    """What a backoff gives, within reason."""
+    return min(max(float(backoff(attempt)), 0.0), _LONGEST_S)

@@ -1,0 +1,226 @@
+"""The user's database: what a relay is given, the caller's transaction in it, and transactions of our own."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager, nullcontext
+from random import uniform
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, async_scoped_session, async_sessionmaker
+from sqlalchemy.orm import scoped_session, sessionmaker
+from sqlalchemy.pool import StaticPool
+
+from aldis.exceptions import InvalidOptionError
+
+from . import _transactions
+from ._dialects import begin, check_dialect, is_away, is_busy, prepared
+from ._portal import portal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from ._transactions import Caller
+
+    Target: TypeAlias = Any
+
+T = TypeVar("T")
+
+_BUSY_S: Final = 15.0
+_REGISTRIES: Final = (scoped_session, async_scoped_session)
+_MAKERS: Final = (sessionmaker, async_sessionmaker)
+
+
+@final
+class Database:
+    """What a relay was given, whichever of its kinds it is.
+
+    :ivar is_async: whether its engine is an ``AsyncEngine``.
+    :ivar scope: gives what has to be entered before the engine can be had: an application's context in Flask.
+    :ivar wait_s: how many seconds a transaction of our own waits for a database that is away.
+    """
+
+    def __init__(self, target: Target, wait_s: float) -> None:
+        # Flask-SQLAlchemy is known by what it has, so that it need not be installed.
+        self._is_extension = hasattr(target, "session") and hasattr(target, "engines")
+        self._target = target
+        self.registry: Any = target.session if self._is_extension else None
+        self.scope: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self.wait_s = wait_s
+        self._portal_engines: dict[Engine, AsyncEngine] = {}
+
+        if isinstance(target, _REGISTRIES):
+            self.registry = target
+        elif not self._is_extension and not isinstance(target, (Engine, AsyncEngine, *_MAKERS)):
+            raise InvalidOptionError(
+                "Relay() takes a database: an Engine, a sessionmaker or a scoped_session of SQLAlchemy, their async"
+                f" likes, or the SQLAlchemy() of Flask-SQLAlchemy; not {_named(target)}."
+            )
+
+        self.is_async = isinstance(target, (AsyncEngine, async_sessionmaker, async_scoped_session))
+
+        if isinstance(target, (Engine, AsyncEngine)):
+            check_dialect(target.dialect.name)
+
+    def engine(self) -> Engine:
+        """The engine; of an async one, its sync side.
+
+        :raises InvalidOptionError: when there is none, or it is for a database that the relay cannot run on.
+        """
+        found = self._given()
+        engine: Engine = found.sync_engine if isinstance(found, AsyncEngine) else found
+        check_dialect(engine.dialect.name)
+        return engine
+
+    def _given(self) -> Any:
+        target: Any = self._target
+
+        if self._is_extension:
+            return target.engine
+
+        if isinstance(target, (Engine, AsyncEngine)):
+            return target
+
+        maker: Any = getattr(target, "session_factory", target)
+        bind = maker.kw.get("bind")
+
+        if bind is None:
+            raise InvalidOptionError(f"The {type(maker).__name__} of the relay has no bind. Give it an engine.")
+
+        return getattr(bind, "engine", bind)
+
+    def caller(self, relay: object) -> Caller | None:
+        """The session or connection whose transaction a send joins here, if there is one.
+
+        :raises TransactionError: when there are several.
+        """
+        used = _transactions.used(relay)
+
+        if used is not None:
+            return used
+
+        if self.registry is not None:
+            return _transactions.of_registry(self.registry)
+
+        return _transactions.noted(self.engine())
+
+    def run(self, work: Callable[[Connection], T], *, wait_s: float | None = None) -> T:
+        """Do some work in a transaction of our own.
+
+        Where another transaction is in the way, it is done again, for some seconds.
+
+        :param wait_s: how long to wait for a database that is away, if not :attr:`wait_s`.
+        """
+        with self.scope():
+            engine = self.engine()
+            patience = Patience(self.wait_s if wait_s is None else wait_s)
+
+            while True:
+                try:
+                    if self.is_async:
+                        return portal.run(self._transact_async(self._portal_engine(engine), work))
+
+                    return _transact(engine, work)
+                except DBAPIError as error:
+                    time.sleep(patience.pause_s(error))
+
+    def run_plain(self, work: Callable[[Connection], T]) -> T:
+        """Do what cannot be done in a transaction."""
+        with self.scope():
+            engine = self.engine()
+
+            if self.is_async:
+                return portal.run(_plain_async(self._portal_engine(engine), work))
+
+            with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+                return work(connection)
+
+    async def run_async(self, work: Callable[[Connection], T]) -> T:
+        """As :meth:`run`, awaited, with the async engine itself."""
+        from asyncio import sleep
+
+        engine: AsyncEngine = self._given()
+        patience = Patience(self.wait_s)
+
+        while True:
+            try:
+                return await self._transact_async(engine, work)
+            except DBAPIError as error:
+                await sleep(patience.pause_s(error))
+
+    async def _transact_async(self, engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
+        engine = prepared(engine)
+
+        async with engine.connect() as connection:
+            return await connection.run_sync(_work, work)
+
+    def _portal_engine(self, engine: Engine) -> AsyncEngine:
+        """The engine for the portal's loop: connections of most drivers belong to the loop that they were made in."""
+        if isinstance(engine.pool, StaticPool):
+            return AsyncEngine(engine)
+
+        if engine not in self._portal_engines:
+            self._portal_engines[engine] = AsyncEngine(Engine(engine.pool.recreate(), engine.dialect, engine.url))
+
+        return self._portal_engines[engine]
+
+    def reconnect(self) -> None:
+        """Forget the connections that are not in use: those to a server that went away are of no use."""
+        with self.scope():
+            engine = self.engine()
+
+            if isinstance(engine.pool, StaticPool):
+                return  # Its one connection may be the database.
+
+            if self.is_async:
+                portal.run(self._portal_engine(engine).dispose())
+            else:
+                engine.dispose()
+
+
+@final
+class Patience:
+    """How often something is tried again, and for how long."""
+
+    def __init__(self, wait_s: float) -> None:
+        self._began = time.monotonic()
+        self._wait_s = wait_s
+        self._pause_s = 0.001
+
+    def pause_s(self, error: DBAPIError) -> float:
+        """How many seconds to wait before the next try.
+
+        :raises DBAPIError: the error, when it is of no use to try again, or was tried for long enough.
+        """
+        is_busy_now = is_busy(error)
+        lasts_s = _BUSY_S if is_busy_now else self._wait_s if is_away(error) else 0.0
+
+        if time.monotonic() - self._began >= lasts_s:
+            raise error
+
+        self._pause_s = min(self._pause_s * 2, 0.05 if is_busy_now else 1.0)
+        return self._pause_s * uniform(0.5, 1.0)  # noqa: S311  # No secret.
+
+
+def _transact(engine: Engine, work: Callable[[Connection], T]) -> T:
+    with prepared(engine).connect() as connection:
+        return _work(connection, work)
+
+
+def _work(connection: Connection, work: Callable[[Connection], T]) -> T:
+    begin(connection)
+    result = work(connection)
+    connection.commit()
+    return result
+
+
+async def _plain_async(engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
+    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        return await connection.run_sync(work)
+
+
+def _named(value: object) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__qualname__}"

@@ -1,0 +1,113 @@
+"""What the databases do differently: how our own transactions begin, and how claims of ordered rows take turns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from zlib import crc32
+
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from aldis.exceptions import InvalidOptionError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+CHANNEL: Final = "aldis_relay"
+
+_KNOWN: Final = ("sqlite", "postgresql", "mysql", "mariadb")
+_BUSY: Final = ("database is locked", "database table is locked", "database schema is locked")
+
+_AWAY_IN_SQLITE: Final = frozenset({8, 10, 14})  # SQLITE_READONLY, SQLITE_IOERR, SQLITE_CANTOPEN
+
+# SQLSTATEs of PostgreSQL: a transaction that was the victim of others, which may just be made again.
+_VICTIM: Final = frozenset({"40001", "40P01", "55P03"})
+_VICTIM_OF_MYSQL: Final = frozenset({(1205,), (1213,)})
+
+
+def check_dialect(name: str) -> None:
+    """See that the relay runs on this database.
+
+    :raises InvalidOptionError: when not.
+    """
+    if name not in _KNOWN:
+        raise InvalidOptionError(f"The relay runs on SQLite, PostgreSQL, MariaDB and MySQL, not on {name}.")
+
+
+def begin(connection: Connection) -> None:
+    """Begin a transaction of our own, which is short, and about to write.
+
+    In SQLite it takes the lock at once: one that begins to read and goes on to write fails where another wrote
+    meanwhile. The engine stays the user's: whatever its driver begins by itself, or is told to begin, is ended.
+    """
+    if connection.dialect.name != "sqlite":
+        connection.begin()
+        return
+
+    connection.begin()
+    driver: Any = connection.connection.driver_connection
+
+    if driver.in_transaction:
+        connection.exec_driver_sql("ROLLBACK")
+
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def prepared(engine: Any) -> Any:
+    """The engine as our own transactions use it: what MySQL locks must not be more than the rows that it finds."""
+    if engine.dialect.name in ("mysql", "mariadb"):
+        return engine.execution_options(isolation_level="READ COMMITTED")
+
+    return engine
+
+
+def take_turns(connection: Connection, receiver: str) -> None:
+    """Wait for the claims of a receiver's ordered rows that other workers make, until the transaction ends.
+
+    Without it, two workers could each claim a row of the same key, of which neither sees the other's.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(0x416C64, crc32(receiver.encode()) - 2**31)))
+    elif connection.dialect.name in ("mysql", "mariadb"):
+        connection.execute(text("SELECT value FROM aldis_relay WHERE name = 'schema' FOR UPDATE"))
+
+
+def use_wal(connection: Connection) -> str | None:
+    """Have a file of SQLite keep a write-ahead log, so that readers and the writer do not wait for each other.
+
+    :return: the mode that it has now; ``None`` for another database.
+    """
+    if connection.dialect.name != "sqlite":
+        return None
+
+    return connection.exec_driver_sql("PRAGMA journal_mode=WAL").scalar()
+
+
+def is_busy(error: DBAPIError) -> bool:
+    """Whether another transaction was in the way, so that the same may succeed when it is made again."""
+    original: Any = error.orig
+    words = str(original)
+
+    if any(busy in words for busy in _BUSY) or getattr(original, "sqlstate", None) in _VICTIM:
+        return True
+
+    arguments: tuple[Any, ...] = getattr(original, "args", ())
+    return arguments[:1] in _VICTIM_OF_MYSQL
+
+
+def is_away(error: DBAPIError) -> bool:
+    """Whether the database cannot be had now, or takes no changes, as a server that has become a replica."""
+    if error.connection_invalidated or getattr(error.orig, "sqlstate", None) == "25006":
+        return True
+
+    code = getattr(error.orig, "sqlite_errorcode", None)
+
+    if code is not None:
+        return code & 0xFF in _AWAY_IN_SQLITE  # The rest of its operational errors are about tables and statements.
+
+    return isinstance(error, (OperationalError, InterfaceError)) and not is_full(error)
+
+
+def is_full(error: DBAPIError) -> bool:
+    """Whether the disk is full."""
+    return "disk is full" in str(error.orig) or getattr(error.orig, "sqlstate", None) == "53100"

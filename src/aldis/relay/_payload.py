@@ -1,0 +1,226 @@
+"""Payloads as JSON of the types that a signal declares, written and read by msgspec.
+
+The declaration is the schema. What could not be written is refused when a durable receiver is connected; a value of
+another type than the declared one is refused by ``send``, before anything is written or any receiver runs.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from threading import Lock
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final, get_type_hints
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+import msgspec
+from msgspec import inspect as shapes
+
+from aldis._refs import describe
+from aldis.exceptions import InvalidReceiverError, PayloadError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from aldis._contract import Contract
+
+    Json: TypeAlias = dict[str, Any]
+
+# What has to be of its type when it is sent, though JSON has only texts for it.
+_NATIVE: Final = (bytes, bytearray, datetime, date, time, timedelta, Decimal, UUID)
+
+_UNWRITABLE: Final = (shapes.AnyType, shapes.CustomType, shapes.RawType, shapes.ExtType)
+_TAKEN: Final = "int, float, str, bool, bytes, None, datetime, date, time, timedelta, Decimal, UUID"
+
+# The one kind of message that shows a value: "Invalid enum value 'red' - at `$.colour`".
+_WITH_VALUE: Final = re.compile(r"^(Invalid (?:enum )?value)\b.*?( - at `[^`]*`)?$", re.DOTALL)
+
+_schemas: Final[WeakKeyDictionary[Contract, Schema]] = WeakKeyDictionary()
+_lock: Final = Lock()
+
+
+class UnreadableError(Exception):
+    """A stored payload that does not fit, with a reason that shows nothing of it."""
+
+
+def schema_of(contract: Contract, signal: object) -> Schema:
+    """The schema of a contract, made when it is first asked for.
+
+    :raises InvalidReceiverError: when it has something that cannot be written.
+    """
+    with _lock:
+        if contract not in _schemas:
+            _schemas[contract] = Schema(contract, signal)
+
+        return _schemas[contract]
+
+
+@final
+class Schema:
+    """How payloads of one contract are written and read."""
+
+    def __init__(self, contract: Contract, signal: object) -> None:
+        self.version = contract.version
+        self._upgraders = contract.upgraders
+        self._defaults = contract.defaults
+        self._names = contract.order
+        self._describes = f"{signal!r}, declared by {describe(contract.function)},"
+
+        if contract.is_open:
+            raise InvalidReceiverError(
+                f"{self._describes} takes any further keyword, so it has no schema for durable receivers. Declare"
+                " what they are to get."
+            )
+
+        fields: list[Any] = [(name, self._type_of(name, contract)) for name in contract.order]
+        self._shape = msgspec.defstruct("Payload", fields, kw_only=True)
+        self._encoder = msgspec.json.Encoder()
+        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self._shape)
+        self._reads_floats = any(isinstance(part, shapes.FloatType) for part in _parts(shapes.type_info(self._shape)))
+
+    def _type_of(self, name: str, contract: Contract) -> Any:
+        function: Any = contract.function
+        annotation = getattr(function, "__annotations__", {}).get(name)
+
+        if annotation is None:
+            raise self._unwritable(name, "has no type. Annotate it")
+
+        try:
+            found = get_type_hints(_with_only(function, name, annotation), include_extras=True)[name]
+        except NameError as error:
+            reason = f"has a type that is not there when the program runs ({error.name}). Import it outside of"
+            raise self._unwritable(name, f"{reason} `if TYPE_CHECKING`") from None
+
+        try:
+            parts = list(_parts(shapes.type_info(found)))
+        except TypeError as error:
+            raise self._unwritable(name, f"has a type that JSON cannot tell apart: {error}") from None
+
+        if any(isinstance(part, _UNWRITABLE) for part in parts):
+            shown = annotation if isinstance(annotation, str) else getattr(found, "__name__", found)
+            raise self._unwritable(
+                name,
+                f"has the type {shown}, which cannot be written as JSON. Send an id, or a dataclass, an Enum, a list or"
+                f" a dict of {_TAKEN}",
+            )
+
+        return found
+
+    def _unwritable(self, name: str, what: str) -> InvalidReceiverError:
+        return InvalidReceiverError(f"{self._describes} cannot have durable receivers: its keyword {name!r} {what}.")
+
+    def encode(self, payload: dict[str, Any]) -> str:
+        """A payload as JSON.
+
+        :raises PayloadError: when a value is of another type than the declared one.
+        """
+        try:
+            checked = msgspec.convert(payload, self._shape, builtin_types=_NATIVE)
+            text = self._encoder.encode(checked)
+            self._decoder.decode(text)  # What is inside objects was not looked at yet.
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise PayloadError(
+                f"The payload of {self._describes} cannot be written for durable receivers: {_reason(error)}."
+            ) from None
+
+        if self._reads_floats and msgspec.to_builtins(checked) != msgspec.json.decode(text):
+            raise PayloadError(
+                f"The payload of {self._describes} cannot be written for durable receivers: JSON has no NaN and no"
+                " infinity."
+            )
+
+        return text.decode()
+
+    def decode(self, text: str | bytes, version: int) -> dict[str, Any]:
+        """A stored payload, made one of today's version if it is older.
+
+        :param version: that with which it was written, not newer than today's.
+        :raises UnreadableError: when it does not fit.
+        """
+        if version == self.version:
+            return self._as_payload(self._read(text))
+
+        plain = self._plain(text)
+
+        for older in range(version, self.version):
+            plain = self._upgraded(plain, older)
+
+        return self._as_payload(self._convert(plain))
+
+    def _read(self, text: str | bytes) -> Any:
+        if self._defaults:
+            # Whoever wrote it may not have known a keyword that has a default today.
+            return self._convert(self._plain(text))
+
+        try:
+            return self._decoder.decode(text)
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            raise UnreadableError(f"the payload does not fit: {_reason(error)}") from None
+
+    def _plain(self, text: str | bytes) -> Json:
+        try:
+            return msgspec.json.decode(text, type=dict[str, Any])
+        except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+            raise UnreadableError(f"the payload is no JSON object: {_reason(error)}") from None
+
+    def _upgraded(self, plain: Json, version: int) -> Json:
+        upgrade = self._upgraders.get(version)
+
+        if upgrade is None:
+            raise UnreadableError(f"no upgrader makes version {version + 1} of a payload of version {version}")
+
+        try:
+            return dict(upgrade(plain))
+        except Exception as error:
+            kind = type(error).__qualname__
+            raise UnreadableError(f"the upgrader from version {version} failed with {kind}") from error
+
+    def _convert(self, plain: Json) -> Any:
+        defaults = {name: value for name, value in self._defaults.items() if name not in plain}
+
+        try:
+            return msgspec.convert({**plain, **msgspec.to_builtins(defaults)}, self._shape)
+        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+            raise UnreadableError(f"the payload does not fit: {_reason(error)}") from None
+
+    def _as_payload(self, value: Any) -> dict[str, Any]:
+        return {name: getattr(value, name) for name in self._names}
+
+
+def _with_only(function: Any, name: str, annotation: Any) -> Any:
+    """A function with that one annotation. The sender's type is often there for type checkers only."""
+    code = function.__code__ if isinstance(function, FunctionType) else _with_only.__code__
+    alone = FunctionType(code, getattr(function, "__globals__", {}), closure=getattr(function, "__closure__", None))
+    alone.__annotations__ = {name: annotation}
+    return alone
+
+
+def _parts(shape: shapes.Type) -> Iterator[shapes.Type]:
+    """A type and all that it is made of."""
+    seen: set[int] = set()
+    left: list[Any] = [shape]
+
+    while left:
+        part = left.pop()
+
+        if isinstance(part, (list, tuple)):
+            left.extend(part)  # pyright: ignore[reportUnknownArgumentType]
+        elif isinstance(part, (shapes.Type, shapes.Field)) and id(part) not in seen:
+            seen.add(id(part))
+            left.extend(getattr(part, field) for field in part.__struct_fields__)
+
+            if isinstance(part, shapes.Type):
+                yield part
+
+
+def _reason(error: Exception) -> str:
+    """What msgspec says: types and places, and no values. Of others, only the kind: they may say more."""
+    if isinstance(error, msgspec.ValidationError) and error.__cause__ is None:
+        return _WITH_VALUE.sub(r"\1\2", str(error))
+
+    if isinstance(error, msgspec.DecodeError) and not isinstance(error, msgspec.ValidationError):
+        return "it is malformed"
+
+    return type(error).__qualname__

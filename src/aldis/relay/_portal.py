@@ -1,0 +1,48 @@
+"""An event loop in a thread of its own: for async receivers in a worker, and for async databases in sync code."""
+
+from __future__ import annotations
+
+import asyncio
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from concurrent.futures import Future
+
+T = TypeVar("T")
+
+
+@final
+class Portal:
+    """Starts when it is first used. The loop runs until the process ends."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine in the loop, in a copy of the context that this is called in."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._started())
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the loop, and wait for it. A wait that is interrupted cancels it."""
+        future = self.submit(coroutine)
+
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                Thread(target=self._loop.run_forever, name="aldis-portal", daemon=True).start()
+
+            return self._loop
+
+
+portal: Final = Portal()
+"""The one of this process."""

@@ -1,0 +1,180 @@
+"""One message, received: who receives it, with what, and what came of it."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+
+from aldis._refs import describe
+from aldis.exceptions import ReceiverTimeoutError
+
+from ._backoff import seconds_of
+from ._message import current, message_of
+from ._payload import UnreadableError, schema_of
+from ._portal import portal
+from ._senders import UnknownSenderError
+from ._trace import restored
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._message import Row
+    from ._registry import Receiver, Registry
+    from ._senders import Senders
+
+logger: Final = logging.getLogger("aldis.relay")
+
+# How long to leave a row that cannot be received here. Another deploy may receive it meanwhile.
+WAITING_S: Final = 15.0
+
+
+class What(Enum):
+    """What is to be done with a row."""
+
+    DONE = "done"
+    FAILED = "failed"
+    DEAD = "dead"
+    WAITS = "waits"
+
+
+class Outcome(NamedTuple):
+    """What came of an attempt, why, and for how many seconds to leave the row, if it stays."""
+
+    what: What
+    why: str = ""
+    wait_s: float = 0.0
+
+
+DONE: Final = Outcome(What.DONE)
+
+
+@final
+class Receiving:
+    """How one relay's messages are received in this process.
+
+    :ivar scope: gives what is entered around each receiver: an application's context in Flask.
+    """
+
+    def __init__(self, registry: Registry, senders: Senders) -> None:
+        self._registry = registry
+        self._senders = senders
+        self.scope: Callable[[], AbstractContextManager[Any]] = nullcontext
+
+    def receive(self, row: Row, guard: Callable[[float | None], AbstractContextManager[Any]]) -> Outcome:
+        """Run the receiver of a row.
+
+        :param row: as it was claimed.
+        :param guard: entered around the receiver, with its ``timeout_s``.
+        """
+        try:
+            prepared = self._prepare(row)
+        except Exception as error:  # It may be of any make.
+            return Outcome(What.DEAD, f"the row is malformed ({type(error).__qualname__})")
+
+        if isinstance(prepared, Outcome):
+            return prepared
+
+        found, sender, payload = prepared
+
+        try:
+            token = current.set(message_of(row))
+
+            try:
+                with restored(row.trace), self.scope():
+                    _call(found, sender, payload, guard)
+            finally:
+                current.reset(token)
+        except BaseException as error:  # A receiver that exits is no reason to end the worker.
+            return _failed(row, found, error)
+
+        return DONE
+
+    def _prepare(self, row: Row) -> Outcome | tuple[Receiver, Any, dict[str, Any]]:
+        try:
+            sender = self._senders.read(row.sender)
+        except UnknownSenderError as unknown:
+            return _waits(f"no sender is registered as {str(unknown)[:100]!r} here")
+        except (ValueError, TypeError, RecursionError):
+            return _dead("the sender is malformed")
+
+        found = self._registry.find(row.signal, row.receiver, sender)
+
+        if found is None:
+            return _waits("no receiver of that name is connected for that sender here")
+
+        if row.attempts > found.queue.max_attempts:
+            return _dead(f"its worker died, or lost it, in the last of {found.queue.max_attempts} attempts")
+
+        payload = _payload_of(row, found)
+        return payload if isinstance(payload, Outcome) else (found, sender, payload)
+
+
+def _payload_of(row: Row, found: Receiver) -> Outcome | dict[str, Any]:
+    schema = schema_of(found.signal._table.contract, found.signal)
+
+    if row.version > schema.version:
+        return _waits(f"its version {row.version} is newer than the code here")
+
+    if row.payload is None:
+        return _dead("the payload is larger than a send may write")
+
+    try:
+        return schema.decode(row.payload, row.version)
+    except UnreadableError as error:
+        return _dead(str(error))
+
+
+def _waits(why: str) -> Outcome:
+    return Outcome(What.WAITS, why, WAITING_S)
+
+
+def _dead(why: str) -> Outcome:
+    return Outcome(What.DEAD, why)
+
+
+def _call(found: Receiver, sender: Any, payload: dict[str, Any], guard: Callable[[float | None], Any]) -> None:
+    if found.is_async:
+        portal.run(_awaited(found, sender, payload))
+        return
+
+    with guard(found.queue.timeout_s):
+        found.receiver(sender, **payload)
+
+
+async def _awaited(found: Receiver, sender: Any, payload: dict[str, Any]) -> None:
+    from asyncio import timeout
+
+    limit = timeout(found.queue.timeout_s)
+
+    try:
+        async with limit:
+            await found.receiver(sender, **payload)
+    except TimeoutError:
+        if limit.expired():
+            raise ReceiverTimeoutError from None
+
+        raise
+
+
+def _failed(row: Row, found: Receiver, error: BaseException) -> Outcome:
+    """What to do after a receiver raised. The reason has the kind of the exception: its message may show values."""
+    why = f"{describe(found.receiver)} raised {type(error).__qualname__}"
+    logger.warning(
+        "Message %s: attempt %d of %d: %s",
+        row.message_id,
+        row.attempts,
+        found.queue.max_attempts,
+        why,
+        exc_info=error,
+    )
+
+    if row.attempts >= found.queue.max_attempts:
+        return Outcome(What.DEAD, f"{why}, in the last of {row.attempts} attempts")
+
+    try:
+        return Outcome(What.FAILED, why, seconds_of(found.queue.backoff, row.attempts))
+    except Exception as broken:
+        logger.exception("The backoff of %r failed; the message waits a minute", found.queue)
+        return Outcome(What.FAILED, f"{why}, and its backoff {type(broken).__qualname__}", 60.0)

@@ -1,0 +1,301 @@
+"""What happens to rows: claimed, kept alive, deleted, tried again, buried. Each function is one statement or a few, in
+a transaction of the caller's.
+
+.. code-block:: text
+
+    (sent) ──> due ──claim: attempts + 1, token, lease──> claimed ──success──> (deleted)
+                ^                                           │ │ │
+                ├──────── backoff ── the receiver raised ───┘ │ └── attempts used up, unreadable ──> dead letter
+                └──────── the lease ran out ── worker died ───┘                          retry ──> due
+
+Whatever a worker says of a row that it claimed, it says with the token of its claim: when the lease has run out and
+another has claimed the row, it changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+from sqlalchemy import and_, case, delete, exists, func, insert, literal, or_, select, union_all, update
+
+from ._dialects import CHANNEL, take_turns
+from ._message import DeadLetter, Row, as_time
+from ._outbox import LARGEST_PAYLOAD
+from ._tables import SENT_COLUMNS, dead_letters, effects, messages, now_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy.sql import Select
+
+    from ._registry import Known
+
+_m: Final = messages.c
+_d: Final = dead_letters.c
+_other: Final = messages.alias("other")
+
+# A row that killed two workers runs alone, so that it does not take others with it. See _cut().
+SUSPICIOUS: Final = 2
+
+# What is too large to have been written by a send is not loaded. Its payload is told from one that is empty.
+_PAYLOAD: Final = case((func.length(_m.payload) > LARGEST_PAYLOAD * 4, None), else_=_m.payload).label("payload")
+_CLAIMED: Final = [_PAYLOAD if name == "payload" else _m[name] for name in ("id", *SENT_COLUMNS)]
+
+
+def due(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+    """In how many milliseconds the next row of each receiver is due, or its lease ends; 0 or less: now.
+
+    Receivers without rows are left out.
+    """
+    soonest = [
+        select(literal(name).label("name"), (func.min(_m.due_ms) - now_ms()).label("wait")).where(_m.receiver == name)
+        for name in names
+    ]
+
+    if not soonest:
+        return {}
+
+    return {name: wait for name, wait in connection.execute(union_all(*soonest)) if wait is not None}
+
+
+def claim(connection: Connection, name: str, known: Known, limit: int, lease_ms: int) -> list[Row]:
+    """Claim due rows of one receiver, the first that were due first.
+
+    Those of versions that are newer than the code are left, and of ordered rows those that are not the first of their
+    key. A row that has killed two workers is claimed alone.
+    """
+    is_ordered = known.queue.key is not None
+
+    if is_ordered:
+        take_turns(connection, known.queue.name)
+
+    rows = _cut(connection.execute(_claimable(name, known, is_ordered).limit(limit)).all())
+
+    if not rows:
+        return []
+
+    token = uuid4().hex
+    statement = (
+        update(messages)
+        .where(_m.id.in_([row.id for row in rows]))
+        .values(
+            due_ms=now_ms() + lease_ms,
+            attempts=_m.attempts + 1,
+            losses=_m.losses + case((_m.token.is_not(None), 1), else_=0),
+            token=token,
+        )
+    )
+    connection.execute(statement)
+    return [_row(row, token) for row in rows]
+
+
+def _claimable(name: str, known: Known, is_ordered: bool) -> Select[Any]:
+    versions = or_(*(and_(_m.signal == signal, _m.version <= version) for signal, version in known.versions.items()))
+    conditions: list[Any] = [_m.receiver == name, _m.due_ms <= now_ms(), versions]
+
+    if is_ordered:
+        conditions.append(or_(_m.ordering_key.is_(None), ~exists().where(*_before(known.names))))
+
+    chosen = select(*_CLAIMED, _m.attempts, _m.losses, _m.token).where(*conditions)
+    return chosen.order_by(_m.due_ms, _m.id).with_for_update(skip_locked=True)
+
+
+def _before(names: Sequence[str]) -> list[ColumnElement[bool]]:
+    """The rows that an ordered row waits for: older ones of its key, and a younger one that is being received."""
+    other = _other.c
+    is_under_way = and_(other.token.is_not(None), other.due_ms > now_ms())
+    return [
+        other.receiver.in_(names),
+        other.ordering_key == _m.ordering_key,
+        or_(other.id < _m.id, and_(other.id > _m.id, is_under_way)),
+    ]
+
+
+def _cut(rows: Sequence[Any]) -> Sequence[Any]:
+    """Up to the first suspicious row, or that one alone."""
+    for place, row in enumerate(rows):
+        if _losses(row) >= SUSPICIOUS:
+            return rows[: max(place, 1)]
+
+    return rows
+
+
+def _row(row: Any, token: str) -> Row:
+    """A row as it is after the claim. SQLite lets a column have a value of any type."""
+    sent = {name: getattr(row, name) for name in SENT_COLUMNS}
+    sent |= {"version": _int(row.version), "sent_ms": _int(row.sent_ms)}
+    return Row(id=row.id, **sent, attempts=_int(row.attempts) + 1, losses=_losses(row), token=token)
+
+
+def _losses(row: Any) -> int:
+    """How many workers died with a row: one more, if it has the token of a claim that ran out."""
+    return _int(row.losses) + (row.token is not None)
+
+
+def _int(value: Any) -> int:
+    return value if type(value) is int else 0
+
+
+def extend(connection: Connection, leases: Collection[tuple[int, str]], lease_ms: int) -> set[tuple[int, str]]:
+    """Put off the ends of leases. Gives those that are still held."""
+    held: set[tuple[int, str]] = set()
+
+    for token, ids in _by_token(leases).items():
+        mine = and_(_m.id.in_(ids), _m.token == token)
+        connection.execute(update(messages).where(mine).values(due_ms=now_ms() + lease_ms))
+        held.update((id, token) for id in connection.scalars(select(_m.id).where(mine)))
+
+    return held
+
+
+def finish(connection: Connection, leases: Iterable[tuple[int, str]]) -> int:
+    """Delete rows that were received. Gives how many: fewer, if leases were lost."""
+    return sum(
+        connection.execute(delete(messages).where(_m.id.in_(ids), _m.token == token)).rowcount
+        for token, ids in _by_token(leases).items()
+    )
+
+
+def tell(connection: Connection) -> None:
+    """Have workers look, where they can be told: a row that waited for another may be claimed now."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_notify(CHANNEL, "")))
+
+
+def try_again(connection: Connection, row: Row, wait_ms: int, failure: str) -> bool:
+    """Have a row claimed again after a while. Gives whether the lease was still held."""
+    values: dict[str, Any] = {"due_ms": now_ms() + wait_ms, "token": None, "failure": _said(failure), "losses": 0}
+    return _change(connection, row, values)
+
+
+def put_back(connection: Connection, row: Row, wait_ms: int, failure: str | None = None) -> bool:
+    """Have a row claimed again as if it had not been. Gives whether the lease was still held."""
+    values: dict[str, Any] = {"due_ms": now_ms() + wait_ms, "token": None, "attempts": row.attempts - 1}
+    return _change(connection, row, values if failure is None else {**values, "failure": _said(failure)})
+
+
+def _change(connection: Connection, row: Row, values: dict[str, Any]) -> bool:
+    mine = and_(_m.id == row.id, _m.token == row.token)
+    return connection.execute(update(messages).where(mine).values(**values)).rowcount == 1
+
+
+def bury(connection: Connection, row: Row, reason: str) -> bool:
+    """Make a dead letter of a row. Gives whether the lease was still held."""
+    names = [*SENT_COLUMNS, "died_ms", "attempts", "reason"]
+    mine = and_(_m.id == row.id, _m.token == row.token)
+    source = select(*(_m[name] for name in SENT_COLUMNS), now_ms(), _m.attempts, literal(_said(reason))).where(mine)
+    connection.execute(insert(dead_letters).from_select(names, source, include_defaults=False))
+    return connection.execute(delete(messages).where(mine)).rowcount == 1
+
+
+def do_once(connection: Connection, message_id: str, receiver: str) -> bool:
+    """Note an effect. Gives whether it was not noted before; waits for a transaction that is about to note it."""
+    values = {"message_id": message_id, "receiver": receiver, "done_ms": now_ms()}
+    dialect: Any = connection.dialect.name
+
+    if dialect in ("mysql", "mariadb"):
+        statement: Any = insert(effects).prefix_with("IGNORE")
+    elif dialect == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as insert_there
+
+        statement = insert_there(effects).on_conflict_do_nothing()
+    else:
+        from sqlalchemy.dialects.sqlite import insert as insert_here
+
+        statement = insert_here(effects).on_conflict_do_nothing()
+
+    # Of an INSERT, SQLAlchemy keeps the count of rows only when it is told to.
+    done = connection.execute(statement.values(**values), execution_options={"preserve_rowcount": True})
+    return done.rowcount == 1
+
+
+# Dead letters.
+
+
+def dead(connection: Connection, receiver: str | None, most: int, after: int) -> list[DeadLetter]:
+    """Dead letters, the oldest first, from after a number on."""
+    names = ("id", "message_id", "signal", "receiver", "attempts", "sent_ms", "died_ms", "reason")
+    conditions = [_d.id > after, *([_d.receiver == receiver] if receiver is not None else [])]
+    statement = select(*(_d[name] for name in names)).where(*conditions).order_by(_d.id).limit(most)
+    return [
+        DeadLetter(
+            row.id,
+            row.message_id,
+            row.signal,
+            row.receiver,
+            row.attempts,
+            as_time(_int(row.sent_ms)),
+            as_time(_int(row.died_ms)),
+            row.reason,
+        )
+        for row in connection.execute(statement)
+    ]
+
+
+def payload_of(connection: Connection, number: int) -> str | None:
+    """The payload of a dead letter."""
+    return connection.scalar(select(_d.payload).where(_d.id == number))
+
+
+def revive(connection: Connection, numbers: Collection[int]) -> int:
+    """Make messages of dead letters, as if they had been sent now. Gives how many there were."""
+    chosen = _d.id.in_(numbers)
+    names = [*SENT_COLUMNS, "due_ms", "attempts", "losses"]
+    source = select(*(_d[name] for name in SENT_COLUMNS), now_ms(), literal(0), literal(0)).where(chosen)
+    connection.execute(insert(messages).from_select(names, source.order_by(_d.id), include_defaults=False))
+    return connection.execute(delete(dead_letters).where(chosen)).rowcount
+
+
+def drop(connection: Connection, numbers: Collection[int]) -> int:
+    """Delete dead letters. Gives how many there were."""
+    return connection.execute(delete(dead_letters).where(_d.id.in_(numbers))).rowcount
+
+
+def purge_effects(connection: Connection, age_ms: int) -> int:
+    """Delete notes of effects that are older. Gives how many there were."""
+    return connection.execute(delete(effects).where(effects.c.done_ms < now_ms() - age_ms)).rowcount
+
+
+def purge_dead(connection: Connection, age_ms: int) -> int:
+    """Delete dead letters that are older. Gives how many there were."""
+    return connection.execute(delete(dead_letters).where(_d.died_ms < now_ms() - age_ms)).rowcount
+
+
+# Looking.
+
+
+def counts(connection: Connection) -> list[Any]:
+    """By receiver: rows, of these in flight and to be tried again, the age of the oldest in milliseconds, a failure."""
+    is_claimed = and_(_m.token.is_not(None), _m.due_ms > now_ms())
+    waits_again = and_(_m.token.is_(None), _m.attempts > 0)
+    statement = select(
+        _m.receiver,
+        func.count().label("rows"),
+        func.sum(case((is_claimed, 1), else_=0)).label("in_flight"),
+        func.sum(case((waits_again, 1), else_=0)).label("retrying"),
+        (now_ms() - func.min(_m.sent_ms)).label("oldest_ms"),
+        func.max(_m.failure).label("failure"),
+    ).group_by(_m.receiver)
+    return list(connection.execute(statement))
+
+
+def dead_counts(connection: Connection) -> dict[str, int]:
+    """How many dead letters each receiver has."""
+    rows = connection.execute(select(_d.receiver, func.count()).group_by(_d.receiver))
+    return {row[0]: row[1] for row in rows}
+
+
+def _by_token(leases: Iterable[tuple[int, str]]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+
+    for id, token in leases:
+        found.setdefault(token, []).append(id)
+
+    return found
+
+
+def _said(reason: str) -> str:
+    """A reason as every database takes it."""
+    return "".join(letter if letter.isprintable() else "?" for letter in reason[:500])

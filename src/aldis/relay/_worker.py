@@ -1,0 +1,485 @@
+"""The worker: claims rows, has their receivers run, and says what came of them.
+
+One thread, the one that calls :meth:`Worker.run`, does all the work with the database; threads of :mod:`._runners` run
+the receivers. What has ended while a transaction was under way is settled by the next one, all of it at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from enum import IntEnum
+from queue import Empty, SimpleQueue
+from threading import Event
+from typing import TYPE_CHECKING, Final, final
+
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from . import _store
+from ._backoff import check_number
+from ._dialects import is_busy, use_wal
+from ._receiving import Outcome, What
+from ._runners import Inline, Job, Runners
+from ._wakeups import Wakeups
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from ._message import Row
+    from ._registry import Known
+    from ._relay import Relay
+
+logger: Final = logging.getLogger("aldis.relay")
+
+_KNOWN_S: Final = 1.0
+_AWAY_S: Final = (0.2, 5.0)
+_AHEAD_S: Final = 0.25
+_REPORT_S: Final = 60.0
+_MOST_FINISHED: Final = 500
+
+
+class Exit(IntEnum):
+    """With what a worker's process ends, as init systems understand it.
+
+    .. versionadded:: 0.1
+    """
+
+    STOPPED = 0
+    """It was asked to stop, or has drained what there was, and everything that it had begun has ended."""
+
+    FAILED = 1
+    """It failed in a way that nobody foresaw. To start it again may help."""
+
+    UNFINISHED = 75
+    """It was asked to stop, and receivers ran on for longer than was to be waited. Their messages come again."""
+
+    MISCONFIGURED = 78
+    """The tables are not there, or of another version. To start it again is of no use."""
+
+
+@final
+class Settings:
+    """How a worker works.
+
+    :ivar concurrency: how many receivers run at the same time.
+    :ivar batch: how many rows are claimed at once, at the most. It is fewer where receivers take long.
+    :ivar lease_s: for how many seconds a claim holds, if it is not extended; it is, all the time.
+    :ivar poll_s: the most seconds between two looks for new rows.
+    :ivar grace_s: how many seconds receivers have to end when the worker stops.
+    :ivar drains: whether to end when nothing is due any more.
+    """
+
+    __slots__ = ("batch", "concurrency", "drains", "grace_s", "lease_s", "poll_s")
+
+    def __init__(
+        self,
+        *,
+        concurrency: int = 4,
+        batch: int = 100,
+        lease_s: float = 60.0,
+        poll_s: float = 1.0,
+        grace_s: float = 30.0,
+        drains: bool = False,
+    ) -> None:
+        for name, value, least in (
+            ("concurrency", concurrency, 1),
+            ("batch", batch, 1),
+            ("lease_s", lease_s, 0.5),
+            ("poll_s", poll_s, 0.001),
+            ("grace_s", grace_s, 0),
+        ):
+            check_number(name, value, least=least)
+
+        self.concurrency = int(concurrency)
+        self.batch = int(batch)
+        self.lease_s = lease_s
+        self.poll_s = poll_s
+        self.grace_s = grace_s
+        self.drains = drains
+
+
+@final
+class Worker:
+    """Receives the messages of one relay, until it is stopped.
+
+    :ivar tally: how many messages came to which end: ``done``, ``failed``, ``dead``, ``waits`` and ``lost``.
+    """
+
+    def __init__(
+        self,
+        relay: Relay,
+        settings: Settings,
+        *,
+        beat: Callable[[Worker], object] = lambda _: None,
+        is_inline: bool = False,
+    ) -> None:
+        self._relay = relay
+        self._database = relay._database
+        self.settings = settings
+        self.tally: Counter[str] = Counter()
+        self.is_ready = False
+        self._beat = beat
+        self._event = Event()
+        self._has_news = False
+        self._stopping: float | None = None
+        self._is_hurried = False
+        self._ended: SimpleQueue[Job] = SimpleQueue()
+        self._unsettled: list[Job] = []
+        self._jobs: dict[tuple[int, str], Job] = {}
+        self._suspicious: Job | None = None
+        self._known: dict[str, Known] = {}
+        self._known_until = 0.0
+        self._hungry: list[str] = []
+        self._look_at = 0.0
+        self._idle_s = 0.0
+        self._found_nothing = False
+        self._took_s = 0.0
+        self._deadline = float("inf")
+        self._hold_at = 0.0
+        self._report_at = time.monotonic() + _REPORT_S
+        self._reported: Counter[str] = Counter()
+        self._pause_s = _AWAY_S[0]
+        self._is_away = False
+        self._runners: Runners | Inline = (
+            Inline(self._receive, self._end) if is_inline else Runners(settings.concurrency, self._receive, self._end)
+        )
+
+    def stop(self) -> None:
+        """Have it stop: claim nothing more, and end when the receivers that run have. A second time: end at once.
+
+        May be called in a signal handler.
+        """
+        if self._stopping is None:
+            self._stopping = time.monotonic()
+        else:
+            self._is_hurried = True
+
+        self._event.set()
+
+    def run(self) -> Exit:
+        """Work until it is stopped, or nothing is left if it drains.
+
+        :raises RelaySchemaError: when the tables are not there, or of another version.
+        """
+        self._start()
+        wakeups = None if self.settings.drains else self._wakeups()
+
+        try:
+            while not self._is_over():
+                self._event.clear()
+                self._try(self._step)
+                self._report()
+                self._event.wait(self._rest_s())
+        finally:
+            self._runners.end()
+
+            if wakeups is not None:
+                wakeups.stop()
+
+        return Exit.UNFINISHED if self._jobs else Exit.STOPPED
+
+    def _start(self) -> None:
+        while not self.is_ready and self._stopping is None:
+            self.is_ready = self._try(self._relay.check_tables)
+            self._event.wait(0 if self.is_ready else self._pause_s)
+
+        self._try(lambda: self._database.run_plain(use_wal))
+
+    def _wakeups(self) -> Wakeups:
+        with self._database.scope():
+            return Wakeups(self._database.engine(), self._wake)
+
+    def _wake(self) -> None:
+        self._has_news = True
+        self._event.set()
+
+    def _is_over(self) -> bool:
+        if self._is_hurried:
+            return True
+
+        if self._stopping is not None:
+            is_late = time.monotonic() - self._stopping > self.settings.grace_s
+            return is_late or not (self._jobs or self._unsettled)
+
+        return self.settings.drains and self._found_nothing
+
+    # A database that goes away and comes back.
+
+    def _try(self, work: Callable[[], object]) -> bool:
+        """Do some work with the database. If that is away, say so once, and have it tried again after a pause."""
+        try:
+            work()
+        except DBAPIError as error:
+            error.hide_parameters = True
+            self._note_trouble(error)
+            return False
+        except SQLAlchemyError as error:  # No connection is free, for example.
+            self._note_trouble(error)
+            return False
+
+        if self._is_away:
+            logger.warning("The database is back")
+
+        self._is_away = False
+        self._pause_s = _AWAY_S[0]
+        return True
+
+    def _note_trouble(self, error: SQLAlchemyError) -> None:
+        if isinstance(error, DBAPIError) and is_busy(error):
+            return  # Others write for long. Nothing is wrong, and the next step does it again.
+
+        if not self._is_away:
+            logger.warning("The database does not answer as it should. Trying again: %s", error)
+
+        self._is_away = True
+        self._pause_s = min(self._pause_s * 2, _AWAY_S[1])
+
+        try:
+            self._database.reconnect()
+        except Exception:
+            logger.debug("The connections could not be closed", exc_info=True)
+
+    # One step.
+
+    def _step(self) -> None:
+        self._settle()
+        self._hold()
+        self._interrupt()
+
+        if self._stopping is None:
+            self._feed()
+        else:
+            self._give_back()
+
+    def _rest_s(self) -> float:
+        """How long nothing is to be done, unless the event is set."""
+        if self._is_away:
+            return self._pause_s
+
+        if self._hungry and self._room():
+            return 0.0
+
+        ends = [self._hold_at, self._deadline, self._report_at]
+
+        if self._stopping is not None:
+            ends.append(self._stopping + self.settings.grace_s + 0.01)
+        elif self._room():
+            ends.append(self._look_at)
+
+        return max(min(ends) - time.monotonic(), 0.0)
+
+    def _interrupt(self) -> None:
+        """Interrupt the receivers whose time is over, and see whose will be next."""
+        now = time.monotonic()
+        self._deadline = min((job.interrupt(now) for job in self._jobs.values()), default=float("inf"))
+
+    def _report(self) -> None:
+        if time.monotonic() >= self._report_at:
+            self._report_at += _REPORT_S
+            new = self.tally - self._reported
+            self._reported = self.tally.copy()
+            logger.info("In the last minute: %s", ", ".join(f"{n} {end}" for end, n in new.items()) or "nothing to do")
+
+    # Claiming.
+
+    def _room(self) -> int:
+        """How many rows to claim now.
+
+        Enough for every thread, and ahead of that as many as will be begun in a moment: what waits here for long is
+        kept from other workers. Ahead, rows are claimed when half of that is used up, so that one claim gets several.
+        """
+        if self._suspicious is not None or any(map(_is_suspicious, self._jobs.values())):
+            return 0
+
+        threads, in_hand = self.settings.concurrency, len(self._jobs)
+        ahead = min(self.settings.batch - 1, int(threads * _AHEAD_S / self._took_s)) if self._took_s else 0
+        room = threads + ahead - in_hand
+        return min(room, self.settings.batch) if in_hand < threads or room > ahead // 2 else 0
+
+    def _feed(self) -> None:
+        """Claim for the receivers that have due rows, in turn, so that none waits for the backlog of another."""
+        if self._suspicious is not None:
+            if len(self._jobs) == 1:
+                self._runners.put(self._suspicious)
+                self._suspicious = None
+
+            return
+
+        if not self._room():
+            return
+
+        if not self._hungry and (self._has_news or self.settings.drains or time.monotonic() >= self._look_at):
+            self._look()
+
+        for name in [*self._hungry]:
+            if not (room := self._room()):
+                break
+
+            self._hungry.remove(name)
+            known = self._known.get(name)
+
+            if known is not None and self._claim(name, known, room):
+                self._hungry.append(name)
+
+    def _look(self) -> None:
+        """Ask which receivers have due rows."""
+        now = time.monotonic()
+        self._has_news = False
+
+        if now >= self._known_until:
+            self._known = self._relay._registry.known()
+            self._known_until = now + _KNOWN_S
+
+        waits = self._database.run(lambda connection: _store.due(connection, self._known))
+        self._hungry = [name for name, wait_ms in waits.items() if wait_ms <= 0]
+        self._idle_s = min(max(self._idle_s * 2, 0.01), self.settings.poll_s)
+        soonest_s = min((wait_ms / 1000 for wait_ms in waits.values() if wait_ms > 0), default=self._idle_s)
+        self._look_at = now + min(max(soonest_s, 0.001), self._idle_s)
+        self._found_nothing = not self._jobs  # Unless a claim finds something.
+
+    def _claim(self, name: str, known: Known, most: int) -> bool:
+        """Claim up to so many rows. Gives whether there may be more."""
+        held_until = time.monotonic() + self.settings.lease_s
+        lease_ms = int(self.settings.lease_s * 1000)
+        rows = self._database.run(lambda connection: _store.claim(connection, name, known, most, lease_ms))
+
+        for row in rows:
+            self._take(Job(row, held_until))
+
+        return len(rows) == most
+
+    def _take(self, job: Job) -> None:
+        self._found_nothing = False
+        self._idle_s = 0.0
+        self._jobs[job.lease] = job
+
+        if _is_suspicious(job):
+            self._suspicious = job  # Begun when it is alone.
+        else:
+            self._runners.put(job)
+
+    # Settling.
+
+    def _receive(self, job: Job) -> Outcome:
+        outcome = self._relay._receiving.receive(job.row, job.guard)
+        logger.debug("Message %s for %s: %s %s", job.row.message_id, job.row.receiver, outcome.what.value, outcome.why)
+        return outcome
+
+    def _end(self, job: Job) -> None:
+        self._ended.put(job)
+        self._event.set()
+
+    def _settle(self) -> None:
+        """Say what came of the rows that have ended."""
+        self._unsettled.extend(_taken(self._ended))
+
+        while self._unsettled:
+            now, later = self._unsettled[:_MOST_FINISHED], self._unsettled[_MOST_FINISHED:]
+            counts = self._database.run(lambda connection, now=now: _write_outcomes(connection, now))  # type: ignore[misc]
+            self._unsettled = later
+            self.tally.update(counts)
+
+            for job in now:
+                self._forget(job)
+
+            if counts["lost"]:
+                logger.warning(
+                    "%d messages were received after their lease had ended: they come, or came, a second time",
+                    counts["lost"],
+                )
+
+    def _forget(self, job: Job) -> None:
+        self._jobs.pop(job.lease, None)
+
+        if job.row.ordering_key is not None:
+            self._has_news = True  # The next of its key can be claimed.
+
+        if job.started is not None:
+            took_s = max(job.ended - job.started, 1e-6)
+            self._took_s = took_s if not self._took_s else 0.9 * self._took_s + 0.1 * took_s
+
+    def _hold(self) -> None:
+        """Extend the leases, long before they end. Not of receivers that run on though their time is over."""
+        now = time.monotonic()
+
+        if now < self._hold_at:
+            return
+
+        self._beat(self)
+        jobs = [job for job in self._jobs.values() if job.outcome is None and not job.is_late]
+
+        if jobs:
+            lease_ms = int(self.settings.lease_s * 1000)
+            leases = [job.lease for job in jobs]
+            held = self._database.run(lambda connection: _store.extend(connection, leases, lease_ms))
+
+            for job in jobs:
+                job.held_until = now + self.settings.lease_s if job.lease in held else 0.0
+
+            if len(held) < len(jobs):
+                logger.warning("%d leases were lost to other workers", len(jobs) - len(held))
+
+        self._hold_at = now + self.settings.lease_s / 4
+
+    def _give_back(self) -> None:
+        """Give back what was claimed and not begun."""
+        back = self._runners.take_back()
+
+        if self._suspicious is not None:
+            back.append(self._suspicious)
+            self._suspicious = None
+
+        self._unsettled.extend(back)
+        self._settle()
+
+
+def _is_suspicious(job: Job) -> bool:
+    return job.row.losses >= _store.SUSPICIOUS
+
+
+def _taken(queue: SimpleQueue[Job]) -> list[Job]:
+    found: list[Job] = []
+
+    while True:
+        try:
+            found.append(queue.get_nowait())
+        except Empty:
+            return found
+
+
+def _write_outcomes(connection: Connection, jobs: list[Job]) -> Counter[str]:
+    """Write what came of rows. Gives how many came to which end."""
+    counts: Counter[str] = Counter()
+    done = [job.lease for job in jobs if job.outcome is not None and job.outcome.what is What.DONE]
+    counts["done"] = _store.finish(connection, done) if done else 0
+    counts["lost"] = len(done) - counts["done"]
+
+    if any(job.row.ordering_key is not None for job in jobs):
+        _store.tell(connection)
+
+    for job in jobs:
+        if job.outcome is None or job.outcome.what is not What.DONE:
+            is_held = _write_outcome(connection, job.row, job.outcome)
+            end = "given back" if job.outcome is None else job.outcome.what.value
+            counts[end if is_held else "lost"] += 1
+
+    return counts
+
+
+def _write_outcome(connection: Connection, row: Row, outcome: Outcome | None) -> bool:
+    if outcome is None:
+        return _store.put_back(connection, row, 0)
+
+    wait_ms = int(outcome.wait_s * 1000)
+
+    if outcome.what is What.DEAD:
+        logger.error("Message %s for %s is a dead letter: %s", row.message_id, row.receiver, outcome.why)
+        return _store.bury(connection, row, outcome.why)
+
+    if outcome.what is What.WAITS:
+        return _store.put_back(connection, row, wait_ms, outcome.why)
+
+    return _store.try_again(connection, row, wait_ms, outcome.why)
