@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 try:
     import click
@@ -15,6 +15,10 @@ except ImportError:  # pragma: no cover  # The test environments have click.
 
 from . import _show
 from ._namespace import default_namespace
+from ._relay_commands import needs_relay, relay_commands, run_worker, worker_options
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 
 @click.group()
@@ -29,14 +33,7 @@ def found(path: str) -> dict[str, list[Any]]:
     :raises click.UsageError: when there is no such module, or nothing in it that is or holds signals.
     """
     module_name, _, name = path.partition(":")
-
-    try:
-        module = import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and module_name.startswith(error.name):
-            raise click.UsageError(f"There is no module {module_name!r} here.") from None
-
-        raise
+    module = imported(module_name)
 
     if name:
         if not hasattr(module, name):
@@ -56,6 +53,20 @@ def found(path: str) -> dict[str, list[Any]]:
             add(groups, f"{module_name}:{key}", members(value) or [])
 
     return groups or {"default namespace": list(default_namespace.values())}
+
+
+def imported(name: str) -> ModuleType:
+    """A module.
+
+    :raises click.UsageError: when there is none of that name.
+    """
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and name.startswith(error.name):
+            raise click.UsageError(f"There is no module {name!r} here.") from None
+
+        raise
 
 
 def add(groups: dict[str, list[Any]], name: str, found: list[Any]) -> None:
@@ -132,6 +143,37 @@ def show(path: str, name: str | None) -> None:
     """Print the contract and the receivers of the signals of PATH, or of the one of that NAME."""
     groups = found(path)
     print_signals([s for group in groups.values() for s in group] if name is None else select(groups, name))
+
+
+def found_relay(path: str) -> Any:
+    """The relay at ``module:name``; without a name, the one that the module has.
+
+    :raises click.UsageError: when there is no such module, or not one relay.
+    """
+    from .relay import Relay
+
+    module_name, _, name = path.partition(":")
+    module = imported(module_name)
+    names = [name] if name else [key for key, value in vars(module).items() if isinstance(value, Relay)]
+    relays = {id(relay): relay for relay in (getattr(module, key, None) for key in names) if isinstance(relay, Relay)}
+
+    if len(relays) != 1:
+        what = f"{path} is no relay" if name else f"The module {module_name!r} has {len(relays)} relays"
+        raise click.UsageError(f"{what}. Give the path of one: module:name.")
+
+    return next(iter(relays.values()))
+
+
+@main.command()
+@click.argument("path")
+@worker_options
+def worker(path: str, **options: Any) -> None:
+    """Receive the messages of the durable receivers of PATH, which is module:relay, until SIGTERM or Ctrl-C."""
+    needs_relay()
+    run_worker(found_relay(path), **options)
+
+
+main.add_command(relay_commands(found_relay, click.argument("path")))
 
 
 if __name__ == "__main__":

@@ -35,18 +35,21 @@ class State:
     :ivar failures: how many failures there were, by the signal's name and the receiver's qualified name. Not
         those that propagated.
     :ivar signals: the application's own signals, for those who show signals.
+    :ivar relay: the application's relay, if it has one.
 
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("errors", "failures", "signals")
+    __slots__ = ("errors", "failures", "relay", "signals")
 
     errors: ErrorPolicy
     failures: Counter[tuple[str, str]]
+    relay: Any
     signals: tuple[Any, ...]
 
-    def __init__(self, errors: ErrorPolicy, signals: tuple[Any, ...]) -> None:
+    def __init__(self, errors: ErrorPolicy, signals: tuple[Any, ...], relay: Any = None) -> None:
         self.errors = errors
+        self.relay = relay
         self.failures = Counter()
         self.signals = signals
 
@@ -66,6 +69,7 @@ def set_up(
     core_signals: Iterable[Any],
     signals: tuple[Any, ...],
     *,
+    relay: Any = None,
     application_of: Callable[[Any], Any] = _itself,
 ) -> State:
     """Give an application its state, by its configuration.
@@ -73,6 +77,7 @@ def set_up(
     :param app: an application of Flask or Quart.
     :param core_signals: the framework's signals.
     :param signals: the application's own.
+    :param relay: the application's relay.
     :param application_of: gives the application by the sender of one of the framework's signals.
     :raises InvalidOptionError: when ``ALDIS_ERRORS`` is none of what it can be, or the application was set up
         already.
@@ -81,7 +86,7 @@ def set_up(
         raise InvalidOptionError(f"The application {app.name!r} has Aldis already. Set it up once.")
 
     errors = app.config.setdefault("ALDIS_ERRORS", "propagate")
-    state = State(_policy(app, errors), signals)
+    state = State(_policy(app, errors), signals, relay)
     app.extensions[EXTENSION] = state
 
     if state.errors != "propagate":

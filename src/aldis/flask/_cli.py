@@ -14,6 +14,7 @@ from aldis import _show
 from aldis.__main__ import add, is_signal, members, print_list, print_signals, select
 from aldis._application import EXTENSION, State
 from aldis._namespace import default_namespace
+from aldis._relay_commands import needs_relay, relay_commands, run_worker, worker_options
 from aldis._signal import Signal
 from aldis.observe import SendRecord, watch
 
@@ -123,6 +124,27 @@ def trace(path: str, method: str, data: str | None, header: tuple[str, ...]) -> 
 
     for line in _show.send_tree(sorted(roots, key=lambda send: send.started_s)):
         click.echo(line)
+
+
+def _relay() -> Any:
+    state: State | None = _app().extensions.get(EXTENSION)
+
+    if state is None or state.relay is None:
+        raise click.UsageError("This application has no relay. Give it to the extension: Aldis(app, relay=relay).")
+
+    return state.relay
+
+
+@signals.command()
+@worker_options
+@with_appcontext
+def worker(**options: Any) -> None:
+    """Receive the messages of durable receivers, until SIGTERM or Ctrl-C."""
+    needs_relay()
+    run_worker(_relay(), **options)
+
+
+signals.add_command(relay_commands(_relay, with_appcontext))
 
 
 def _header(text: str) -> tuple[str, str]:

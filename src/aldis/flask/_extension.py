@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from aldis._application import Signals, State
+    from aldis.relay import Relay
 
     from ._after_response import Application
 
@@ -53,13 +54,18 @@ class Aldis:
 
     :param app: an application to begin with.
     :param signals: namespaces and signals of the application, for ``flask signals`` and the live page.
+    :param relay: the relay of the application's durable receivers, see :mod:`aldis.relay`. The application crosses as
+        a sender by its name, and its receivers run in an app context of their own.
     :raises InvalidOptionError: as :meth:`init_app`.
 
     .. versionadded:: 0.1
     """
 
-    def __init__(self, app: Flask | None = None, *, signals: Iterable[Signals] = ()) -> None:
+    def __init__(
+        self, app: Flask | None = None, *, signals: Iterable[Signals] = (), relay: Relay | None = None
+    ) -> None:
         self._signals = tuple(signals)
+        self._relay = relay
 
         if app is not None:
             self.init_app(app)
@@ -71,7 +77,10 @@ class Aldis:
         :raises InvalidOptionError: when ``ALDIS_ERRORS`` is none of what it can be, or the application was set
             up already.
         """
-        state = set_up(app, CORE_SIGNALS, self._signals)
+        state = set_up(app, CORE_SIGNALS, self._signals, relay=self._relay)
+
+        if self._relay is not None:
+            self._relay._serve(app, app.name, app.app_context, has_app_context)
 
         # The page goes outside: what runs when the response is closed belongs to the request.
         closing = Closing(app, app.wsgi_app)

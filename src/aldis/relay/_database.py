@@ -45,7 +45,8 @@ class Database:
 
     def __init__(self, target: Target, wait_s: float) -> None:
         # Flask-SQLAlchemy is known by what it has, so that it need not be installed.
-        self._is_extension = hasattr(target, "session") and hasattr(target, "engines")
+        kind: Any = type(target)  # pyright: ignore[reportUnknownVariableType]
+        self._is_extension = hasattr(target, "session") and hasattr(kind, "engines")
         self._target = target
         self.registry: Any = target.session if self._is_extension else None
         self.scope: Callable[[], AbstractContextManager[Any]] = nullcontext

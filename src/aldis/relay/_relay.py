@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from sqlalchemy import Connection, MetaData
@@ -187,6 +188,18 @@ class Relay:
         """
         self._senders.register(sender, name)
 
+    def _serve(
+        self,
+        app: Any,
+        name: str,
+        context: Callable[[], AbstractContextManager[Any]],
+        has_context: Callable[[], bool],
+    ) -> None:
+        """Be the relay of a web application: its receivers and, where no context is there, its database want one."""
+        self.register_sender(app, name)
+        self._receiving.scope = context
+        self._database.scope = lambda: nullcontext() if has_context() else context()
+
     # Sending.
 
     def using(
@@ -340,6 +353,16 @@ class Relay:
         :return: how many there were.
         """
         return self._database.run(lambda connection: _store.drop(connection, numbers))
+
+    def drop_messages(self, receiver: str) -> int:
+        """Delete the messages that wait for a receiver, for one that will never be known again.
+
+        Those that a worker has claimed are left.
+
+        :param receiver: the receiver's name.
+        :return: how many there were.
+        """
+        return self._database.run(lambda connection: _store.drop_messages(connection, receiver))
 
     def purge(self, what: Literal["effects", "dead"], *, older_than_s: float) -> int:
         """Delete what is older: notes of effects, see :meth:`once`, or dead letters.

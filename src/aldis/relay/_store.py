@@ -253,6 +253,12 @@ def drop(connection: Connection, numbers: Collection[int]) -> int:
     return connection.execute(delete(dead_letters).where(_d.id.in_(numbers))).rowcount
 
 
+def drop_messages(connection: Connection, receiver: str) -> int:
+    """Delete the rows of a receiver that nobody has claimed. Gives how many there were."""
+    is_claimed = and_(_m.token.is_not(None), _m.due_ms > now_ms())
+    return connection.execute(delete(messages).where(_m.receiver == receiver, ~is_claimed)).rowcount
+
+
 def purge_effects(connection: Connection, age_ms: int) -> int:
     """Delete notes of effects that are older. Gives how many there were."""
     return connection.execute(delete(effects).where(effects.c.done_ms < now_ms() - age_ms)).rowcount

@@ -38,6 +38,7 @@ _KNOWN_S: Final = 1.0
 _AWAY_S: Final = (0.2, 5.0)
 _AHEAD_S: Final = 0.25
 _REPORT_S: Final = 60.0
+_SAME_STOP_S: Final = 1.0
 _MOST_FINISHED: Final = 500
 
 
@@ -114,6 +115,7 @@ class Worker:
         settings: Settings,
         *,
         beat: Callable[[Worker], object] = lambda _: None,
+        settled: Callable[[int], object] = lambda _: None,
         is_inline: bool = False,
     ) -> None:
         self._relay = relay
@@ -122,6 +124,7 @@ class Worker:
         self.tally: Counter[str] = Counter()
         self.is_ready = False
         self._beat = beat
+        self._settled = settled
         self._event = Event()
         self._has_news = False
         self._stopping: float | None = None
@@ -148,13 +151,16 @@ class Worker:
         )
 
     def stop(self) -> None:
-        """Have it stop: claim nothing more, and end when the receivers that run have. A second time: end at once.
+        """Have it stop: claim nothing more, and end when the receivers that run have.
 
-        May be called in a signal handler.
+        A second time, end at once; but not within a second, for an init system may tell a process what its parent
+        tells it, too. May be called in a signal handler.
         """
+        now = time.monotonic()
+
         if self._stopping is None:
-            self._stopping = time.monotonic()
-        else:
+            self._stopping = now
+        elif now - self._stopping > _SAME_STOP_S:
             self._is_hurried = True
 
         self._event.set()
@@ -381,6 +387,8 @@ class Worker:
             counts = self._database.run(lambda connection, now=now: _write_outcomes(connection, now))  # type: ignore[misc]
             self._unsettled = later
             self.tally.update(counts)
+
+            self._settled(len(now))
 
             for job in now:
                 self._forget(job)
