@@ -18,7 +18,8 @@
         └── ReceiverTimeoutError     (TimeoutError)  raised in a durable receiver that takes too long
 
     AldisWarning               (UserWarning)
-    └── LostReceiverWarning    (ResourceWarning)  a connected function was garbage collected
+    ├── LostReceiverWarning    (ResourceWarning)  a connected function was garbage collected
+    └── RelayWarning           (RuntimeWarning)   messages of the relay could be lost as things are set up
 
 Each leaf is also the built-in exception that a caller would have caught without Aldis. Messages name
 signals, receivers, parameters and places in the source; never the value of a payload.
@@ -40,6 +41,7 @@ __all__ = [
     "ReceiverTimeoutError",
     "RelayError",
     "RelaySchemaError",
+    "RelayWarning",
     "TransactionError",
     "UnboundProxyError",
     "UnnamedSenderError",
@@ -117,3 +119,7 @@ class LostReceiverWarning(AldisWarning, ResourceWarning):
     """A weakly held function was garbage collected while it was connected, so it is not called any
     more. The warning's place is that of the ``connect``.
     """
+
+
+class RelayWarning(AldisWarning, RuntimeWarning):
+    """The relay runs, and messages could be lost as things are set up. It says which, and what to change."""

@@ -16,6 +16,7 @@ from . import _store, _tables, _transactions
 from ._backoff import Exponential, check_backoff, check_number
 from ._database import Database
 from ._dialects import use_wal
+from ._engine import InProcess
 from ._message import DeadLetter, Message, current
 from ._outbox import Outbox
 from ._queue import Queue, Route
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from ._backoff import Backoff
     from ._database import Target
+    from ._engine import Engine
 
     T = TypeVar("T")
 
@@ -99,17 +101,23 @@ class Relay:
     :param notify: with PostgreSQL, tell workers of what is committed by ``NOTIFY``, so that they need not wait for
         their next look. Turn it off where thousands of sends are committed in a second, or behind a pooler without it.
     :param wait_s: for how many seconds a send outside of any transaction waits for a database that is away.
+    :param engine: what runs the receivers: by default the threads of the worker; or a
+        :class:`aldis.relay.celery.CeleryEngine`.
     :raises InvalidOptionError: when the database is none, or of a kind that the relay does not run on.
 
     .. versionadded:: 0.1
     """
 
-    def __init__(self, database: Target, *, notify: bool = True, wait_s: float = 0.0) -> None:
+    def __init__(
+        self, database: Target, *, notify: bool = True, wait_s: float = 0.0, engine: Engine | None = None
+    ) -> None:
         self._database = Database(database, check_number("wait_s", wait_s, least=0))
         self._senders = Senders()
         self._registry = Registry()
         self._outbox = Outbox(self, self._database, self._senders, bool(notify))
         self._receiving = Receiving(self._registry, self._senders)
+        self._engine: Engine = InProcess() if engine is None else engine
+        self._engine.attach(self)
 
     # Connecting.
 
@@ -147,7 +155,7 @@ class Relay:
             check_number("timeout_s", timeout_s, least=0.001)
 
         names = (aliases,) if isinstance(aliases, str) else tuple(aliases)
-        return Queue(
+        queue = Queue(
             name,
             aliases=names,
             max_attempts=max_attempts,
@@ -158,6 +166,8 @@ class Relay:
             registry=self._registry,
             group=self._outbox,
         )
+        self._engine.check(queue)
+        return queue
 
     def route(self, signal: Signal[Any, ..., Any], name: str, *, sender: Any = ANY, key: str | None = None) -> Route:
         """Have sends write rows for a receiver whose code lives in another service, which uses the same database.

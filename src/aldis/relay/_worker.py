@@ -169,7 +169,9 @@ class Worker:
         """Work until it is stopped, or nothing is left if it drains.
 
         :raises RelaySchemaError: when the tables are not there, or of another version.
+        :raises InvalidOptionError: when the relay's engine would lose messages as it is set up.
         """
+        self._relay._engine.start()
         self._start()
         wakeups = None if self.settings.drains else self._wakeups()
 
@@ -370,7 +372,7 @@ class Worker:
     # Settling.
 
     def _receive(self, job: Job) -> Outcome:
-        outcome = self._relay._receiving.receive(job.row, job.guard)
+        outcome = self._relay._engine.handle(job.row, job.guard)
         logger.debug("Message %s for %s: %s %s", job.row.message_id, job.row.receiver, outcome.what.value, outcome.why)
         return outcome
 
