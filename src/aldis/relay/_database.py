@@ -103,60 +103,51 @@ class Database:
         if used is not None:
             return used
 
-        if self.registry is not None:
-            return _transactions.of_registry(self.registry)
+        registered = None if self.registry is None else _transactions.of_registry(self.registry)
+        return registered or _transactions.noted(self.engine)
 
-        return _transactions.noted(self.engine())
-
-    def run(self, work: Callable[[Connection], T], *, wait_s: float | None = None) -> T:
+    def run(self, work: Callable[[Connection], T]) -> T:
         """Do some work in a transaction of our own.
 
         Where another transaction is in the way, it is done again, for some seconds.
-
-        :param wait_s: how long to wait for a database that is away, if not :attr:`wait_s`.
         """
+        return self._do(prepared, _in_transaction(work, begin))
+
+    def look(self, work: Callable[[Connection], T]) -> T:
+        """As :meth:`run`, to read only: no writer is kept waiting."""
+        return self._do(prepared, _in_transaction(work, Connection.begin))
+
+    def run_plain(self, work: Callable[[Connection], T]) -> T:
+        """As :meth:`run`, what cannot be done in a transaction."""
+        return self._do(_autocommitting, work)
+
+    def _do(self, prepare: Callable[[Any], Any], work: Callable[[Connection], T]) -> T:
         with self.scope():
             engine = self.engine()
-            patience = Patience(self.wait_s if wait_s is None else wait_s)
+            patience = Patience(self.wait_s)
 
             while True:
                 try:
                     if self.is_async:
-                        return portal.run(self._transact_async(self._portal_engine(engine), work))
+                        return portal.run(_connected(prepare(self._portal_engine(engine)), work))
 
-                    return _transact(engine, work)
+                    with prepare(engine).connect() as connection:
+                        return work(connection)
                 except DBAPIError as error:
                     time.sleep(patience.pause_s(error))
-
-    def run_plain(self, work: Callable[[Connection], T]) -> T:
-        """Do what cannot be done in a transaction."""
-        with self.scope():
-            engine = self.engine()
-
-            if self.is_async:
-                return portal.run(_plain_async(self._portal_engine(engine), work))
-
-            with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-                return work(connection)
 
     async def run_async(self, work: Callable[[Connection], T]) -> T:
         """As :meth:`run`, awaited, with the async engine itself."""
         from asyncio import sleep
 
-        engine: AsyncEngine = self._given()
+        engine = prepared(self._given())
         patience = Patience(self.wait_s)
 
         while True:
             try:
-                return await self._transact_async(engine, work)
+                return await _connected(engine, _in_transaction(work, begin))
             except DBAPIError as error:
                 await sleep(patience.pause_s(error))
-
-    async def _transact_async(self, engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
-        engine = prepared(engine)
-
-        async with engine.connect() as connection:
-            return await connection.run_sync(_work, work)
 
     def _portal_engine(self, engine: Engine) -> AsyncEngine:
         """The engine for the portal's loop: connections of most drivers belong to the loop that they were made in."""
@@ -206,20 +197,24 @@ class Patience:
         return self._pause_s * uniform(0.5, 1.0)  # noqa: S311  # No secret.
 
 
-def _transact(engine: Engine, work: Callable[[Connection], T]) -> T:
-    with prepared(engine).connect() as connection:
-        return _work(connection, work)
+def _in_transaction(
+    work: Callable[[Connection], T], begins: Callable[[Connection], object]
+) -> Callable[[Connection], T]:
+    def transact(connection: Connection) -> T:
+        begins(connection)
+        result = work(connection)
+        connection.commit()
+        return result
+
+    return transact
 
 
-def _work(connection: Connection, work: Callable[[Connection], T]) -> T:
-    begin(connection)
-    result = work(connection)
-    connection.commit()
-    return result
+def _autocommitting(engine: Any) -> Any:
+    return engine.execution_options(isolation_level="AUTOCOMMIT")
 
 
-async def _plain_async(engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
-    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+async def _connected(engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
+    async with engine.connect() as connection:
         return await connection.run_sync(work)
 
 

@@ -318,7 +318,7 @@ class Relay:
 
     def status(self) -> list[ReceiverStatus]:
         """How all receivers' messages are doing, by name. Counts all rows, so it takes a while when there are many."""
-        counts, dead = self._database.run(lambda db: (_store.counts(db), _store.dead_counts(db)))
+        counts, dead = self._database.look(lambda db: (_store.counts(db), _store.dead_counts(db)))
         known = self._registry.known()
         rows = {row.receiver: row for row in counts}
         names = sorted({*rows, *dead, *known})
@@ -339,14 +339,14 @@ class Relay:
         :param most: how many, up to 1,000.
         :param after: only those with a larger number: that of the last one, to page on.
         """
-        return self._database.run(lambda connection: _store.dead(connection, receiver, min(most, _MOST), after))
+        return self._database.look(lambda connection: _store.dead(connection, receiver, min(most, _MOST), after))
 
     def dead_payload(self, number: int) -> str | None:
         """The payload of a dead letter, as JSON; ``None`` if there is no such letter.
 
         :param number: the letter's :attr:`DeadLetter.id`.
         """
-        return self._database.run(lambda connection: _store.payload_of(connection, number))
+        return self._database.look(lambda connection: _store.payload_of(connection, number))
 
     def retry_dead(self, *numbers: int) -> int:
         """Have dead letters received again, as if they had been sent now, by the same ids.

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 from aldis.exceptions import TransactionError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from sqlalchemy import Engine
     from sqlalchemy.orm import scoped_session
@@ -91,13 +91,19 @@ def of_registry(registry: Any) -> Session | None:
     return sync if isinstance(sync, Session) and sync.in_transaction() else None
 
 
-def noted(engine: Engine) -> Session | None:
+def noted(engine: Callable[[], Engine]) -> Session | None:
     """The session of this thread and task that is in a transaction with an engine.
 
+    :param engine: gives the engine, if there is any session to ask.
     :raises TransactionError: when there are several.
     """
     sessions = [session for entry in _open.get(_owner(), ()) if (session := entry()) is not None]
-    found = [session for session in sessions if session.in_transaction() and _engine_of(session) is engine]
+
+    if not sessions:
+        return None
+
+    pool = engine().pool  # Which an engine shares with those that are made of it, for options.
+    found = [session for session in sessions if session.in_transaction() and _pool_of(session) is pool]
 
     if len(found) > 1:
         raise TransactionError(
@@ -108,8 +114,8 @@ def noted(engine: Engine) -> Session | None:
     return found[0] if found else None
 
 
-def _engine_of(session: Session) -> Any:
-    return getattr(session.bind, "engine", None)
+def _pool_of(session: Session) -> Any:
+    return getattr(getattr(session.bind, "engine", None), "pool", None)
 
 
 def _owner() -> Owner:

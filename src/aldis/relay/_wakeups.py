@@ -46,6 +46,9 @@ class Wakeups:
     def _watch(self) -> Any:
         name, driver = self._engine.dialect.name, self._engine.dialect.driver
 
+        if self._engine.dialect.is_async:
+            return None
+
         if name == "sqlite" and driver == "pysqlite" and self._engine.url.database not in (None, "", ":memory:"):
             return self._watch_sqlite
 

@@ -341,7 +341,7 @@ class Worker:
             self._known = self._relay._registry.known()
             self._known_until = now + _KNOWN_S
 
-        waits = self._database.run(lambda connection: _store.due(connection, self._known))
+        waits = self._database.look(lambda connection: _store.due(connection, self._known))
         self._hungry = [name for name, wait_ms in waits.items() if wait_ms <= 0]
         self._idle_s = min(max(self._idle_s * 2, 0.01), self.settings.poll_s)
         soonest_s = min((wait_ms / 1000 for wait_ms in waits.values() if wait_ms > 0), default=self._idle_s)
