@@ -19,7 +19,8 @@
 
     AldisWarning               (UserWarning)
     ├── LostReceiverWarning    (ResourceWarning)  a connected function was garbage collected
-    └── RelayWarning           (RuntimeWarning)   messages of the relay could be lost as things are set up
+    ├── RelayWarning           (RuntimeWarning)   messages of the relay could be lost as things are set up
+    └── UncommittedMessageWarning (RuntimeWarning)  messages of the relay that nobody committed
 
 Each leaf is also the built-in exception that a caller would have caught without Aldis. Messages name
 signals, receivers, parameters and places in the source; never the value of a payload.
@@ -44,6 +45,7 @@ __all__ = [
     "RelayWarning",
     "TransactionError",
     "UnboundProxyError",
+    "UncommittedMessageWarning",
     "UnnamedSenderError",
 ]
 
@@ -123,3 +125,9 @@ class LostReceiverWarning(AldisWarning, ResourceWarning):
 
 class RelayWarning(AldisWarning, RuntimeWarning):
     """The relay runs, and messages could be lost as things are set up. It says which, and what to change."""
+
+
+class UncommittedMessageWarning(AldisWarning, RuntimeWarning):
+    """A signal was sent to durable receivers in a transaction that was closed without a commit, so its messages are
+    gone. Told in development mode; the warning's place is that of the ``send``.
+    """

@@ -21,6 +21,7 @@ from ._dialects import CHANNEL, is_full
 from ._payload import schema_of
 from ._tables import messages, now_ms
 from ._trace import written
+from ._uncommitted import note
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
@@ -118,7 +119,7 @@ class Outbox:
             caller = self._database.caller(self._relay)
 
             if caller is not None:
-                self._write(_connection_of(caller, self._database), opened.rows)
+                self._join(caller, opened.rows)
             elif self._database.is_async:
                 await_only(self._database.run_async(lambda connection: self._write(connection, opened.rows)))
             else:
@@ -133,7 +134,13 @@ class Outbox:
             if caller is None:
                 await self._database.run_async(lambda connection: self._write(connection, rows))
             else:
-                await greenlet_spawn(lambda: self._write(_connection_of(caller, self._database), rows))
+                await greenlet_spawn(self._join, caller, rows)
+
+    def _join(self, caller: Caller, rows: list[dict[str, Any]]) -> None:
+        self._write(_connection_of(caller, self._database), rows)
+
+        if not isinstance(caller, Connection):
+            note(caller, rows[0]["signal"])
 
     def _write(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
         if not self._notifies or connection.dialect.name != "postgresql":
