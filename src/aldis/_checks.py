@@ -77,4 +77,12 @@ def check_options(signal: Signal[Any, ..., Any], receiver: Any, priority: Any, o
 
         via.check(signal, receiver, is_async(receiver))
 
-    return Options(priority, once, via)
+    options = Options(priority, once, via)
+
+    if options.group is not None and not (_has_method(options.group, "open") and _has_method(options.group, "close")):
+        raise InvalidOptionError(
+            f"The attribute group of {via!r} must be a group of deliveries, with the methods open(signal, sender,"
+            f" payload, is_awaited) and close(opened), not {options.group!r}."
+        )
+
+    return options

@@ -80,7 +80,7 @@ class Sending:
 
         # The options as they are now: a receiver may connect another again, with others.
         self.turns = [(connection, connection.options) for connection in connections]
-        self.opened: dict[DeliveryGroup, Any] = {}
+        self.opened: dict[int, tuple[DeliveryGroup, Any]] = {}  # By identity: groups may be equal, or not hashable.
 
     def require(self, wrapper: Wrapper | None, *, is_async: bool) -> Wrapper | None:
         """Refuse, before any receiver runs, those that nobody said how to cross to.
@@ -107,12 +107,12 @@ class Sending:
         for _, options in self.turns:
             group = options.group
 
-            if group is not None and group not in self.opened:
-                self.opened[group] = group.open(self.signal, self.sender, self.payload, is_awaited)
+            if group is not None and id(group) not in self.opened:
+                self.opened[id(group)] = group, group.open(self.signal, self.sender, self.payload, is_awaited)
 
     def close_groups(self) -> None:
         """Have them do their work. If that fails, the send does, under every policy."""
-        for group, opened in self.opened.items():
+        for group, opened in self.opened.values():
             try:
                 group.close(opened)
             except Exception as error:
@@ -120,7 +120,7 @@ class Sending:
 
     async def close_groups_async(self) -> None:
         """As :meth:`close_groups`, where it may take awaiting."""
-        for group, opened in self.opened.items():
+        for group, opened in self.opened.values():
             try:
                 value = group.close(opened)
 
@@ -210,7 +210,7 @@ class Sending:
         if self.watched is not None:
             watching = partial(self.watched.calling, receiver, connection, options, is_delivery=False)
 
-        opened = None if options.group is None else self.opened.get(options.group)
+        opened = None if options.group is None else self.opened[id(options.group)][1]
         return Call(self.signal, receiver, self.sender, self.payload, watching, is_awaited=is_awaited, opened=opened)
 
     def fail(self, receiver: Callable[..., Any], error: Exception) -> None:
@@ -413,8 +413,13 @@ async def _send_by(policy: AsyncPolicy, sending: Sending, wrapper: Wrapper | Non
 
     try:
         await policy.run([partial(call, place, *turn) for place, turn in enumerate(sending.turns)])
-    except BaseException:
+    except BaseException as error:
         sending.failures.clear()  # The traceback holds them by this frame.
+
+        if isinstance(error, Exception):
+            await sending.close_groups_async()
+            sending.note_on(error)
+
         raise
 
     sending.results.extend(values[place] for place in sorted(values))

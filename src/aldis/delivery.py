@@ -75,7 +75,8 @@ class DeliveryGroup(Protocol):
     def close(self, opened: Any, /) -> object:
         """Called by the send when the last receiver had its turn, or when a receiver's exception stops it.
 
-        Not called when the send is stopped by what is no :class:`Exception`, such as ``asyncio.CancelledError``.
+        Not called when another group refuses the send, or when it is stopped by what is no :class:`Exception`, such as
+        ``asyncio.CancelledError``.
 
         :param opened: what :meth:`open` returned.
         :return: a coroutine, if ``open`` was told that it is awaited; else anything.
