@@ -95,15 +95,17 @@ typing: .venv/.ready .venvs/$(MAIN)/.ready
 core: .venvs/core/.ready ## The core's tests, with no optional package installed.
 	.venvs/core/bin/python -m pytest $(PYTEST) --cov=aldis --cov-branch --cov-report= tests/core
 
-test-%: .venvs/%/.ready .venv/.ready chromium
+test-%: .venvs/%/.ready .venv/.ready programs
 	.venvs/$*/bin/python -m pytest $(PYTEST) $(EXAMPLES) $(if $(filter $(MAIN),$*),$(REST),tests $(OTHERS))
 
 # Its coverage is added to that of `core`.
 test-$(MAIN): core
 
-.PHONY: chromium
-chromium:
-	@sh tools/chromium.sh
+# What some tests run, and Debian has.
+.PHONY: programs
+programs:
+	@sh tools/debian.sh chromium "The tests of the live page in a browser"
+	@sh tools/debian.sh pgbouncer "The tests behind PgBouncer"
 
 # README, docs and docstrings are tests too: see conftest.py.
 EXAMPLES := README.md docs src

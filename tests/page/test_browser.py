@@ -79,7 +79,7 @@ def browser() -> Iterator[BrowserContext]:
 
     if chromium is None:
         refuse: Any = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        refuse("There is no chromium. On Debian, as root: tools/chromium.sh")
+        refuse("There is no chromium. On Debian, as root: tools/debian.sh chromium")
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium)
