@@ -91,7 +91,8 @@ class Database:
         if bind is None:
             raise InvalidOptionError(f"The {type(maker).__name__} of the relay has no bind. Give it an engine.")
 
-        return getattr(bind, "engine", bind)
+        # An AsyncEngine has its sync side as `engine`; a connection, which tests bind to, the one that it is of.
+        return bind if isinstance(bind, (Engine, AsyncEngine)) else bind.engine
 
     def caller(self, relay: object) -> Caller | None:
         """The session or connection whose transaction a send joins here, if there is one.
