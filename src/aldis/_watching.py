@@ -117,10 +117,14 @@ class Watch:
         try:
             getattr(self.watcher, what)(record)
         except Exception as error:
-            if not self._has_failed:  # In several threads at once, it may fail several times.
-                self._has_failed = True
-                self.stop()
-                _report(self.watcher, error)
+            self.fail(error)
+
+    def fail(self, error: BaseException) -> None:
+        """Remove the watcher, and report what it raised."""
+        if not self._has_failed:  # In several threads at once, it may fail several times.
+            self._has_failed = True
+            self.stop()
+            _report(self.watcher, error)
 
 
 @final
@@ -261,7 +265,7 @@ def describe_watcher(watcher: Watcher) -> str:
     return describe(watcher.function) if isinstance(watcher, Ends) else qualified_name(type(watcher))
 
 
-def _report(watcher: Watcher, error: Exception) -> None:
+def _report(watcher: Watcher, error: BaseException) -> None:
     import logging
 
     with suppress(Exception):  # A filter of the logger's may raise, and the send must not mind.

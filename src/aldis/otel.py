@@ -101,17 +101,26 @@ def instrument(
 
     .. versionadded:: 0.1
     """
-    for name, provider, method in (
+    tracer, meter = _tools("aldis", tracer_provider, meter_provider)
+    return watch(_Telemetry(tracer, meter, record_exceptions), *signals)
+
+
+def _tools(name: str, tracer_provider: Any, meter_provider: Any) -> tuple[trace.Tracer, Meter]:
+    """What makes the spans and the metrics of one part of Aldis.
+
+    :param name: the part's.
+    :raises InvalidOptionError: when a provider is none.
+    """
+    for option, provider, method in (
         ("tracer_provider", tracer_provider, "get_tracer"),
         ("meter_provider", meter_provider, "get_meter"),
     ):
         if provider is not None and (isinstance(provider, type) or not callable(getattr(provider, method, None))):
             kind = f"the class {provider.__name__}" if isinstance(provider, type) else f"a {type(provider).__name__}"
-            raise InvalidOptionError(f"{name} must be one of OpenTelemetry's, with a method {method}, not {kind}.")
+            raise InvalidOptionError(f"{option} must be one of OpenTelemetry's, with a method {method}, not {kind}.")
 
-    tracer = trace.get_tracer("aldis", tracer_provider=tracer_provider)
-    meter = metrics.get_meter("aldis", meter_provider=meter_provider)
-    return watch(_Telemetry(tracer, meter, record_exceptions), *signals)
+    tracer = trace.get_tracer(name, tracer_provider=tracer_provider)
+    return tracer, metrics.get_meter(name, meter_provider=meter_provider)
 
 
 @final
@@ -242,16 +251,24 @@ class _Telemetry(Watcher):
             return
 
         attributes["error.type"] = exception_type
-        span.set_attribute("error.type", exception_type)
-        span.set_status(trace.StatusCode.ERROR)
-        error = sys.exception() if self._record_exceptions else None  # Watchers are told while it is raised.
+        # Watchers are told while it is raised.
+        _mark_failed(span, exception_type, sys.exception() if self._record_exceptions else None)
 
-        if error is not None:
-            with suppress(Exception):  # It may not be able to say anything.
-                span.record_exception(error)
-                return
 
-        span.add_event("exception", {"exception.type": exception_type})
+def _mark_failed(span: Span, exception_type: str, error: BaseException | None) -> None:
+    """Say in a span that something raised.
+
+    :param error: the exception, where it is to be recorded in full.
+    """
+    span.set_attribute("error.type", exception_type)
+    span.set_status(trace.StatusCode.ERROR)
+
+    if error is not None:
+        with suppress(Exception):  # It may not be able to say anything.
+            span.record_exception(error)
+            return
+
+    span.add_event("exception", {"exception.type": exception_type})
 
 
 def _kind(value: object) -> str:
