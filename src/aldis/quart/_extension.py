@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from aldis._application import Signals
+    from aldis.relay import Relay
 
 
 @final
@@ -42,13 +43,19 @@ class Aldis:
 
     :param app: an application to begin with.
     :param signals: namespaces and signals of the application, for those who show signals.
+    :param relay: the relay of the application's durable receivers, see :mod:`aldis.relay`. The application crosses as
+        a sender by its name, and its receivers run in an app context of their own. The worker is
+        ``python -m aldis worker module:relay``.
     :raises InvalidOptionError: as :meth:`init_app`.
 
     .. versionadded:: 0.1
     """
 
-    def __init__(self, app: Quart | None = None, *, signals: Iterable[Signals] = ()) -> None:
+    def __init__(
+        self, app: Quart | None = None, *, signals: Iterable[Signals] = (), relay: Relay | None = None
+    ) -> None:
         self._signals = tuple(signals)
+        self._relay = relay
 
         if app is not None:
             self.init_app(app)
@@ -60,7 +67,12 @@ class Aldis:
         :raises InvalidOptionError: when ``ALDIS_ERRORS`` is none of what it can be, or the application was set
             up already.
         """
-        set_up(app, CORE_SIGNALS, self._signals, application_of=_application_of)
+        set_up(app, CORE_SIGNALS, self._signals, relay=self._relay, application_of=_application_of)
+
+        if self._relay is not None:
+            context: Any = app.app_context  # Quart types what it gives by halves.
+            self._relay._serve_async(app, app.name, context)
+
         app.asgi_app = Ending(app, app.asgi_app)  # type: ignore[method-assign]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from aldis._refs import describe
@@ -19,10 +21,14 @@ from ._trace import restored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from typing import TypeAlias
 
     from ._message import Row
     from ._registry import Receiver, Registry
     from ._senders import Senders
+
+    Guard: TypeAlias = Callable[[float | None], AbstractContextManager[Any]]
 
 logger: Final = logging.getLogger("aldis.relay")
 
@@ -55,23 +61,23 @@ class Receiving:
     """How one relay's messages are received in this process.
 
     :ivar scope: gives what is entered around each receiver: an application's context in Flask.
+    :ivar async_scope: gives what is entered around each receiver in the loop: an application's context in Quart. If
+        there is one, sync receivers run in a thread of the loop.
     """
 
     def __init__(self, registry: Registry, senders: Senders) -> None:
         self._registry = registry
         self._senders = senders
         self.scope: Callable[[], AbstractContextManager[Any]] = nullcontext
+        self.async_scope: Callable[[], AbstractAsyncContextManager[Any]] | None = None
 
-    def receive(self, row: Row, guard: Callable[[float | None], AbstractContextManager[Any]]) -> Outcome:
+    def receive(self, row: Row, guard: Guard) -> Outcome:
         """Run the receiver of a row.
 
         :param row: as it was claimed.
         :param guard: entered around the receiver, with its ``timeout_s``.
         """
-        try:
-            prepared = self._prepare(row)
-        except Exception as error:  # It may be of any make.
-            return Outcome(What.DEAD, f"the row is malformed ({type(error).__qualname__})")
+        prepared = self.prepare(row)
 
         if isinstance(prepared, Outcome):
             return prepared
@@ -83,13 +89,33 @@ class Receiving:
 
             try:
                 with restored(row.trace), self.scope():
-                    _call(found, sender, payload, guard)
+                    self._call(found, partial(found.receiver, sender, **payload), guard)
             finally:
                 current.reset(token)
         except BaseException as error:  # A receiver that exits is no reason to end the worker.
             return _failed(row, found, error)
 
         return DONE
+
+    def _call(self, found: Receiver, call: Callable[[], Any], guard: Guard) -> None:
+        if found.is_async or self.async_scope is not None:
+            portal.run(self._call_in_loop(found, call, guard))
+        else:
+            _call_guarded(found, call, guard)
+
+    async def _call_in_loop(self, found: Receiver, call: Callable[[], Any], guard: Guard) -> None:
+        async with nullcontext() if self.async_scope is None else self.async_scope():
+            if found.is_async:
+                await _awaited(found, call)
+            else:
+                await asyncio.to_thread(_call_guarded, found, call, guard)
+
+    def prepare(self, row: Row) -> Outcome | tuple[Receiver, Any, dict[str, Any]]:
+        """Who receives a row, from whom, and with what; or why nobody does."""
+        try:
+            return self._prepare(row)
+        except Exception as error:  # It may be of any make.
+            return Outcome(What.DEAD, f"the row is malformed ({type(error).__qualname__})")
 
     def _prepare(self, row: Row) -> Outcome | tuple[Receiver, Any, dict[str, Any]]:
         try:
@@ -134,23 +160,17 @@ def _dead(why: str) -> Outcome:
     return Outcome(What.DEAD, why)
 
 
-def _call(found: Receiver, sender: Any, payload: dict[str, Any], guard: Callable[[float | None], Any]) -> None:
-    if found.is_async:
-        portal.run(_awaited(found, sender, payload))
-        return
-
+def _call_guarded(found: Receiver, call: Callable[[], Any], guard: Guard) -> None:
     with guard(found.queue.timeout_s):
-        found.receiver(sender, **payload)
+        call()
 
 
-async def _awaited(found: Receiver, sender: Any, payload: dict[str, Any]) -> None:
-    from asyncio import timeout
-
-    limit = timeout(found.queue.timeout_s)
+async def _awaited(found: Receiver, call: Callable[[], Any]) -> None:
+    limit = asyncio.timeout(found.queue.timeout_s)
 
     try:
         async with limit:
-            await found.receiver(sender, **payload)
+            await call()
     except TimeoutError:
         if limit.expired():
             raise ReceiverTimeoutError from None

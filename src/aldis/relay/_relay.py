@@ -26,7 +26,7 @@ from ._senders import Senders
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
-    from contextlib import AbstractContextManager
+    from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from typing import Literal, TypeVar, overload
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
@@ -209,6 +209,11 @@ class Relay:
         self.register_sender(app, name)
         self._receiving.scope = context
         self._database.scope = lambda: nullcontext() if has_context() else context()
+
+    def _serve_async(self, app: Any, name: str, context: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+        """As :meth:`_serve`, for an application whose context is entered in an event loop."""
+        self.register_sender(app, name)
+        self._receiving.async_scope = context
 
     # Sending.
 

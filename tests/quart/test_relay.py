@@ -1,0 +1,76 @@
+"""Durable receivers of a Quart application."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from quart import Quart, current_app
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+
+from aldis import InvalidOptionError, Namespace
+from aldis.quart import Aldis
+from aldis.relay import Relay
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+signals = Namespace()
+
+
+@signals.declare
+def order_placed(sender: Quart, /, *, order_id: int) -> None: ...
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[AsyncEngine]:
+    made = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'shop.sqlite'}")
+    yield made
+    asyncio.run(made.dispose())
+
+
+@pytest.fixture
+def relay(engine: AsyncEngine) -> Iterator[Relay]:
+    made = Relay(async_sessionmaker(engine))
+    made.create_tables()
+    yield made
+    made._database.reconnect()
+
+
+def test_receivers_run_in_an_app_context_of_their_own(relay: Relay) -> None:
+    """Async and sync receivers get the application as sender, and have it as current_app."""
+    app = Quart("shop")
+    Aldis(app, relay=relay)
+    received: list[object] = []
+
+    async def invoice(sender: Quart, *, order_id: int) -> None:
+        received.append(("invoice", sender is app, current_app.name, order_id, relay.current().attempt))
+
+    def mail(sender: Quart, *, order_id: int) -> None:
+        received.append(("mail", sender is app, current_app.name, order_id, relay.current().attempt))
+
+    @app.post("/order")
+    async def order() -> str:
+        await order_placed.send_async(app, order_id=7)
+        return "thank you"
+
+    async def visit() -> None:
+        assert await (await app.test_client().post("/order")).get_data(as_text=True) == "thank you"
+
+    order_placed.connect(invoice, app, via=relay.queue("invoice"))
+    order_placed.connect(mail, app, via=relay.queue("mail"))
+    asyncio.run(visit())
+    assert received == []
+    assert relay.drain() == {"done": 2}
+    assert received == [("invoice", True, "shop", 7, 1), ("mail", True, "shop", 7, 1)]
+
+
+def test_an_application_is_set_up_once(relay: Relay) -> None:
+    """A second extension for the same application is refused, with a relay too."""
+    app = Quart("shop")
+    Aldis(app, relay=relay)
+
+    with pytest.raises(InvalidOptionError, match="has Aldis already"):
+        Aldis(app, relay=relay)
