@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import AbstractContextManager, nullcontext
 from random import uniform
@@ -51,7 +52,7 @@ class Database:
         self.registry: Any = target.session if self._is_extension else None
         self.scope: Callable[[], AbstractContextManager[Any]] = nullcontext
         self.wait_s = wait_s
-        self._portal_engines: dict[Engine, AsyncEngine] = {}
+        self._portal_engines: dict[tuple[Engine, int], AsyncEngine] = {}
 
         if isinstance(target, _REGISTRIES):
             self.registry = target
@@ -155,10 +156,12 @@ class Database:
         if isinstance(engine.pool, StaticPool):
             return AsyncEngine(engine)
 
-        if engine not in self._portal_engines:
-            self._portal_engines[engine] = AsyncEngine(Engine(engine.pool.recreate(), engine.dialect, engine.url))
+        key = engine, os.getpid()  # A fork leaves the connections with its parent.
 
-        return self._portal_engines[engine]
+        if key not in self._portal_engines:
+            self._portal_engines[key] = AsyncEngine(Engine(engine.pool.recreate(), engine.dialect, engine.url))
+
+        return self._portal_engines[key]
 
     def reconnect(self) -> None:
         """Forget the connections that are not in use: those to a server that went away are of no use."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
@@ -15,9 +16,16 @@ T = TypeVar("T")
 
 @final
 class Portal:
-    """Starts when it is first used. The loop runs until the process ends."""
+    """Starts when it is first used. The loop runs until the process ends.
+
+    A fork leaves it with its parent, and the child has one of its own, if it needs one.
+    """
 
     def __init__(self) -> None:
+        self._start_anew()
+        os.register_at_fork(after_in_child=self._start_anew)
+
+    def _start_anew(self) -> None:
         self._lock = Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
