@@ -41,6 +41,10 @@ class Engine(Protocol):
         """
         raise NotImplementedError
 
+    def stop(self) -> None:
+        """Called when a worker has ended."""
+        raise NotImplementedError
+
     def handle(self, row: Row, guard: Guard, /) -> Outcome:
         """Do with a claimed row what is to be done. Called in a thread of a worker; raises nothing.
 
@@ -63,6 +67,9 @@ class InProcess:
 
     def start(self) -> None:
         """Nothing is needed."""
+
+    def stop(self) -> None:
+        """Nothing is kept."""
 
     def handle(self, row: Row, guard: Guard, /) -> Outcome:
         """Run the receiver."""

@@ -14,6 +14,7 @@ from aldis.exceptions import ReceiverTimeoutError
 
 from ._backoff import seconds_of
 from ._message import current, message_of
+from ._observing import Observers
 from ._payload import UnreadableError, schema_of
 from ._portal import portal
 from ._senders import UnknownSenderError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ._senders import Senders
 
     Guard: TypeAlias = Callable[[float | None], AbstractContextManager[Any]]
+    Prepared: TypeAlias = tuple[Receiver, Any, dict[str, Any]]
 
 logger: Final = logging.getLogger("aldis.relay")
 
@@ -63,6 +65,7 @@ class Receiving:
     :ivar scope: gives what is entered around each receiver: an application's context in Flask.
     :ivar async_scope: gives what is entered around each receiver in the loop: an application's context in Quart. If
         there is one, sync receivers run in a thread of the loop.
+    :ivar observers: who is told of attempts.
     """
 
     def __init__(self, registry: Registry, senders: Senders) -> None:
@@ -70,6 +73,7 @@ class Receiving:
         self._senders = senders
         self.scope: Callable[[], AbstractContextManager[Any]] = nullcontext
         self.async_scope: Callable[[], AbstractAsyncContextManager[Any]] | None = None
+        self.observers = Observers()
 
     def receive(self, row: Row, guard: Guard) -> Outcome:
         """Run the receiver of a row.
@@ -79,8 +83,21 @@ class Receiving:
         """
         prepared = self.prepare(row)
 
+        with restored(row.trace):
+            if not self.observers.watches:
+                return self._attempt(row, prepared, guard)[0]
+
+            found = None if isinstance(prepared, Outcome) else prepared[0]
+
+            with self.observers.attempt(row, found) as attempt:
+                outcome, attempt.exception = self._attempt(row, prepared, guard)
+                attempt.outcome = outcome.what.value
+                return outcome
+
+    def _attempt(self, row: Row, prepared: Outcome | Prepared, guard: Guard) -> tuple[Outcome, BaseException | None]:
+        """Run the receiver, if there is one. Gives what it raised, too."""
         if isinstance(prepared, Outcome):
-            return prepared
+            return prepared, None
 
         found, sender, payload = prepared
 
@@ -88,14 +105,14 @@ class Receiving:
             token = current.set(message_of(row))
 
             try:
-                with restored(row.trace), self.scope():
+                with self.scope():
                     self._call(found, partial(found.receiver, sender, **payload), guard)
             finally:
                 current.reset(token)
         except BaseException as error:  # A receiver that exits is no reason to end the worker.
-            return _failed(row, found, error)
+            return _failed(row, found, error), error
 
-        return DONE
+        return DONE, None
 
     def _call(self, found: Receiver, call: Callable[[], Any], guard: Guard) -> None:
         if found.is_async or self.async_scope is not None:
@@ -110,14 +127,14 @@ class Receiving:
             else:
                 await asyncio.to_thread(_call_guarded, found, call, guard)
 
-    def prepare(self, row: Row) -> Outcome | tuple[Receiver, Any, dict[str, Any]]:
+    def prepare(self, row: Row) -> Outcome | Prepared:
         """Who receives a row, from whom, and with what; or why nobody does."""
         try:
             return self._prepare(row)
         except Exception as error:  # It may be of any make.
             return Outcome(What.DEAD, f"the row is malformed ({type(error).__qualname__})")
 
-    def _prepare(self, row: Row) -> Outcome | tuple[Receiver, Any, dict[str, Any]]:
+    def _prepare(self, row: Row) -> Outcome | Prepared:
         try:
             sender = self._senders.read(row.sender)
         except UnknownSenderError as unknown:

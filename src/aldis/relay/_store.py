@@ -190,6 +190,18 @@ def bury(connection: Connection, row: Row, reason: str) -> bool:
     return connection.execute(delete(messages).where(mine)).rowcount == 1
 
 
+def add_again(connection: Connection, row: Row, wait_ms: int, failure: str) -> None:
+    """Make a row of one that was deleted, with the attempts and the losses that it has now, due after a while."""
+    counts = {"attempts": row.attempts, "losses": row.losses, "failure": _said(failure)}
+    connection.execute(insert(messages).values(**row.sent(), due_ms=now_ms() + wait_ms, **counts))
+
+
+def bury_sent(connection: Connection, row: Row, reason: str) -> None:
+    """Make a dead letter of a row that was deleted."""
+    values = {**row.sent(), "attempts": row.attempts, "reason": _said(reason)}
+    connection.execute(insert(dead_letters).values(**values, died_ms=now_ms()))
+
+
 def do_once(connection: Connection, message_id: str, receiver: str) -> bool:
     """Note an effect. Gives whether it was not noted before; waits for a transaction that is about to note it."""
     values = {"message_id": message_id, "receiver": receiver, "done_ms": now_ms()}

@@ -37,6 +37,7 @@ logger: Final = logging.getLogger("aldis.relay")
 _KNOWN_S: Final = 1.0
 _AWAY_S: Final = (0.2, 5.0)
 _AHEAD_S: Final = 0.25
+_AMONG_BACKLOGS_S: Final = 0.05
 _REPORT_S: Final = 60.0
 _SAME_STOP_S: Final = 1.0
 _MOST_FINISHED: Final = 500
@@ -136,6 +137,7 @@ class Worker:
         self._known: dict[str, Known] = {}
         self._known_until = 0.0
         self._hungry: list[str] = []
+        self._looked_at = 0.0
         self._look_at = 0.0
         self._idle_s = 0.0
         self._found_nothing = False
@@ -183,6 +185,7 @@ class Worker:
                 self._event.wait(self._rest_s())
         finally:
             self._runners.end()
+            self._relay._engine.stop()
 
             if wakeups is not None:
                 wakeups.stop()
@@ -319,7 +322,7 @@ class Worker:
         if not self._room():
             return
 
-        if not self._hungry and (self._has_news or self.settings.drains or time.monotonic() >= self._look_at):
+        if self._is_to_look():
             self._look()
 
         for name in [*self._hungry]:
@@ -332,9 +335,17 @@ class Worker:
             if known is not None and self._claim(name, known, room):
                 self._hungry.append(name)
 
-    def _look(self) -> None:
-        """Ask which receivers have due rows."""
+    def _is_to_look(self) -> bool:
         now = time.monotonic()
+
+        if self._hungry:
+            return now >= self._looked_at + _AMONG_BACKLOGS_S  # A backlog may last for hours, and others have rows too.
+
+        return self._has_news or self.settings.drains or now >= self._look_at
+
+    def _look(self) -> None:
+        """Ask which receivers have due rows. Those that have waited for their turn keep it."""
+        self._looked_at = now = time.monotonic()
         self._has_news = False
 
         if now >= self._known_until:
@@ -342,7 +353,8 @@ class Worker:
             self._known_until = now + _KNOWN_S
 
         waits = self._database.look(lambda connection: _store.due(connection, self._known))
-        self._hungry = [name for name, wait_ms in waits.items() if wait_ms <= 0]
+        due = {name: None for name, wait_ms in waits.items() if wait_ms <= 0}
+        self._hungry = [*(name for name in self._hungry if name in due), *(due.keys() - self._hungry)]
         self._idle_s = min(max(self._idle_s * 2, 0.01), self.settings.poll_s)
         soonest_s = min((wait_ms / 1000 for wait_ms in waits.values() if wait_ms > 0), default=self._idle_s)
         self._look_at = now + min(max(soonest_s, 0.001), self._idle_s)
