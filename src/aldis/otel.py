@@ -34,7 +34,7 @@ except ImportError as _missing:
     raise ImportError("aldis.otel needs OpenTelemetry's API. Install it with: pip install aldis[otel]") from _missing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextvars import Token
 
     from opentelemetry.context import Context
@@ -275,9 +275,9 @@ def _kind(value: object) -> str:
     return qualified_name(type(value))
 
 
-def _histogram(meter: Meter, name: str, description: str) -> Histogram:
+def _histogram(meter: Meter, name: str, description: str, buckets_s: Sequence[float] = BUCKETS_S) -> Histogram:
     try:
-        return meter.create_histogram(name, "s", description, explicit_bucket_boundaries_advisory=BUCKETS_S)
+        return meter.create_histogram(name, "s", description, explicit_bucket_boundaries_advisory=buckets_s)
     except TypeError:
         return meter.create_histogram(name, "s", description)  # OpenTelemetry before 1.30 cannot be advised.
 

@@ -3,42 +3,50 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+logger: Final = logging.getLogger("aldis.relay")
 
 _LONGEST = 8000
 
 
 def written() -> str | None:
     """The trace context of here, to be stored; ``None`` where there is none, or nobody uses OpenTelemetry."""
-    propagate: Any = sys.modules.get("opentelemetry.propagate")
-
-    if propagate is None:
+    if not _is_in_use():
         return None
 
     carrier: dict[str, str] = {}
-    propagate.inject(carrier)
-    stored = json.dumps(carrier)
+
+    try:
+        from opentelemetry import propagate
+
+        propagate.inject(carrier)
+        stored = json.dumps(carrier)
+    except Exception:  # A propagator may be of any make, and its failure is none of the send's.
+        logger.debug("The trace context could not be written", exc_info=True)
+        return None
+
     return stored if carrier and len(stored) <= _LONGEST else None
 
 
 @contextmanager
 def restored(stored: str | None) -> Generator[None, None, None]:
     """Have a stored trace context be the current one, in a ``with`` block. What cannot be read is ignored."""
-    propagate: Any = sys.modules.get("opentelemetry.propagate")
-    carrier = _carrier(stored)
+    found = _extracted(stored) if stored and _is_in_use() else None
 
-    if propagate is None or not carrier:
+    if found is None:
         yield
         return
 
     from opentelemetry import context
 
-    token = context.attach(propagate.extract(carrier))
+    token = context.attach(found)
 
     try:
         yield
@@ -46,10 +54,30 @@ def restored(stored: str | None) -> Generator[None, None, None]:
         context.detach(token)
 
 
-def _carrier(stored: str | None) -> dict[str, str]:
+def _is_in_use() -> bool:
+    # What uses OpenTelemetry has this imported. Propagators are imported by who needs them: by us, maybe.
+    return "opentelemetry.context" in sys.modules
+
+
+def _extracted(stored: str) -> Any:
+    carrier = _carrier(stored)
+
+    if not carrier:
+        return None
+
     try:
-        found: Any = json.loads(stored or "{}")
-    except (ValueError, RecursionError):
+        from opentelemetry import propagate
+
+        return propagate.extract(carrier)
+    except Exception:
+        logger.debug("The trace context could not be read", exc_info=True)
+        return None
+
+
+def _carrier(stored: str) -> dict[str, str]:
+    try:
+        found: Any = json.loads(stored)
+    except (ValueError, TypeError, RecursionError):
         return {}
 
     return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]

@@ -1,0 +1,293 @@
+"""OpenTelemetry for a relay: a span for each attempt, in the trace of who sent; and what waits, as metrics.
+
+The trace context crosses with a message by itself, wherever a program uses OpenTelemetry. With :func:`instrument` in
+the process of a worker, the span of an attempt is below the span in which the message was sent: one trace has the
+request, the send and the receiver, though another process or another machine runs that, maybe much later::
+
+    from aldis.relay.otel import instrument
+
+    watch = instrument(relay)
+    ...
+    watch.stop()
+
+Spans and metrics have names, numbers and types: of signals, receivers, messages and exceptions. They have nothing of
+payloads and senders, ever; and neither messages nor tracebacks of exceptions unless that is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, final
+
+from sqlalchemy.exc import DBAPIError
+
+from aldis._refs import qualified_name
+from aldis.exceptions import InvalidOptionError
+from aldis.observe import BUCKETS_S
+from aldis.otel import _histogram, _mark_failed, _tools
+
+from ._observing import Observer
+from ._relay import Relay
+
+# Only now: without OpenTelemetry, aldis.otel has said what to install.
+from opentelemetry import context, trace  # isort: skip
+from opentelemetry.metrics import Observation  # isort: skip
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from contextvars import Token
+
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import Meter, MeterProvider
+    from opentelemetry.trace import Span, Tracer, TracerProvider
+
+    from aldis.observe import Watch
+
+    from ._observing import Attempt
+    from ._relay import ReceiverStatus
+
+__all__ = ["instrument"]
+
+logger: Final = logging.getLogger("aldis.relay")
+
+_LATENCIES_S: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0)
+_FRESH_S: Final = 1.0
+_NO_TYPE: Final = "_OTHER"  # As the conventions have it for a failure that has no type.
+
+
+def instrument(
+    relay: Relay,
+    *,
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+    record_exceptions: bool = False,
+) -> Watch:
+    """Make spans and metrics of what a relay's workers do in this process, and of what waits in its database.
+
+    Call it in the processes of workers, before they begin; and in the workers of Celery, where these run the receivers.
+    For the spans and metrics of sends there is :func:`aldis.otel.instrument`.
+
+    Each time that a message is taken in hand gives a span ``process <receiver>``, of the kind ``CONSUMER``, whose
+    parent is what was the current span where it was sent. While the receiver runs, it is the current one.
+
+    ==============================  ===============================================================
+    attribute                       value
+    ==============================  ===============================================================
+    ``aldis.signal.name``           the signal's name
+    ``aldis.receiver.name``         the receiver's name in the database
+    ``aldis.message.id``            the message's id
+    ``aldis.message.attempt``       which attempt it is, from 1
+    ``aldis.message.outcome``       what came of it, see below
+    ``code.function.name``          the receiver's qualified name, if it is known here
+    ``code.file.path``              the file that it is defined in, if it is known
+    ``code.line.number``            the line
+    ``aldis.receiver.async``        ``true`` if the receiver is async
+    ``error.type``                  the class of the exception, if the receiver raised
+    ``messaging.system``            ``aldis``
+    ``messaging.operation.name``    ``process``
+    ``messaging.operation.type``    ``process``
+    ``messaging.destination.name``  as ``aldis.receiver.name``
+    ``messaging.message.id``        as ``aldis.message.id``
+    ==============================  ===============================================================
+
+    Those of ``messaging``, the name, the kind and the parent of the span are as OpenTelemetry's conventions for
+    messaging have them, where a receiver's queue is the destination. An outcome is one of
+
+    - ``done``: received;
+    - ``failed``: the receiver raised, and gets the message again;
+    - ``dead``: the message was given up. If nobody raised, as for a payload that cannot be read, ``error.type`` is
+      ``_OTHER``;
+    - ``waits``: it cannot be received here now, and was put back. That counts as no attempt.
+
+    What failed or died has the status ``ERROR``, without a description. If the receiver raised, there is an event
+    ``exception``, which has ``exception.type`` only; with ``record_exceptions``, also ``exception.message`` and
+    ``exception.stacktrace``.
+
+    ================================  ===============  =============  ===============================================
+    metric                            kind             unit           what is measured
+    ================================  ===============  =============  ===============================================
+    ``aldis.relay.backlog``           gauge            ``{message}``  messages that wait, by receiver
+    ``aldis.relay.oldest_age``        gauge            ``s``          for how long the oldest has been there
+    ``aldis.relay.dead_letters``      gauge            ``{message}``  dead letters
+    ``aldis.relay.attempts``          counter          ``{attempt}``  attempts
+    ``aldis.relay.attempt.duration``  histogram        ``s``          how long they took
+    ``aldis.relay.latency``           histogram        ``s``          from when a message was sent to its first attempt
+    ================================  ===============  =============  ===============================================
+
+    All have ``aldis.receiver.name``; attempts and their duration also ``aldis.message.outcome``, and ``error.type`` if
+    they failed. The gauges ask the database when they are collected, as :meth:`Relay.status` does. They are of the
+    database and not of the process: where several processes report, take one of the values, not their sum. While the
+    database cannot be asked they have no values, and a warning of that is logged once. The latency is from the
+    database's clock to this machine's, and as right as these two are.
+
+    :param relay: the relay.
+    :param tracer_provider: where spans go, if not to OpenTelemetry's global provider.
+    :param meter_provider: where metrics go, likewise.
+    :param record_exceptions: as for :func:`aldis.otel.instrument`.
+    :return: what stops it. Spans that are open end as they would have.
+    :raises InvalidOptionError: when the relay or a provider is none.
+
+    .. versionadded:: 0.1
+    """
+    if not isinstance(relay, Relay):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidOptionError(f"instrument() takes a Relay, not a {type(relay).__qualname__}.")
+
+    tracer, meter = _tools("aldis.relay", tracer_provider, meter_provider)
+    watch = relay._receiving.observers.add(_Telemetry(tracer, meter, record_exceptions))
+    _Gauges(relay, watch).make(meter)
+    return watch
+
+
+@final
+class _Telemetry(Observer):
+    """Makes a span of each attempt, and counts it."""
+
+    def __init__(self, tracer: Tracer, meter: Meter, record_exceptions: bool) -> None:
+        self._tracer = tracer
+        self._record_exceptions = record_exceptions
+        self._open: dict[Attempt, tuple[Span, Token[Context]]] = {}
+        self._attempts = meter.create_counter("aldis.relay.attempts", "{attempt}", "How many attempts there were.")
+        self._duration = _histogram(meter, "aldis.relay.attempt.duration", "How long attempts took.", BUCKETS_S)
+        self._latency = _histogram(
+            meter, "aldis.relay.latency", "From when messages were sent to their first attempt.", _LATENCIES_S
+        )
+
+    def attempt_began(self, attempt: Attempt) -> None:
+        span = self._tracer.start_span(
+            f"process {attempt.receiver}", kind=trace.SpanKind.CONSUMER, attributes=_attributes(attempt)
+        )
+        self._open[attempt] = (span, context.attach(trace.set_span_in_context(span)))
+
+    def attempt_ended(self, attempt: Attempt) -> None:
+        span, token = self._open.pop(attempt)
+
+        try:
+            self._finish(attempt, span)
+        finally:
+            context.detach(token)
+
+    def _finish(self, attempt: Attempt, span: Span) -> None:
+        of_receiver = {"aldis.receiver.name": attempt.receiver}
+        attributes = {**of_receiver, "aldis.message.outcome": str(attempt.outcome)}
+        span.set_attribute("aldis.message.outcome", str(attempt.outcome))
+        error = attempt.exception
+
+        if error is not None:
+            attributes["error.type"] = qualified_name(type(error))
+            _mark_failed(span, attributes["error.type"], error if self._record_exceptions else None)
+        elif attempt.outcome == "dead":
+            attributes["error.type"] = _NO_TYPE
+            span.set_attribute("error.type", _NO_TYPE)
+            span.set_status(trace.StatusCode.ERROR)
+
+        self._attempts.add(1, attributes)
+        self._duration.record(attempt.duration_s or 0.0, attributes)
+
+        if attempt.number == 1 and attempt.outcome != "waits":
+            self._latency.record(max(attempt.started_s - attempt.sent_s, 0.0), of_receiver)
+
+        span.end()
+
+
+def _attributes(attempt: Attempt) -> dict[str, Any]:
+    attributes: dict[str, Any] = {
+        "aldis.signal.name": attempt.signal,
+        "aldis.receiver.name": attempt.receiver,
+        "aldis.message.id": attempt.message_id,
+        "aldis.message.attempt": attempt.number,
+        "messaging.system": "aldis",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": attempt.receiver,
+        "messaging.message.id": attempt.message_id,
+    }
+
+    if attempt.function is not None:
+        attributes["code.function.name"] = attempt.function
+
+    if attempt.place is not None:
+        path, _, line = attempt.place.rpartition(":")
+        attributes |= {"code.file.path": path, "code.line.number": int(line)}
+
+    if attempt.is_async:
+        attributes["aldis.receiver.async"] = True
+
+    return attributes
+
+
+_GAUGES: Final[dict[str, tuple[str, str, Callable[[ReceiverStatus], float]]]] = {
+    "aldis.relay.backlog": ("{message}", "How many messages wait.", lambda status: status.backlog),
+    "aldis.relay.oldest_age": ("s", "For how long the oldest message has been there.", lambda s: s.oldest_age_s),
+    "aldis.relay.dead_letters": ("{message}", "How many messages were given up.", lambda status: status.dead),
+}
+
+
+@final
+class _Gauges:
+    """Asks the database for what waits, when metrics are collected.
+
+    Meters keep this for ever: it keeps no relay. One collection asks for each gauge in turn, and one answer serves all.
+    """
+
+    def __init__(self, relay: Relay, watch: Watch) -> None:
+        self._relay = weakref.ref(relay)
+        self._watch = weakref.ref(watch)
+        self._lock = Lock()
+        self._answer: list[ReceiverStatus] = []
+        self._answered = 0.0
+        self._unused: set[str] = set()
+        self._is_failing = False
+
+    def make(self, meter: Meter) -> None:
+        """Have the meter ask."""
+        for name, (unit, description, _) in _GAUGES.items():
+            meter.create_observable_gauge(name, [self._asker(name)], unit, description)
+
+    def _asker(self, name: str) -> Callable[[object], Iterable[Observation]]:
+        value = _GAUGES[name][2]
+
+        def ask(_: object) -> list[Observation]:
+            return [Observation(value(s), {"aldis.receiver.name": s.receiver}) for s in self._ask(name)]
+
+        return ask
+
+    def _ask(self, name: str) -> list[ReceiverStatus]:
+        watch = self._watch()
+
+        if watch is None or watch.is_stopped:
+            return []
+
+        with self._lock:
+            if name not in self._unused or time.monotonic() - self._answered > _FRESH_S:
+                self._answer = self._status()
+                self._answered = time.monotonic()
+                self._unused = set(_GAUGES)
+
+            self._unused.discard(name)
+            return self._answer
+
+    def _status(self) -> list[ReceiverStatus]:
+        relay = self._relay()
+
+        try:
+            found = [] if relay is None else relay.status()
+        except Exception as error:
+            self._complain(error)
+            return []
+
+        self._is_failing = False
+        return found
+
+    def _complain(self, error: Exception) -> None:
+        if self._is_failing:
+            return
+
+        self._is_failing = True
+
+        if isinstance(error, DBAPIError):
+            error.hide_parameters = True
+
+        logger.warning("The backlog cannot be measured, for the database cannot be asked: %s", error)
