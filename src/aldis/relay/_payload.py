@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from enum import Flag
+from inspect import unwrap
+from math import isfinite
 from threading import Lock
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final, get_type_hints
@@ -33,6 +36,25 @@ _NATIVE: Final = (bytes, bytearray, datetime, date, time, timedelta, Decimal, UU
 
 _UNWRITABLE: Final = (shapes.AnyType, shapes.CustomType, shapes.RawType, shapes.ExtType)
 _TAKEN: Final = "int, float, str, bool, bytes, None, datetime, date, time, timedelta, Decimal, UUID"
+
+# What can be a key of a dict. Not one of several, for all are texts in JSON.
+_KEYS: Final = (
+    shapes.StrType,
+    shapes.IntType,
+    shapes.FloatType,
+    shapes.EnumType,
+    shapes.LiteralType,
+    shapes.BytesType,
+    shapes.DateTimeType,
+    shapes.DateType,
+    shapes.TimeType,
+    shapes.TimeDeltaType,
+    shapes.DecimalType,
+    shapes.UUIDType,
+)
+
+# Of these, JSON cannot have every value.
+_PARTLY: Final = (shapes.FloatType, shapes.DateTimeType, shapes.TimeType)
 
 # The one kind of message that shows a value: "Invalid enum value 'red' - at `$.colour`".
 _WITH_VALUE: Final = re.compile(r"^(Invalid (?:enum )?value)\b.*?( - at `[^`]*`)?$", re.DOTALL)
@@ -64,7 +86,6 @@ class Schema:
     def __init__(self, contract: Contract, signal: object) -> None:
         self.version = contract.version
         self._upgraders = contract.upgraders
-        self._defaults = contract.defaults
         self._names = contract.order
         self._describes = f"{signal!r}, declared by {describe(contract.function)},"
 
@@ -74,39 +95,51 @@ class Schema:
                 " what they are to get."
             )
 
-        fields: list[Any] = [(name, self._type_of(name, contract)) for name in contract.order]
-        self._shape = msgspec.defstruct("Payload", fields, kw_only=True)
-        self._encoder = msgspec.json.Encoder()
-        self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self._shape)
-        self._reads_floats = any(isinstance(part, shapes.FloatType) for part in _parts(shapes.type_info(self._shape)))
+        types = {name: self._type_of(name, contract) for name in contract.order}
+        self._form = self._form_of(types)
+        self._decoder = self._form.decoder
+        self._shape = self._form.shape
+        self._defaults: Json = {}
+
+        for name, value in contract.defaults.items():
+            try:
+                self._defaults |= msgspec.json.decode(self._form_of({name: types[name]}).encode({name: value}))
+            except ValueError as error:
+                raise self._unwritable(name, f"has a default that cannot be written: {error}") from None
 
     def _type_of(self, name: str, contract: Contract) -> Any:
-        function: Any = contract.function
-        annotation = getattr(function, "__annotations__", {}).get(name)
+        function: Any = unwrap(contract.function)
+        annotations = getattr(function, "__annotations__", {})
 
-        if annotation is None:
+        if name not in annotations:
             raise self._unwritable(name, "has no type. Annotate it")
+
+        annotation = annotations[name]
 
         try:
             found = get_type_hints(_with_only(function, name, annotation), include_extras=True)[name]
+            parts = list(_parts(shapes.type_info(found)))
         except NameError as error:
             reason = f"has a type that is not there when the program runs ({error.name}). Import it outside of"
-            raise self._unwritable(name, f"{reason} `if TYPE_CHECKING`") from None
+            raise self._unwritable(name, f"{reason} `if TYPE_CHECKING`, and define it in a module") from None
+        except Exception as error:  # What annotations raise when they are evaluated, and what msgspec cannot do.
+            raise self._unwritable(name, f"has a type that cannot be written as JSON: {error}") from None
 
-        try:
-            parts = list(_parts(shapes.type_info(found)))
-        except TypeError as error:
-            raise self._unwritable(name, f"has a type that JSON cannot tell apart: {error}") from None
-
-        if any(isinstance(part, _UNWRITABLE) for part in parts):
-            shown = annotation if isinstance(annotation, str) else getattr(found, "__name__", found)
+        if any(map(_is_unwritable, parts)):
+            shown = found.__qualname__ if type(found) is type else annotation
             raise self._unwritable(
                 name,
                 f"has the type {shown}, which cannot be written as JSON. Send an id, or a dataclass, an Enum, a list or"
-                f" a dict of {_TAKEN}",
+                f" a dict of {_TAKEN}; keys of a dict are of one of these",
             )
 
         return found
+
+    def _form_of(self, types: dict[str, Any]) -> Form:
+        try:
+            return Form(types)
+        except Exception as error:  # As above, for several together.
+            raise InvalidReceiverError(f"{self._describes} cannot have durable receivers: {error}.") from None
 
     def _unwritable(self, name: str, what: str) -> InvalidReceiverError:
         return InvalidReceiverError(f"{self._describes} cannot have durable receivers: its keyword {name!r} {what}.")
@@ -117,21 +150,11 @@ class Schema:
         :raises PayloadError: when a value is of another type than the declared one.
         """
         try:
-            checked = msgspec.convert(payload, self._shape, builtin_types=_NATIVE)
-            text = self._encoder.encode(checked)
-            self._decoder.decode(text)  # What is inside objects was not looked at yet.
-        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            return self._form.encode(payload)
+        except ValueError as error:
             raise PayloadError(
-                f"The payload of {self._describes} cannot be written for durable receivers: {_reason(error)}."
+                f"The payload of {self._describes} cannot be written for durable receivers: {error}."
             ) from None
-
-        if self._reads_floats and msgspec.to_builtins(checked) != msgspec.json.decode(text):
-            raise PayloadError(
-                f"The payload of {self._describes} cannot be written for durable receivers: JSON has no NaN and no"
-                " infinity."
-            )
-
-        return text.decode()
 
     def decode(self, text: str | bytes, version: int) -> dict[str, Any]:
         """A stored payload, made one of today's version if it is older.
@@ -181,12 +204,44 @@ class Schema:
         defaults = {name: value for name, value in self._defaults.items() if name not in plain}
 
         try:
-            return msgspec.convert({**plain, **msgspec.to_builtins(defaults)}, self._shape)
+            return msgspec.convert({**plain, **defaults}, self._shape)
         except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
             raise UnreadableError(f"the payload does not fit: {_reason(error)}") from None
 
     def _as_payload(self, value: Any) -> dict[str, Any]:
         return {name: getattr(value, name) for name in self._names}
+
+
+@final
+class Form:
+    """What payloads of some keywords look like.
+
+    :ivar shape: the type.
+    :ivar decoder: reads JSON of it.
+    """
+
+    def __init__(self, types: dict[str, Any]) -> None:
+        self.shape = msgspec.defstruct("Payload", list(types.items()), kw_only=True)
+        self.decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(self.shape)
+        self._encoder = msgspec.json.Encoder(enc_hook=_as_text)
+        self._is_partly = any(isinstance(part, _PARTLY) for part in _parts(shapes.type_info(self.shape)))
+
+    def encode(self, payload: dict[str, Any]) -> str:
+        """A payload as JSON.
+
+        :raises ValueError: when a value is of another type, with a reason that shows no value.
+        """
+        try:
+            checked = msgspec.convert(payload, self.shape, builtin_types=_NATIVE)
+            text = self._encoder.encode(checked)
+            self.decoder.decode(text)  # What is inside objects was not looked at yet.
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise ValueError(_reason(error)) from None
+
+        if self._is_partly and (unlike := _unlike(checked)):
+            raise ValueError(unlike)
+
+        return text.decode()
 
 
 def _with_only(function: Any, name: str, annotation: Any) -> Any:
@@ -213,6 +268,44 @@ def _parts(shape: shapes.Type) -> Iterator[shapes.Type]:
 
             if isinstance(part, shapes.Type):
                 yield part
+
+
+def _is_unwritable(part: shapes.Type) -> bool:
+    if isinstance(part, shapes.DictType):
+        return not isinstance(part.key_type, _KEYS)
+
+    return isinstance(part, _UNWRITABLE) or (isinstance(part, shapes.EnumType) and issubclass(part.cls, Flag))
+
+
+def _as_text(value: Any) -> str:
+    """What msgspec does not know by its exact type: markup, and other strings of a class of their own.
+
+    :raises TypeError: when it is something else.
+    """
+    if isinstance(value, str):
+        return str.__str__(value)
+
+    raise TypeError
+
+
+def _unlike(checked: object) -> str | None:
+    """Why JSON would have another value, if it would."""
+    left: list[Any] = [msgspec.to_builtins(checked, builtin_types=(datetime, time), enc_hook=_as_text)]
+
+    while left:
+        value = left.pop()
+
+        if isinstance(value, dict):
+            left.extend(value.keys())  # pyright: ignore[reportUnknownArgumentType]
+            left.extend(value.values())  # pyright: ignore[reportUnknownArgumentType]
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            left.extend(value)  # pyright: ignore[reportUnknownArgumentType]
+        elif isinstance(value, float) and not isfinite(value):
+            return "JSON has no NaN and no infinity"
+        elif isinstance(value, (datetime, time)) and (offset := value.utcoffset()) and offset % timedelta(minutes=1):
+            return "JSON has no UTC offset with seconds, such as those of pytz before localize()"
+
+    return None
 
 
 def _reason(error: Exception) -> str:

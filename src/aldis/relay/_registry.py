@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, final
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from ._payload import schema_of
 from ._queue import Queue
@@ -42,20 +42,21 @@ class Registry:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._signals: WeakSet[Any] = WeakSet()
+        self._signals: WeakKeyDictionary[Any, None] = WeakKeyDictionary()  # In the order of their last connects.
 
     def add(self, signal: Any) -> None:
         """Look at this signal from now on."""
         with self._lock:
-            self._signals.add(signal)
+            self._signals.pop(signal, None)
+            self._signals[signal] = None
 
     def durable(self) -> list[Receiver]:
         """All that are connected."""
         return [found for signal in self._all() for found in self._of(signal, signal._table.connections())]
 
     def find(self, signal_name: str, receiver_name: str, sender: Any) -> Receiver | None:
-        """Who is to receive a message: of several, who was connected last."""
-        for signal in self._all():
+        """Who is to receive a message: of several, also of several signals of that name, who was connected last."""
+        for signal in reversed(self._all()):
             if signal.name == signal_name:
                 for found in self._of(signal, reversed(signal._table.route(sender).connections)):
                     if receiver_name in found.queue.names:
