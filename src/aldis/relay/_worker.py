@@ -353,8 +353,9 @@ class Worker:
             self._known_until = now + _KNOWN_S
 
         waits = self._database.look(lambda connection: _store.due(connection, self._known))
-        due = {name: None for name, wait_ms in waits.items() if wait_ms <= 0}
-        self._hungry = [*(name for name in self._hungry if name in due), *(due.keys() - self._hungry)]
+        due = [name for name, wait_ms in waits.items() if wait_ms <= 0]
+        waiting = [name for name in self._hungry if name in due]
+        self._hungry = waiting + [name for name in due if name not in waiting]
         self._idle_s = min(max(self._idle_s * 2, 0.01), self.settings.poll_s)
         soonest_s = min((wait_ms / 1000 for wait_ms in waits.values() if wait_ms > 0), default=self._idle_s)
         self._look_at = now + min(max(soonest_s, 0.001), self._idle_s)

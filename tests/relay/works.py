@@ -1,0 +1,185 @@
+"""A program in miniature that has workers in its own threads, for the tests of the worker."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from threading import Event, Lock, Thread
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, final
+
+from sqlalchemy import insert, select
+
+from aldis import NamedSignal, Namespace
+from aldis.relay import Relay
+from aldis.relay._store import counts
+from aldis.relay._tables import messages, now_ms
+from aldis.relay._worker import Exit, Settings, Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from sqlalchemy import Connection, Engine
+
+T = TypeVar("T")
+
+SOON_S: Final = 20.0
+
+
+def number_sent(sender: str, /, *, number: int) -> object:
+    """Carries a number."""
+
+
+class Got(NamedTuple):
+    """What a receiver got."""
+
+    receiver: str
+    number: int
+    attempt: int
+
+
+@final
+class Running:
+    """A worker, in a thread of its own.
+
+    :ivar exit: what it ended with; ``None`` as long as it runs.
+    :ivar error: what it raised.
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker
+        self.exit: Exit | None = None
+        self.error: BaseException | None = None
+        self._thread = Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self.exit = self.worker.run()
+        except BaseException as error:
+            self.error = error
+
+    def ended(self) -> Exit | None:
+        """Wait for its end."""
+        self._thread.join(SOON_S)
+        assert not self._thread.is_alive(), "the worker does not end"
+
+        if self.error is not None:
+            raise self.error
+
+        return self.exit
+
+
+@final
+class Works:
+    """A relay, a signal, and what its receivers got.
+
+    :ivar got: what receivers got, in the order in which they began.
+    """
+
+    def __init__(self, engine: Engine, **options: Any) -> None:
+        self.engine = engine
+        self.relay = Relay(engine, **options)
+        self.relay.create_tables()
+        self.signal: NamedSignal[Any, ..., Any] = Namespace().declare(number_sent)
+        self.got: list[Got] = []
+        self._lock = Lock()
+
+    def connect(self, name: str = "work", work: Callable[[int], object] = lambda _: None, **options: Any) -> None:
+        """Connect a durable receiver, which notes what it got, and then works."""
+
+        def receive(sender: Any, *, number: int) -> None:
+            self.note(name, number)
+            work(number)
+
+        self.signal.connect(receive, weak=False, via=self.relay.queue(name, **options))
+
+    def connect_async(self, work: Callable[[int], Any], name: str = "work", **options: Any) -> None:
+        """As :meth:`connect`, with async work."""
+
+        async def receive(sender: Any, *, number: int) -> None:
+            self.note(name, number)
+            await work(number)
+
+        self.signal.connect(receive, weak=False, via=self.relay.queue(name, **options))
+
+    def note(self, name: str, number: int) -> None:
+        """Note what is received."""
+        with self._lock:
+            self.got.append(Got(name, number, self.relay.current().attempt))
+
+    def send(self, *numbers: int) -> None:
+        """Send numbers, each in a transaction of its own."""
+        for number in numbers:
+            self.signal.send("sender", number=number)
+
+    def pile_up(self, receiver: str, count: int, **values: Any) -> None:
+        """Have a backlog of a receiver: rows as sends write them, of the numbers from 0 on."""
+        row = {
+            "signal": "number-sent",
+            "receiver": receiver,
+            "version": 1,
+            "sender": '{"text": "sender"}',
+            "attempts": 0,
+            "losses": 0,
+        }
+        rows = [
+            {**row, "message_id": f"m{number}", "payload": f'{{"number": {number}}}', **values}
+            for number in range(count)
+        ]
+        statement = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms())
+        self.run(lambda connection: connection.execute(statement, rows))
+
+    def run(self, work: Callable[[Connection], T]) -> T:
+        """Do something in the relay's database."""
+        return self.relay._database.run(work)
+
+    def rows(self) -> int:
+        """How many rows there are."""
+        return len(self.attempts())
+
+    def in_flight(self) -> int:
+        """How many rows are claimed."""
+        return self.run(lambda connection: sum(int(row.in_flight) for row in counts(connection)))
+
+    def attempts(self) -> list[int]:
+        """The attempts of the rows that there are, in the order in which they were sent."""
+        statement = select(messages.c.attempts).order_by(messages.c.id)
+        return self.run(lambda connection: list(connection.scalars(statement)))
+
+    def numbers(self, name: str = "work") -> list[int]:
+        """The numbers that a receiver got, in order."""
+        return [got.number for got in [*self.got] if got.receiver == name]
+
+    def worker(self, **settings: Any) -> Worker:
+        """A worker that has not begun."""
+        return Worker(self.relay, Settings(**settings))
+
+    @contextmanager
+    def working(self, **settings: Any) -> Generator[Running, None, None]:
+        """Have a worker run in a ``with`` block."""
+        with running(self.worker(**settings)) as found:
+            yield found
+
+
+@contextmanager
+def running(worker: Worker) -> Generator[Running, None, None]:
+    """Have a worker run in a ``with`` block."""
+    found = Running(worker)
+
+    try:
+        yield found
+    finally:
+        worker.stop()
+        found.ended()
+
+
+def soon(condition: Callable[[], object], what: str = "it", *, within_s: float = SOON_S) -> float:
+    """Wait until something is true. Gives how many seconds that took."""
+    began = time.monotonic()
+    pause = Event()
+
+    while not condition():
+        assert time.monotonic() - began < within_s, f"{what} did not happen within {within_s} s"
+        pause.wait(0.005)
+
+    return time.monotonic() - began
