@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, final
 from sqlalchemy import Column, Integer, MetaData, Table, insert, select, update
 
 from aldis import ANY, Namespace
+from aldis.aio import in_thread
 
 from ._tables import messages, now_ms
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-orders: Final = Table("aldis_contract_orders", MetaData(), Column("number", Integer, primary_key=True))
+orders: Final = Table(
+    "aldis_contract_orders", MetaData(), Column("number", Integer, primary_key=True, autoincrement=False)
+)
 """Rows of the program's own, which are to live and die with its messages."""
 
 
@@ -103,7 +106,7 @@ class Shop:
         self.relay = self.harness.relay
         self.run = self.harness.run
         self.make_due = self.harness.make_due
-        self.order_placed: NamedSignal[Any, ..., Any] = Namespace().declare(order_placed)
+        self.order_placed: NamedSignal[Any, ..., Any] = Namespace(sync_wrapper=in_thread).declare(order_placed)
         self.received: list[Received] = []
 
     def connect(
@@ -122,7 +125,7 @@ class Shop:
 
         def receive(sender: Any, **payload: Any) -> None:
             self.note(name, sender, payload)
-            work(payload["order_id"])
+            work(payload.get("order_id", 0))
 
         self.order_placed.connect(receive, sender, weak=False, via=self.relay.queue(name, **options))
         return receive
@@ -135,11 +138,11 @@ class Shop:
         """Place orders, in one transaction."""
         self.harness.transact(lambda session: [self.place_in(session, number, sender) for number in numbers])
 
-    def place_in(self, session: Session, number: int, sender: Any = "shop") -> str:
-        """Place an order in a transaction. Gives the message's id."""
+    def place_in(self, session: Session, number: int, sender: Any = "shop") -> Any:
+        """Place an order in a transaction. Gives the message's id, if there is a receiver."""
         session.execute(insert(orders), {"number": number})
         results = self.order_placed.send(sender, order_id=number)
-        return str(results[0][1])
+        return results[0][1] if results else None
 
     def orders(self) -> list[int]:
         """The orders that are in the database."""

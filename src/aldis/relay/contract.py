@@ -1,0 +1,67 @@
+"""What every set-up of the relay must do, as classes of tests for pytest.
+
+::
+
+    import pytest
+    from sqlalchemy import create_engine
+    from sqlalchemy.orm import sessionmaker
+
+    from aldis.relay import Relay
+    from aldis.relay.contract import Harness, RelayContract
+
+    class TestMyDatabase(RelayContract):
+        @pytest.fixture
+        def harness(self, tmp_path):
+            engine = create_engine(f"sqlite:///{tmp_path}/test.sqlite")
+            relay = Relay(engine)
+            relay.create_tables()
+            yield Harness(relay, sessionmaker(engine))
+            engine.dispose()
+
+Each test names the promise that it is about, R1 to R6 of the design. :class:`RelayContract` is for all set-ups, those
+with engines of their own among them; :class:`DatabaseContract` for new databases, drivers and their settings. No test
+sleeps.
+
+.. versionadded:: 0.1
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from ._contract_claims import ClaimsContract
+from ._contract_deploys import DeploysContract
+from ._contract_harness import Harness, Shop, orders
+from ._contract_receiving import ReceivingContract
+from ._contract_sending import SendingContract
+
+__all__ = ["DatabaseContract", "Harness", "RelayContract"]
+
+
+class _Contract:
+    """What the classes share."""
+
+    @pytest.fixture
+    def harness(self) -> Harness:
+        """The set-up that is tested, new and empty for each test. To be overridden."""
+        raise NotImplementedError("Give the class a fixture `harness` that returns an aldis.relay.contract.Harness.")
+
+    @pytest.fixture
+    def shop(self, harness: Harness) -> Shop:
+        """A program that uses the set-up."""
+        harness.relay._database.run(orders.metadata.create_all)
+        return Shop(harness)
+
+
+class RelayContract(SendingContract, ReceivingContract, DeploysContract, _Contract):
+    """What every set-up must do, whatever receives the messages.
+
+    .. versionadded:: 0.1
+    """
+
+
+class DatabaseContract(ClaimsContract, _Contract):
+    """What a database must do for workers that claim messages at the same time.
+
+    .. versionadded:: 0.1
+    """

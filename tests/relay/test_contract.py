@@ -1,0 +1,187 @@
+"""The contract suite, run on every set-up that the relay is made for."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from flask import Flask
+from flask_sqlalchemy import SQLAlchemy
+from sqlalchemy import Engine, MetaData, StaticPool, create_engine
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+from aldis.flask import Aldis
+from aldis.relay import Relay
+from aldis.relay.contract import DatabaseContract, Harness, RelayContract
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
+    from tests.relay.conftest import MakeEngine, Server
+
+
+def harness_of(relay: Relay, sessions: Any) -> Harness:
+    relay.create_tables()
+    return Harness(relay, sessions)
+
+
+def engine_of(server: Server) -> Iterator[Engine]:
+    """A database for the tests of a class: to make one takes longer than such a test."""
+    server.empty()
+    engine = create_engine(server.url)
+    yield engine
+    engine.dispose()
+
+
+def emptied(engine: Engine) -> Engine:
+    """The engine, with nothing of the test before in its database."""
+    found = MetaData()
+    found.reflect(engine)
+    found.drop_all(engine)
+    return engine
+
+
+@pytest.fixture(scope="class")
+def postgresql_engine(postgresql: Server) -> Iterator[Engine]:
+    yield from engine_of(postgresql)
+
+
+@pytest.fixture(scope="class")
+def mariadb_engine(mariadb: Server) -> Iterator[Engine]:
+    yield from engine_of(mariadb)
+
+
+class SQLite:
+    """A file, as the embedded default has it."""
+
+    @pytest.fixture
+    def harness(self, sqlite_url: str, make_engine: MakeEngine) -> Harness:
+        engine = make_engine(sqlite_url)
+        return harness_of(Relay(engine), sessionmaker(engine))
+
+
+class TestSQLite(SQLite, RelayContract): ...
+
+
+class TestClaimsInSQLite(SQLite, DatabaseContract): ...
+
+
+class Memory:
+    """A database in memory, as tests of programs have it: one connection for all."""
+
+    @pytest.fixture
+    def harness(self, make_engine: MakeEngine) -> Harness:
+        engine = make_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
+        sessions = sessionmaker(engine)
+        harness = harness_of(Relay(sessions), sessions)
+        harness.threads = 1
+        return harness
+
+
+class TestMemory(Memory, RelayContract): ...
+
+
+class TestClaimsInMemory(Memory, DatabaseContract): ...
+
+
+class PostgreSQL:
+    @pytest.fixture
+    def harness(self, postgresql_engine: Engine) -> Harness:
+        engine = emptied(postgresql_engine)
+        return harness_of(Relay(engine), sessionmaker(engine))
+
+
+class TestPostgreSQL(PostgreSQL, RelayContract): ...
+
+
+class TestClaimsInPostgreSQL(PostgreSQL, DatabaseContract): ...
+
+
+class MariaDB:
+    """With a registry of sessions, which is asked for its transaction."""
+
+    @pytest.fixture
+    def harness(self, mariadb_engine: Engine) -> Iterator[Harness]:
+        sessions = scoped_session(sessionmaker(emptied(mariadb_engine)))
+        yield harness_of(Relay(sessions), sessions)
+        sessions.remove()
+
+
+class TestMariaDB(MariaDB, RelayContract): ...
+
+
+class TestClaimsInMariaDB(MariaDB, DatabaseContract): ...
+
+
+class AsyncHarness(Harness):
+    """A program whose database is async, and which does its business in an event loop."""
+
+    def __init__(self, relay: Relay, sessions: Any, runner: asyncio.Runner) -> None:
+        super().__init__(relay, sessions)
+        self._runner = runner
+
+    def transact(self, work: Callable[[Session], Any]) -> Any:
+        async def transact() -> Any:
+            async with self._sessions() as session, session.begin():  # type: ignore[attr-defined]
+                return await session.run_sync(work)
+
+        return self._run(transact())
+
+    def send(self, signal: Any, sender: Any, /, **payload: Any) -> Any:
+        return self._run(signal.send_async(sender, **payload))
+
+    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return self._runner.run(coroutine, context=copy_context())
+
+
+class Async:
+    @pytest.fixture
+    def harness(self, sqlite_url: str) -> Iterator[Harness]:
+        engine = create_async_engine(sqlite_url.replace("sqlite:", "sqlite+aiosqlite:"))
+        sessions = async_sessionmaker(engine)
+
+        with asyncio.Runner() as runner:
+            relay = Relay(sessions)
+            relay.create_tables()
+            yield AsyncHarness(relay, sessions, runner)
+            runner.run(engine.dispose())
+            relay._database.reconnect()  # The connections that it has for work that is not awaited.
+
+
+class TestAsync(Async, RelayContract): ...
+
+
+class TestClaimsInAsync(Async, DatabaseContract): ...
+
+
+class FlaskHarness(Harness):
+    """An application of Flask: its transactions are those of its requests' session."""
+
+    def __init__(self, app: Flask, db: SQLAlchemy) -> None:
+        super().__init__(Relay(db), db.session)
+        self._app = app
+        self._db = db
+        Aldis(app, relay=self.relay)
+
+    def transact(self, work: Callable[[Session], Any]) -> Any:
+        with self._app.app_context():
+            result = work(self._db.session())
+            self._db.session.commit()  # The end of the context rolls back what was not committed.
+            return result
+
+
+class TestFlask(RelayContract):
+    @pytest.fixture
+    def harness(self, sqlite_url: str) -> Iterator[Harness]:
+        app = Flask("shop")
+        app.config["SQLALCHEMY_DATABASE_URI"] = sqlite_url
+        db = SQLAlchemy(app)
+        harness = FlaskHarness(app, db)
+        harness.relay.create_tables()
+        yield harness
+
+        with app.app_context():
+            db.engine.dispose()
