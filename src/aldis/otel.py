@@ -20,7 +20,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, final
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from ._connected import describe_delivery
 from ._refs import qualified_name
@@ -161,7 +161,7 @@ class _Telemetry(Watcher):
                 self._error = error
             else:
                 self._spans[record] = span
-                here = context.set_value(_OURS, span, trace.set_span_in_context(span))
+                here = context.set_value(_OURS, ref(record), trace.set_span_in_context(span))
                 self._tokens[record] = context.attach(here)
 
         self._give_up_if_broken()
@@ -177,8 +177,9 @@ class _Telemetry(Watcher):
         finally:
             token = self._tokens.pop(record, None)
 
-            # A coroutine may be closed in another context than that in which it began.
-            if token is not None and context.get_value(_OURS) is span:
+            # A coroutine may be closed in another context than that in which it began. And of several watches, the
+            # first to be told of the end takes the spans of all out of the context.
+            if token is not None and context.get_value(_OURS) is ref(record):
                 context.detach(token)
 
         self._give_up_if_broken()

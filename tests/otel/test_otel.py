@@ -404,6 +404,21 @@ def test_a_receiver_that_leaves_a_context_behind_does_not_mix_the_tree(telemetry
     assert trace.get_current_span() is trace.INVALID_SPAN
 
 
+def test_two_watches_leave_no_span_current(telemetry: Any, signals: Namespace) -> None:
+    """When a program is instrumented twice, no span of either is current once the send has ended."""
+    lamp = signals.signal("lamp")
+    currents: list[Any] = []
+    lamp.connect(hear)
+
+    with telemetry.instrument(), telemetry.instrument(), telemetry.tracer.start_as_current_span("request") as request:
+        lamp.send()
+        currents.append(trace.get_current_span() is request)
+
+    assert currents == [True]
+    assert trace.get_current_span() is trace.INVALID_SPAN
+    assert [span.name.partition(" ")[0] for span in telemetry.spans] == ["call", "call", "send", "send", "request"]
+
+
 # Metrics.
 
 
