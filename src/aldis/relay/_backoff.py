@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from random import uniform
 from typing import TYPE_CHECKING, Any, Final, final
 
@@ -10,7 +11,7 @@ from aldis.exceptions import InvalidOptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
+    from typing import TypeAlias, TypeGuard
 
     Backoff: TypeAlias = Callable[[int], float]
 
@@ -35,7 +36,7 @@ class Exponential:
     longest_s: float
 
     def __init__(self, first_s: float = 1.0, longest_s: float = 3600.0) -> None:
-        if not 0 < first_s <= longest_s <= _LONGEST_S:
+        if not (_is_number(first_s) and _is_number(longest_s) and 0 < first_s <= longest_s <= _LONGEST_S):
             raise InvalidOptionError(
                 f"Exponential() takes seconds, first_s up to longest_s, not {first_s!r} and {longest_s!r}."
             )
@@ -60,7 +61,7 @@ def check_number(name: str, value: Any, *, least: float) -> float:
 
     :raises InvalidOptionError: when not.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= _LONGEST_S:
+    if not _is_number(value) or not least <= value <= _LONGEST_S:
         raise InvalidOptionError(f"{name} must be a number, {least:g} or more, not {value!r}.")
 
     return value
@@ -71,10 +72,10 @@ def check_backoff(backoff: Any) -> Backoff:
 
     :raises InvalidOptionError: when not.
     """
-    if callable(backoff) and not is_async(backoff):
+    if callable(backoff) and not isinstance(backoff, type) and not is_async(backoff):
         return backoff  # type: ignore[no-any-return]
 
-    if isinstance(backoff, (int, float)) and 0 <= backoff <= _LONGEST_S:
+    if _is_number(backoff) and 0 <= backoff <= _LONGEST_S:
         return lambda _attempt: float(backoff)
 
     raise InvalidOptionError(
@@ -84,5 +85,17 @@ def check_backoff(backoff: Any) -> Backoff:
 
 
 def seconds_of(backoff: Backoff, attempt: int) -> float:
-    """What a backoff gives, within reason."""
-    return min(max(float(backoff(attempt)), 0.0), _LONGEST_S)
+    """What a backoff gives, within reason.
+
+    :raises Exception: what the backoff raises; or when it gives no number.
+    """
+    found = float(backoff(attempt))
+
+    if isnan(found):
+        raise ValueError("a backoff gave NaN")
+
+    return min(max(found, 0.0), _LONGEST_S)
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -154,7 +154,7 @@ class Route(Durable):
 
     __slots__ = ("__weakref__",)
 
-    def __call__(self, sender: Any, **payload: Any) -> None:
+    def __call__(self, sender: Any, /, **payload: Any) -> None:
         """Never called: the row is for another service."""
         raise NotImplementedError
 
@@ -179,7 +179,7 @@ def check_name(name: Any) -> str:
 def _key_of(value: object) -> str:
     text = str(value)
 
-    if len(text) <= LONGEST_NAME:
+    if len(text) <= LONGEST_NAME and text.isprintable():  # PostgreSQL takes no zero bytes.
         return text
 
     from hashlib import sha256
@@ -190,7 +190,8 @@ def _key_of(value: object) -> str:
 def _origin(receiver: Any) -> tuple[Any, ...]:
     """What makes it the same receiver, also when its module was loaded again, or its app made again."""
     if isinstance(receiver, FunctionType):
-        return receiver.__module__, receiver.__qualname__
+        is_nameless = receiver.__name__ == "<lambda>"
+        return receiver.__module__, receiver.__qualname__, receiver.__code__.co_firstlineno if is_nameless else 0
 
     key = receiver_key(receiver)
     return key if isinstance(key, tuple) else (key,)

@@ -154,7 +154,7 @@ class Relay:
         if timeout_s is not None:
             check_number("timeout_s", timeout_s, least=0.001)
 
-        names = (aliases,) if isinstance(aliases, str) else tuple(aliases)
+        names = _check_aliases(aliases)
         queue = Queue(
             name,
             aliases=names,
@@ -195,6 +195,7 @@ class Relay:
         :param sender: the object, or a proxy for it.
         :param name: its name. An object that had the name before is still sent by it, and received no more.
         :raises InvalidOptionError: when the name is none, or the object cannot be referenced weakly.
+        :raises UnboundProxyError: when it is a proxy that stands for nothing here.
         """
         self._senders.register(sender, name)
 
@@ -404,6 +405,13 @@ def _check_key(key: Any) -> str | None:
         raise InvalidOptionError(f"key must be the name of a keyword, not {key!r}.")
 
     return key
+
+
+def _check_aliases(aliases: Any) -> tuple[Any, ...]:
+    try:
+        return (aliases,) if isinstance(aliases, str) else tuple(aliases)
+    except TypeError:
+        raise InvalidOptionError(f"aliases must be names that the receiver had before, not {aliases!r}.") from None
 
 
 def _is_async(session: Any) -> bool:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, final
 from weakref import WeakValueDictionary, ref
 
-from aldis._refs import describe, resolve
+from aldis._refs import describe, resolve_bound
 from aldis.exceptions import InvalidOptionError, UnnamedSenderError
 
 from ._tables import LONGEST_NAME
@@ -26,8 +26,12 @@ class Senders:
         self._objects: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     def register(self, sender: Any, name: str) -> None:
-        """Let an object go by a name. An object that had the name before is still sent by it."""
-        sender = resolve(sender)
+        """Let an object go by a name. An object that had the name before is still sent by it.
+
+        :raises InvalidOptionError: when the name is none, or the object cannot be referenced weakly.
+        :raises UnboundProxyError: when it is a proxy that stands for nothing here.
+        """
+        sender = resolve_bound(sender)
 
         given: Any = name
 
