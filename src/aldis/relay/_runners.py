@@ -5,9 +5,9 @@ from __future__ import annotations
 import ctypes
 import time
 from contextlib import contextmanager
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Lock, Thread, get_ident
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, TypeVar, final
 
 from aldis.exceptions import ReceiverTimeoutError
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ._message import Row
     from ._receiving import Outcome
 
+T = TypeVar("T")
+
 _raise_in: Final = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
 
@@ -24,6 +26,7 @@ _raise_in: Final = ctypes.pythonapi.PyThreadState_SetAsyncExc
 class Job:
     """A claimed row in the hands of a worker.
 
+    :param limited: called when its time begins to be limited, so that it is seen to in time.
     :ivar row: the row.
     :ivar held_until: until when the lease is surely held, by this machine's monotonic clock.
     :ivar outcome: what came of it; ``None`` until it has run, and if it was not begun.
@@ -31,7 +34,18 @@ class Job:
     :ivar is_late: whether its time was over, and it has been told so.
     """
 
-    __slots__ = ("_deadline", "_lock", "_thread", "ended", "held_until", "is_late", "outcome", "row", "started")
+    __slots__ = (
+        "_deadline",
+        "_limited",
+        "_lock",
+        "_thread",
+        "ended",
+        "held_until",
+        "is_late",
+        "outcome",
+        "row",
+        "started",
+    )
 
     ended: float
     held_until: float
@@ -40,13 +54,14 @@ class Job:
     row: Row
     started: float | None
 
-    def __init__(self, row: Row, held_until: float) -> None:
+    def __init__(self, row: Row, held_until: float, limited: Callable[[], object]) -> None:
         self.row = row
         self.held_until = held_until
         self.outcome = None
         self.started = None
         self.ended = 0.0
         self.is_late = False
+        self._limited = limited
         self._lock = Lock()
         self._thread: int | None = None
         self._deadline: float | None = None
@@ -66,6 +81,7 @@ class Job:
         with self._lock:
             self._thread = get_ident()
             self._deadline = time.monotonic() + timeout_s
+            self._limited()  # Under the lock: nothing is raised in the middle of it.
 
         try:
             yield
@@ -113,6 +129,17 @@ class Job:
         self.ended = time.monotonic()
 
 
+def taken(queue: SimpleQueue[T]) -> list[T]:
+    """What is in a queue, which others take from and put to meanwhile."""
+    found: list[T] = []
+
+    while True:
+        try:
+            found.append(queue.get_nowait())
+        except Empty:
+            return found
+
+
 @final
 class Runners:
     """Threads that run jobs. They are daemons: a receiver that never ends cannot keep the process from ending.
@@ -136,15 +163,7 @@ class Runners:
 
     def take_back(self) -> list[Job]:
         """The jobs that no thread has begun."""
-        found: list[Job] = []
-
-        while not self._jobs.empty():
-            job = self._jobs.get()
-
-            if job is not None:
-                found.append(job)
-
-        return found
+        return [job for job in taken(self._jobs) if job is not None]
 
     def end(self) -> None:
         """Have the threads end when they are free."""

@@ -10,7 +10,7 @@ import logging
 import time
 from collections import Counter
 from enum import IntEnum
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Event
 from typing import TYPE_CHECKING, Final, final
 
@@ -20,7 +20,7 @@ from . import _store
 from ._backoff import check_number
 from ._dialects import is_busy, use_wal
 from ._receiving import Outcome, What
-from ._runners import Inline, Job, Runners
+from ._runners import Inline, Job, Runners, taken
 from ._wakeups import Wakeups
 
 if TYPE_CHECKING:
@@ -173,11 +173,13 @@ class Worker:
         :raises RelaySchemaError: when the tables are not there, or of another version.
         :raises InvalidOptionError: when the relay's engine would lose messages as it is set up.
         """
-        self._relay._engine.start()
-        self._start()
-        wakeups = None if self.settings.drains else self._wakeups()
+        wakeups: Wakeups | None = None
 
         try:
+            self._relay._engine.start()
+            self._start()
+            wakeups = None if self.settings.drains else self._wakeups()
+
             while not self._is_over():
                 self._event.clear()
                 self._try(self._step)
@@ -256,31 +258,35 @@ class Worker:
     # One step.
 
     def _step(self) -> None:
+        # First what needs no database, for that may be away.
+        self._interrupt()
+
+        if self._stopping is not None:
+            self._take_back()
+
         self._settle()
         self._hold()
-        self._interrupt()
 
         if self._stopping is None:
             self._feed()
-        else:
-            self._give_back()
 
     def _rest_s(self) -> float:
         """How long nothing is to be done, unless the event is set."""
-        if self._is_away:
-            return self._pause_s
-
-        if self._hungry and self._room():
-            return 0.0
-
-        ends = [self._hold_at, self._deadline, self._report_at]
+        now = time.monotonic()
+        ends = [self._deadline, self._report_at]
 
         if self._stopping is not None:
             ends.append(self._stopping + self.settings.grace_s + 0.01)
-        elif self._room():
-            ends.append(self._look_at)
 
-        return max(min(ends) - time.monotonic(), 0.0)
+        if self._is_away:
+            ends.append(now + self._pause_s)
+        else:
+            ends.append(self._hold_at)
+
+            if self._stopping is None and self._room():
+                ends.append(now if self._hungry else self._look_at)
+
+        return max(min(ends) - now, 0.0)
 
     def _interrupt(self) -> None:
         """Interrupt the receivers whose time is over, and see whose will be next."""
@@ -322,7 +328,9 @@ class Worker:
         if not self._room():
             return
 
-        if self._is_to_look():
+        is_looking = self._is_to_look()
+
+        if is_looking:
             self._look()
 
         for name in [*self._hungry]:
@@ -334,6 +342,8 @@ class Worker:
 
             if known is not None and self._claim(name, known, room):
                 self._hungry.append(name)
+
+        self._found_nothing = is_looking and not (self._hungry or self._jobs)
 
     def _is_to_look(self) -> bool:
         now = time.monotonic()
@@ -359,7 +369,6 @@ class Worker:
         self._idle_s = min(max(self._idle_s * 2, 0.01), self.settings.poll_s)
         soonest_s = min((wait_ms / 1000 for wait_ms in waits.values() if wait_ms > 0), default=self._idle_s)
         self._look_at = now + min(max(soonest_s, 0.001), self._idle_s)
-        self._found_nothing = not self._jobs  # Unless a claim finds something.
 
     def _claim(self, name: str, known: Known, most: int) -> bool:
         """Claim up to so many rows. Gives whether there may be more."""
@@ -368,16 +377,15 @@ class Worker:
         rows = self._database.run(lambda connection: _store.claim(connection, name, known, most, lease_ms))
 
         for row in rows:
-            self._take(Job(row, held_until))
+            self._take(Job(row, held_until, self._event.set))
 
         return len(rows) == most
 
     def _take(self, job: Job) -> None:
-        self._found_nothing = False
         self._idle_s = 0.0
         self._jobs[job.lease] = job
 
-        if _is_suspicious(job):
+        if _is_suspicious(job) and len(self._jobs) > 1:
             self._suspicious = job  # Begun when it is alone.
         else:
             self._runners.put(job)
@@ -386,7 +394,8 @@ class Worker:
 
     def _receive(self, job: Job) -> Outcome:
         outcome = self._relay._engine.handle(job.row, job.guard)
-        logger.debug("Message %s for %s: %s %s", job.row.message_id, job.row.receiver, outcome.what.value, outcome.why)
+        why = outcome.why and f", {outcome.why}"
+        logger.debug("Message %s for %s: %s%s", job.row.message_id, job.row.receiver, outcome.what.value, why)
         return outcome
 
     def _end(self, job: Job) -> None:
@@ -395,7 +404,7 @@ class Worker:
 
     def _settle(self) -> None:
         """Say what came of the rows that have ended."""
-        self._unsettled.extend(_taken(self._ended))
+        self._unsettled.extend(taken(self._ended))
 
         while self._unsettled:
             now, later = self._unsettled[:_MOST_FINISHED], self._unsettled[_MOST_FINISHED:]
@@ -447,30 +456,17 @@ class Worker:
 
         self._hold_at = now + self.settings.lease_s / 4
 
-    def _give_back(self) -> None:
-        """Give back what was claimed and not begun."""
-        back = self._runners.take_back()
+    def _take_back(self) -> None:
+        """Begin no more of what was claimed, and have it given back."""
+        self._unsettled.extend(self._runners.take_back())
 
         if self._suspicious is not None:
-            back.append(self._suspicious)
+            self._unsettled.append(self._suspicious)
             self._suspicious = None
-
-        self._unsettled.extend(back)
-        self._settle()
 
 
 def _is_suspicious(job: Job) -> bool:
     return job.row.losses >= _store.SUSPICIOUS
-
-
-def _taken(queue: SimpleQueue[Job]) -> list[Job]:
-    found: list[Job] = []
-
-    while True:
-        try:
-            found.append(queue.get_nowait())
-        except Empty:
-            return found
 
 
 def _write_outcomes(connection: Connection, jobs: list[Job]) -> Counter[str]:
