@@ -14,10 +14,11 @@ another has claimed the row, it changes nothing.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from sqlalchemy import and_, case, delete, exists, func, insert, literal, or_, select, union_all, update
+from sqlalchemy import and_, bindparam, case, delete, exists, func, insert, literal, or_, select, union_all, update
 
 from ._dialects import CHANNEL, take_turns
 from ._message import DeadLetter, Row, as_time
@@ -42,6 +43,20 @@ SUSPICIOUS: Final = 2
 # What is too large to have been written by a send is not loaded. Its payload is told from one that is empty.
 _PAYLOAD: Final = case((func.length(_m.payload) > LARGEST_PAYLOAD * 4, None), else_=_m.payload).label("payload")
 _CLAIMED: Final = [_PAYLOAD if name == "payload" else _m[name] for name in ("id", *SENT_COLUMNS)]
+
+# What a worker says of each row is made once: to put such statements together takes as long as to have them done.
+_IDS: Final = _m.id.in_(bindparam("ids", expanding=True))
+_CLAIM: Final = (
+    update(messages)
+    .where(_IDS)
+    .values(
+        due_ms=now_ms() + bindparam("lease_ms"),
+        attempts=_m.attempts + 1,
+        losses=_m.losses + case((_m.token.is_not(None), 1), else_=0),
+        token=bindparam("claim"),
+    )
+)
+_FINISH: Final = delete(messages).where(_IDS, _m.token == bindparam("claim"))
 
 
 def due(connection: Connection, names: Iterable[str]) -> dict[str, int]:
@@ -71,35 +86,27 @@ def claim(connection: Connection, name: str, known: Known, limit: int, lease_ms:
     if is_ordered:
         take_turns(connection, known.queue.name)
 
-    rows = _cut(connection.execute(_claimable(name, known, is_ordered).limit(limit)).all())
+    chosen = _claimable(tuple(known.versions.items()), known.names if is_ordered else None)
+    rows = _cut(connection.execute(chosen, {"name": name, "most": limit}).all())
 
     if not rows:
         return []
 
     token = uuid4().hex
-    statement = (
-        update(messages)
-        .where(_m.id.in_([row.id for row in rows]))
-        .values(
-            due_ms=now_ms() + lease_ms,
-            attempts=_m.attempts + 1,
-            losses=_m.losses + case((_m.token.is_not(None), 1), else_=0),
-            token=token,
-        )
-    )
-    connection.execute(statement)
+    connection.execute(_CLAIM, {"ids": [row.id for row in rows], "lease_ms": lease_ms, "claim": token})
     return [_row(row, token) for row in rows]
 
 
-def _claimable(name: str, known: Known, is_ordered: bool) -> Select[Any]:
-    versions = or_(*(and_(_m.signal == signal, _m.version <= version) for signal, version in known.versions.items()))
-    conditions: list[Any] = [_m.receiver == name, _m.due_ms <= now_ms(), versions]
+@lru_cache
+def _claimable(versions: tuple[tuple[str, int], ...], ordered: tuple[str, ...] | None) -> Select[Any]:
+    can_be_read = or_(*(and_(_m.signal == signal, _m.version <= version) for signal, version in versions))
+    conditions: list[Any] = [_m.receiver == bindparam("name"), _m.due_ms <= now_ms(), can_be_read]
 
-    if is_ordered:
-        conditions.append(or_(_m.ordering_key.is_(None), ~exists().where(*_before(known.names))))
+    if ordered is not None:
+        conditions.append(or_(_m.ordering_key.is_(None), ~exists().where(*_before(ordered))))
 
-    chosen = select(*_CLAIMED, _m.attempts, _m.losses, _m.token).where(*conditions)
-    return chosen.order_by(_m.due_ms, _m.id).with_for_update(skip_locked=True)
+    chosen = select(*_CLAIMED, _m.attempts, _m.losses, _m.token).where(*conditions).order_by(_m.due_ms, _m.id)
+    return chosen.limit(bindparam("most")).with_for_update(skip_locked=True)
 
 
 def _before(names: Sequence[str]) -> list[ColumnElement[bool]]:
@@ -124,14 +131,16 @@ def _cut(rows: Sequence[Any]) -> Sequence[Any]:
 
 def _row(row: Any, token: str) -> Row:
     """A row as it is after the claim. SQLite lets a column have a value of any type."""
-    sent = {name: getattr(row, name) for name in SENT_COLUMNS}
-    sent |= {"version": _int(row.version), "sent_ms": _int(row.sent_ms)}
-    return Row(id=row.id, **sent, attempts=_int(row.attempts) + 1, losses=_losses(row), token=token)
+    # As a tuple: to ask it for a column by name takes as long as all of this.
+    id, message_id, signal, receiver, version, sender, payload, trace, key, sent_ms, attempts, _, _ = row
+    sent = (message_id, signal, receiver, _int(version), sender, payload, trace, key, _int(sent_ms))
+    return Row(id, *sent, _int(attempts) + 1, _losses(row), token)
 
 
 def _losses(row: Any) -> int:
     """How many workers died with a row: one more, if it has the token of a claim that ran out."""
-    return _int(row.losses) + (row.token is not None)
+    *_, losses, token = row
+    return _int(losses) + (token is not None)
 
 
 def _int(value: Any) -> int:
@@ -153,8 +162,7 @@ def extend(connection: Connection, leases: Collection[tuple[int, str]], lease_ms
 def finish(connection: Connection, leases: Iterable[tuple[int, str]]) -> int:
     """Delete rows that were received. Gives how many: fewer, if leases were lost."""
     return sum(
-        connection.execute(delete(messages).where(_m.id.in_(ids), _m.token == token)).rowcount
-        for token, ids in _by_token(leases).items()
+        connection.execute(_FINISH, {"ids": ids, "claim": token}).rowcount for token, ids in _by_token(leases).items()
     )
 
 
