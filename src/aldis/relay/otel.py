@@ -4,8 +4,11 @@ The trace context crosses with a message by itself, wherever a program uses Open
 the process of a worker, the span of an attempt is below the span in which the message was sent: one trace has the
 request, the send and the receiver, though another process or another machine runs that, maybe much later::
 
+    from sqlalchemy import create_engine
+    from aldis.relay import Relay
     from aldis.relay.otel import instrument
 
+    relay = Relay(create_engine("sqlite:///shop.sqlite"))
     watch = instrument(relay)
     ...
     watch.stop()
@@ -118,9 +121,9 @@ def instrument(
     ================================  ===============  =============  ===============================================
 
     All have ``aldis.receiver.name``; attempts and their duration also ``aldis.message.outcome``, and ``error.type`` if
-    they failed. The gauges ask the database when they are collected, as :meth:`Relay.status` does. They are of the
-    database and not of the process: where several processes report, take one of the values, not their sum. While the
-    database cannot be asked they have no values, and a warning of that is logged once. The latency is from the
+    they failed. The gauges ask the database when they are collected, as :meth:`aldis.relay.Relay.status` does. They are
+    of the database and not of the process: where several processes report, take one of the values, not their sum. While
+    the database cannot be asked they have no values, and a warning of that is logged once. The latency is from the
     database's clock to this machine's, and as right as these two are.
 
     :param relay: the relay.
