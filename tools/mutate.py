@@ -4,7 +4,7 @@
     python tools/mutate.py --only NAME        some of them; may be given several times
 
 Each break is made in a copy of ``src`` in a temporary folder, on which the tests are then run; the source tree is
-not touched. First come the test files that should notice the break, and if these pass, all of the core's tests.
+not touched. First come the test files that should notice the break, and if these pass, all tests of the room.
 A run that hangs has noticed it too, and the table says so. A break that no test notices means that a promise is
 not tested, or that the line is not needed.
 
@@ -28,6 +28,9 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from breaks import Break
+from breaks_relay import RELAY
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -63,27 +66,6 @@ def pytest_collectreport(report):
     if report.failed and noted["failed"] is None:
         note(failed=f"{report.nodeid} (cannot be collected)")
 """
-
-
-@dataclass(frozen=True)
-class Break:
-    """One deliberate mistake.
-
-    :ivar what: what is broken.
-    :ivar promise: the promise that is broken by it.
-    :ivar file: where, below ``src/aldis``.
-    :ivar old: the text that is replaced. Must be there exactly once.
-    :ivar new: the text in its place.
-    :ivar tests: the test files that should notice, below ``tests``, the likeliest first.
-    """
-
-    name: str
-    what: str
-    promise: str
-    file: str
-    old: str
-    new: str
-    tests: tuple[str, ...]
 
 
 class UnusableBreakError(Exception):
@@ -1419,6 +1401,7 @@ BREAKS: Final = (
         new="list([",
         tests=("testing/test_isolate.py",),
     ),
+    *RELAY,
 )
 
 
@@ -1493,7 +1476,7 @@ class Copy:
     def attempt(self, broken: Break, *, with_all: bool) -> Outcome:
         """Break, test, mend.
 
-        :param with_all: run all of the core's tests if the likely ones pass.
+        :param with_all: run all tests of the room if the likely ones pass.
         """
         file = self.src / "aldis" / broken.file
         whole = self.text(broken)
@@ -1504,7 +1487,8 @@ class Copy:
             outcome = self.test(likely, TIMEOUT_S) if likely else Outcome(None, "")
 
             if outcome.noticed_by is None and with_all:
-                outcome = self.test([ROOT / "tests" / "core"], TIMEOUT_OF_ALL_S)
+                room = "relay" if broken.file.startswith("relay/") else "core"
+                outcome = self.test([ROOT / "tests" / room], TIMEOUT_OF_ALL_S)
 
             return outcome
         finally:
