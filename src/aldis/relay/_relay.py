@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from weakref import WeakMethod
 
 from sqlalchemy import Connection, MetaData
 from sqlalchemy.exc import DBAPIError
@@ -206,15 +207,19 @@ class Relay:
         context: Callable[[], AbstractContextManager[Any]],
         has_context: Callable[[], bool],
     ) -> None:
-        """Be the relay of a web application: its receivers and, where no context is there, its database want one."""
+        """Be the relay of a web application: its receivers and, where no context is there, its database want one.
+
+        :param context: a method of the application, which is not kept alive for it.
+        """
+        scope = _while_alive(context)
         self.register_sender(app, name)
-        self._receiving.scope = context
-        self._database.scope = lambda: nullcontext() if has_context() else context()
+        self._receiving.scope = scope
+        self._database.scope = lambda: nullcontext() if has_context() else scope()
 
     def _serve_async(self, app: Any, name: str, context: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
         """As :meth:`_serve`, for an application whose context is entered in an event loop."""
         self.register_sender(app, name)
-        self._receiving.async_scope = context
+        self._receiving.async_scope = _while_alive(context)
 
     # Sending.
 
@@ -326,7 +331,7 @@ class Relay:
         """How all receivers' messages are doing, by name. Counts all rows, so it takes a while when there are many."""
         counts, dead = self._database.look(lambda db: (_store.counts(db), _store.dead_counts(db)))
         known = self._registry.known()
-        rows = {row.receiver: row for row in counts}
+        rows = {str(row.receiver): row for row in counts}
         names = sorted({*rows, *dead, *known})
         return [self._status(name, rows.get(name), dead.get(name, 0), name in known) for name in names]
 
@@ -398,6 +403,17 @@ class Relay:
             raise InvalidOptionError('purge() takes "effects" or "dead", and older_than_s=, seconds of 0 or more.')
 
         return self._database.run(lambda connection: purges[what](connection, int(older_than_s * 1000)))
+
+
+def _while_alive(method: Callable[[], T]) -> Callable[[], T | nullcontext[None]]:
+    """A method that does not keep its object alive, and gives a context of nothing when that is gone."""
+    known = WeakMethod(method)
+
+    def call() -> T | nullcontext[None]:
+        found = known()
+        return nullcontext() if found is None else found()
+
+    return call
 
 
 def _check_key(key: Any) -> str | None:
