@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, final
 from uuid import uuid4
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, Integer, func, insert, literal_column, select
 from sqlalchemy.exc import DBAPIError, UnboundExecutionError
 from sqlalchemy.util.concurrency import await_only, greenlet_spawn, in_greenlet
 
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 LARGEST_PAYLOAD: Final = 1_000_000
 
-_INSERT: Final = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms(), attempts=0, losses=0)
+# Nobody asks for the ids of the rows, which would take some time to find out.
+_NONE: Final = literal_column("0", Integer)
+_INSERT: Final = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms(), attempts=_NONE, losses=_NONE).inline()
 _NOTIFY: Final = func.pg_notify(CHANNEL, "")
 _INSERT_AND_NOTIFY: Final = _INSERT.returning(_NOTIFY)
 

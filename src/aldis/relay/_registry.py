@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, final
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 from ._payload import schema_of
 from ._queue import Queue
@@ -42,13 +42,13 @@ class Registry:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._signals: WeakKeyDictionary[Any, None] = WeakKeyDictionary()  # In the order of their last connects.
+        self._signals: tuple[ref[Any], ...] = ()  # In the order of their last connects.
 
     def add(self, signal: Any) -> None:
         """Look at this signal from now on."""
         with self._lock:
-            self._signals.pop(signal, None)
-            self._signals[signal] = None
+            others = [entry for entry in self._signals if entry() is not None and entry() is not signal]
+            self._signals = (*others, ref(signal))
 
     def durable(self) -> list[Receiver]:
         """All that are connected."""
@@ -78,8 +78,7 @@ class Registry:
         return found
 
     def _all(self) -> list[Any]:
-        with self._lock:
-            return list(self._signals)
+        return [signal for entry in self._signals if (signal := entry()) is not None]
 
     def _of(self, signal: Any, connections: Any) -> Iterator[Receiver]:
         connection: Connection

@@ -400,7 +400,9 @@ class Worker:
 
     def _end(self, job: Job) -> None:
         self._ended.put(job)
-        self._event.set()
+
+        if not self._event.is_set():  # It is cleared before what has ended is taken, so the job is not overlooked.
+            self._event.set()
 
     def _settle(self) -> None:
         """Say what came of the rows that have ended."""
