@@ -16,7 +16,7 @@ from aldis.exceptions import InvalidOptionError, NoMessageError
 from . import _store, _tables, _transactions
 from ._backoff import Exponential, check_backoff, check_number
 from ._database import Database
-from ._dialects import use_wal
+from ._dialects import is_away, is_busy, use_wal
 from ._engine import InProcess
 from ._message import DeadLetter, Message, current
 from ._outbox import Outbox
@@ -328,8 +328,11 @@ class Relay:
         self._database.run(_tables.check)
 
     def status(self) -> list[ReceiverStatus]:
-        """How all receivers' messages are doing, by name. Counts all rows, so it takes a while when there are many."""
-        counts, dead = self._database.look(lambda db: (_store.counts(db), _store.dead_counts(db)))
+        """How all receivers' messages are doing, by name. Counts all rows, so it takes a while when there are many.
+
+        :raises RelaySchemaError: when the tables are not there, or of another version.
+        """
+        counts, dead = self._tend(self._database.look, lambda db: (_store.counts(db), _store.dead_counts(db)))
         known = self._registry.known()
         rows = {str(row.receiver): row for row in counts}
         names = sorted({*rows, *dead, *known})
@@ -349,31 +352,37 @@ class Relay:
         :param receiver: only those of this receiver.
         :param most: how many, up to 1,000.
         :param after: only those with a larger number: that of the last one, to page on.
+        :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        return self._database.look(lambda connection: _store.dead(connection, receiver, min(most, _MOST), after))
+        return self._tend(
+            self._database.look, lambda connection: _store.dead(connection, receiver, min(most, _MOST), after)
+        )
 
     def dead_payload(self, number: int) -> str | None:
         """The payload of a dead letter, as JSON; ``None`` if there is no such letter.
 
         :param number: the letter's :attr:`DeadLetter.id`.
+        :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        return self._database.look(lambda connection: _store.payload_of(connection, number))
+        return self._tend(self._database.look, lambda connection: _store.payload_of(connection, number))
 
     def retry_dead(self, *numbers: int) -> int:
         """Have dead letters received again, as if they had been sent now, by the same ids.
 
         :param numbers: the letters'.
         :return: how many there were.
+        :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        return self._database.run(lambda connection: _store.revive(connection, numbers))
+        return self._tend(self._database.run, lambda connection: _store.revive(connection, numbers))
 
     def drop_dead(self, *numbers: int) -> int:
         """Delete dead letters.
 
         :param numbers: the letters'.
         :return: how many there were.
+        :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        return self._database.run(lambda connection: _store.drop(connection, numbers))
+        return self._tend(self._database.run, lambda connection: _store.drop(connection, numbers))
 
     def drop_messages(self, receiver: str) -> int:
         """Delete the messages that wait for a receiver, for one that will never be known again.
@@ -382,8 +391,9 @@ class Relay:
 
         :param receiver: the receiver's name.
         :return: how many there were.
+        :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        return self._database.run(lambda connection: _store.drop_messages(connection, receiver))
+        return self._tend(self._database.run, lambda connection: _store.drop_messages(connection, receiver))
 
     def purge(self, what: Literal["effects", "dead"], *, older_than_s: float) -> int:
         """Delete what is older: notes of effects, see :meth:`once`, or dead letters.
@@ -392,6 +402,7 @@ class Relay:
         :param older_than_s: seconds. An effect whose note is gone would be made again by a message that comes again;
             no message that is younger than its last attempt's lease can.
         :return: how many there were.
+        :raises RelaySchemaError: when the tables are not there, or of another version.
         :raises InvalidOptionError: when it is something else.
         """
         purges: dict[str, Callable[[Connection, int], int]] = {
@@ -402,7 +413,17 @@ class Relay:
         if what not in purges or not older_than_s >= 0:
             raise InvalidOptionError('purge() takes "effects" or "dead", and older_than_s=, seconds of 0 or more.')
 
-        return self._database.run(lambda connection: purges[what](connection, int(older_than_s * 1000)))
+        return self._tend(self._database.run, lambda connection: purges[what](connection, int(older_than_s * 1000)))
+
+    def _tend(self, run: Callable[[Callable[[Connection], T]], T], work: Callable[[Connection], T]) -> T:
+        """Do some work with the tables. Where that fails because they are missing, say so."""
+        try:
+            return run(work)
+        except DBAPIError as error:
+            if not is_away(error) and not is_busy(error):
+                self.check_tables()
+
+            raise
 
 
 def _while_alive(method: Callable[[], T]) -> Callable[[], T | nullcontext[None]]:

@@ -1,0 +1,57 @@
+"""Who looks after a relay is told what is wrong with its tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
+
+from aldis import RelaySchemaError
+from aldis.relay import Relay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .conftest import MakeEngine
+
+VERBS: dict[str, Callable[[Relay], Any]] = {
+    "status": lambda relay: relay.status(),
+    "dead_letters": lambda relay: relay.dead_letters(),
+    "dead_payload": lambda relay: relay.dead_payload(7),
+    "retry_dead": lambda relay: relay.retry_dead(7),
+    "drop_dead": lambda relay: relay.drop_dead(7),
+    "drop_messages": lambda relay: relay.drop_messages("mail.welcome"),
+    "purge": lambda relay: relay.purge("effects", older_than_s=1),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
+def test_tables_that_are_not_there(make_engine: MakeEngine, any_url: str, verb: Callable[[Relay], Any]) -> None:
+    """Without the relay's tables, each says which are missing and how to make them, in every database."""
+    relay = Relay(make_engine(any_url))
+
+    with pytest.raises(RelaySchemaError, match=r"no table aldis_messages, .* relay\.create_tables\(\)"):
+        verb(relay)
+
+
+def test_tables_that_are_of_another_shape(make_engine: MakeEngine, sqlite_url: str) -> None:
+    """What fails for another reason than tables that are missing is raised as the database has it."""
+    engine = make_engine(sqlite_url)
+    relay = Relay(engine)
+    relay.create_tables()
+
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE aldis_messages RENAME COLUMN failure TO other"))
+
+    with pytest.raises(OperationalError, match="no such column"):
+        relay.status()
+
+
+def test_a_database_that_is_not_there(make_engine: MakeEngine) -> None:
+    """Where the database is away, nothing is said of tables."""
+    relay = Relay(make_engine("sqlite:////nowhere/at/all.sqlite"))
+
+    with pytest.raises(OperationalError, match="unable to open"):
+        relay.status()
