@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from aldis import RelaySchemaError
+from aldis.exceptions import RelaySchemaError
 from aldis.relay import Relay
 
 if TYPE_CHECKING:
