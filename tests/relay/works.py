@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from itertools import islice
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, final
 
@@ -16,7 +17,7 @@ from aldis.relay._tables import messages, now_ms
 from aldis.relay._worker import Exit, Settings, Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from sqlalchemy import Connection, Engine
 
@@ -112,22 +113,26 @@ class Works:
         for number in numbers:
             self.signal.send("sender", number=number)
 
-    def pile_up(self, receiver: str, count: int, **values: Any) -> None:
+    def pile_up(self, receiver: str, count: int, /, **values: Any) -> None:
         """Have a backlog of a receiver: rows as sends write them, of the numbers from 0 on."""
-        row = {
+        row: dict[str, Any] = {
             "signal": "number-sent",
             "receiver": receiver,
             "version": 1,
             "sender": '{"text": "sender"}',
             "attempts": 0,
             "losses": 0,
+            "payload": '{"number": %d}',
+            **values,
         }
-        rows = [
-            {**row, "message_id": f"m{number}", "payload": f'{{"number": {number}}}', **values}
+        rows = (
+            {**row, "message_id": f"m{number}", "payload": row["payload"].replace("%d", str(number))}
             for number in range(count)
-        ]
+        )
         statement = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms())
-        self.run(lambda connection: connection.execute(statement, rows))
+
+        for some in batched(rows, 10_000):
+            self.run(lambda connection, some=some: connection.execute(statement, some))  # type: ignore[misc]
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Do something in the relay's database."""
@@ -171,6 +176,14 @@ def running(worker: Worker) -> Generator[Running, None, None]:
     finally:
         worker.stop()
         found.ended()
+
+
+def batched(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of up to so many."""
+    rest = iter(rows)
+
+    while some := list(islice(rest, size)):
+        yield some
 
 
 def soon(condition: Callable[[], object], what: str = "it", *, within_s: float = SOON_S) -> float:

@@ -17,7 +17,7 @@ from sqlalchemy.pool import StaticPool
 from aldis.exceptions import InvalidOptionError
 
 from . import _transactions
-from ._dialects import begin, check_dialect, is_away, is_busy, prepared
+from ._dialects import begin, check_dialect, is_away, is_busy, is_no_text, prepared, reading_any_text
 from ._portal import portal
 
 if TYPE_CHECKING:
@@ -136,7 +136,10 @@ class Database:
                     with prepare(engine).connect() as connection:
                         return work(connection)
                 except DBAPIError as error:
-                    time.sleep(patience.pause_s(error))
+                    if is_no_text(error):
+                        work = reading_any_text(work)
+                    else:
+                        time.sleep(patience.pause_s(error))
 
     async def run_async(self, work: Callable[[Connection], T]) -> T:
         """As :meth:`run`, awaited, with the async engine itself."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from zlib import crc32
 
 from sqlalchemy import func, select, text
@@ -11,7 +11,11 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from aldis.exceptions import InvalidOptionError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Connection
+
+T = TypeVar("T")
 
 CHANNEL: Final = "aldis_relay"
 
@@ -93,6 +97,33 @@ def is_busy(error: DBAPIError) -> bool:
 
     arguments: tuple[Any, ...] = getattr(original, "args", ())
     return arguments[:1] in _VICTIM_OF_MYSQL
+
+
+def is_no_text(error: DBAPIError) -> bool:
+    """Whether SQLite found a text that is no UTF-8. Only what was not written by a send can be."""
+    return "Could not decode to UTF-8" in str(error.orig)
+
+
+def reading_any_text(work: Callable[[Connection], T]) -> Callable[[Connection], T]:
+    r"""Have some work read texts that are no UTF-8, too. What is wrong in them stands there as ``\xff``.
+
+    That is no JSON, so it makes no other message of a message.
+    """
+
+    def do(connection: Connection) -> T:
+        driver: Any = connection.connection.driver_connection
+        given, driver.text_factory = driver.text_factory, _as_text
+
+        try:
+            return work(connection)
+        finally:
+            driver.text_factory = given
+
+    return do
+
+
+def _as_text(stored: bytes) -> str:
+    return stored.decode(errors="backslashreplace")
 
 
 def is_away(error: DBAPIError) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
@@ -47,9 +48,19 @@ class Portal:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                Thread(target=self._loop.run_forever, name="aldis-portal", daemon=True).start()
+                Thread(target=_run, args=(self._loop,), name="aldis-portal", daemon=True).start()
 
             return self._loop
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Run a loop, whatever is done in it: a task that exits would end it otherwise, and what else runs there with it.
+
+    What a task raises is kept with the task, so nothing is lost here.
+    """
+    while True:
+        with suppress(BaseException):
+            loop.run_forever()
 
 
 portal: Final = Portal()
