@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from timeline import error_of, name_of, runs
+from timeline import error_of, name_of, reached, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from customer import Page
     from timeline import Request
+    from workers import Books
 
     from aldis.observe import CallRecord
 
@@ -27,9 +28,10 @@ PROMISED: dict[str, tuple[str, ...]] = {
     "request-finished": ("log_access", "count_view"),
     "models-committed": ("log_changes",),
     "user-registered": ("audit_registration", "welcome_mail", "count_registration"),
-    "order-placed": ("audit_order", "confirmation_mail", "count_order"),
+    "order-placed": ("audit_order", "invoice", "confirmation_mail", "count_order"),
 }
-AFTER_COMMIT = frozenset({"welcome_mail", "count_registration", "confirmation_mail", "count_order"})
+AFTER_COMMIT = frozenset({"count_registration", "count_order"})
+IN_A_WORKER = frozenset({"welcome_mail", "invoice", "confirmation_mail"})
 AFTER_RESPONSE = frozenset({"count_view"})
 
 REQUEST = (
@@ -44,10 +46,10 @@ CONTEXT = ("appcontext-pushed", "appcontext-tearing-down", "appcontext-popped")
 TEMPLATE = ("before-render-template", "template-rendered")
 COMMIT = ("before-models-committed", "models-committed")
 
-# What else is sent when something the customer does works out. Both registrations and orders render a mail.
+# What else is sent when something the customer does works out.
 DEEDS: dict[str, tuple[str, ...]] = {
-    "register": (*COMMIT, "user-registered", *TEMPLATE, "message-flashed"),
-    "order": (*COMMIT, "order-placed", *TEMPLATE, "message-flashed"),
+    "register": (*COMMIT, "user-registered", "message-flashed"),
+    "order": (*COMMIT, "order-placed", "message-flashed"),
     "fill the cart": ("message-flashed",),
     "sign out": ("message-flashed",),
 }
@@ -85,12 +87,7 @@ def implied_signals(page: Page) -> Counter[str]:
 
 def implied_failures(page: Page) -> list[str]:
     """The receivers that must have failed."""
-    failed = ["count_campaign"] if "campaign=" in page.path else []  # All that we give out have names now.
-
-    if succeeded(page, "register") and is_undeliverable(page):
-        failed.append("welcome_mail")
-
-    return failed
+    return ["count_campaign"] if "campaign=" in page.path else []  # All that we give out have names now.
 
 
 def implied_entries(pages: Sequence[Page]) -> dict[str, int]:
@@ -100,7 +97,7 @@ def implied_entries(pages: Sequence[Page]) -> dict[str, int]:
     rendered = sum(implied_signals(page)["template-rendered"] for page in pages)
 
     return {
-        "mail": len(orders) + sum(not is_undeliverable(page) for page in registrations),
+        "mail": 0,  # No worker has run yet.
         "audit": len(registrations) + len(orders),
         "analytics": len(registrations) + len(orders) + rendered,
         "access": len(pages),
@@ -124,8 +121,7 @@ def faults(pages: Sequence[Page], requests: Sequence[Request], entries: dict[str
 
 def _faults_of(page: Page, request: Request | None) -> Iterable[str]:
     where = f"Request {page.request_id}, {page.method} {page.path}"
-    yield from _differs(f"{where}: status", page.status, page.expected)
-    yield from (f"{where}: the page does not say {words!r}." for words in page.missing)
+    yield from _faults_of_answer(page)
 
     if request is None:
         yield f"{where}: the timeline did not see it."
@@ -138,7 +134,7 @@ def _faults_of(page: Page, request: Request | None) -> Iterable[str]:
         yield from _differs(f"{where}: sends of {name}", signals[name], implied[name])
 
     for send in sends:
-        called = tuple(map(name_of, runs(send)))
+        called = tuple(map(name_of, reached(send)))
         yield from _differs(f"{where}: receivers of {send.signal_name}", called, PROMISED.get(send.signal_name, ()))
 
     calls = [call for send in sends for call in runs(send)]
@@ -157,6 +153,47 @@ def _hasty(request: Request, calls: list[CallRecord]) -> Iterable[str]:
 
         if name_of(call) in AFTER_RESPONSE and request.at_ms(call.started_s) < request.took_ms:
             yield f"{name_of(call)} did not wait for the response."
+
+        if name_of(call) in IN_A_WORKER:
+            yield f"{name_of(call)} did not wait for a worker."
+
+
+# After the rush.
+
+
+def answer_faults(pages: Sequence[Page]) -> list[str]:
+    """All that the customers did not expect, in words."""
+    return [fault for page in pages for fault in _faults_of_answer(page)]
+
+
+def work_faults(pages: Sequence[Page], books: Books) -> list[str]:
+    """All that is not as it should be when workers were killed, and the last one has done what there was to do."""
+    found: list[str] = []
+    registrations = [page for page in pages if succeeded(page, "register")]
+    lost = sum(map(is_undeliverable, registrations))
+    orders = sum(succeeded(page, "order") for page in pages)
+
+    found += _differs("Orders", len(books.invoices), orders)
+    found += (f"Order {id} has {count} invoices." for id, count in books.invoices.items() if count != 1)
+    found += (
+        f"Order {id} has {books.confirmations[id]} mails of confirmation."
+        for id in books.invoices
+        if books.confirmations[id] != 1
+    )
+    found += _differs("Mails of welcome", books.welcomes, len(registrations) - lost)
+    found += _differs("Dead letters", books.dead, {"mail.welcome": lost})
+    found += _differs("Messages that wait still", books.backlog, 0)
+
+    if books.kills and not books.repeated:
+        found.append("No invoice was asked for twice: no worker was killed between its work and its word.")
+
+    return found
+
+
+def _faults_of_answer(page: Page) -> Iterable[str]:
+    where = f"Request {page.request_id}, {page.method} {page.path}"
+    yield from _differs(f"{where}: status", page.status, page.expected)
+    yield from (f"{where}: the page does not say {words!r}." for words in page.missing)
 
 
 def _differs(what: str, seen: object, implied: object) -> Iterable[str]:

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from http.client import HTTPResponse
 
 
+STREET = {"Carol": "reading", "Dan": "storm", "Erin": "desk", "Frank": "miner"}
+"""Who comes to the rush, and for which lamp."""
+
+EACH = 6
+"""How many orders each of them places. There are so many of each lamp, and not many more."""
+
+
 @dataclass(frozen=True)
 class Page:
     """One answer of the shop.
@@ -116,7 +123,7 @@ def visit(address: str, tell: Callable[[str], object], settle: Callable[[Page], 
     ada.look("/lamps/lava", "No such page", expected=404)
     ada.look("/offers", "A bulb blew", expected=500)
 
-    tell("She registers. One signal, three receivers, and the view knows none of them. Mail waits for the commit.")
+    tell("She registers. One signal, three receivers, and the view knows none of them. The mail is for a worker.")
     ada.do("register", "/account/register", "Welcome, Ada.", name="Ada", email="ada@example.org", password="moonlight")
 
     tell("She puts two lamps into her cart, and orders them.")
@@ -126,7 +133,7 @@ def visit(address: str, tell: Callable[[str], object], settle: Callable[[Page], 
     tell("Bob comes by an advertisement. The receiver that counts those fails, and he gets his page.")
     bob.look("/?campaign=spring", "Storm lantern")
 
-    tell("His address leads nowhere: his welcome mail fails, and nothing else does.")
+    tell("His address leads nowhere: his mail of welcome will fail, where he does not wait for it.")
     bob.do(
         "register", "/account/register", "Welcome, Bob.", name="Bob", email="bob@nowhere.invalid", password="sunshine"
     )
@@ -143,4 +150,29 @@ def visit(address: str, tell: Callable[[str], object], settle: Callable[[Page], 
 
     tell("A monitoring system asks for the numbers.")
     Customer(address, keep).look("/metrics", 'signal_sends_total{signal="order-placed"} 1')
+    return pages
+
+
+def rush(address: str) -> list[Page]:
+    """Four customers who place their orders at the same time."""
+    pages: list[Page] = []
+
+    def order(name: str, slug: str) -> None:
+        customer = Customer(address, pages.append)
+        customer.do(
+            "register",
+            "/account/register",
+            f"Welcome, {name}.",
+            name=name,
+            email=f"{name.lower()}@example.org",
+            password="lamplight",
+        )
+
+        for _ in range(EACH):
+            customer.do("fill the cart", "/cart", slug=slug)
+            customer.do("order", "/orders", "Thank you.")
+
+    with ThreadPoolExecutor(len(STREET)) as street:
+        list(street.map(order, STREET, STREET.values()))
+
     return pages

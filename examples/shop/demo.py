@@ -1,6 +1,7 @@
 """Serve the shop, have it visited, and show its signals.
 
-``make demo`` runs this; ``make demo SERVE=1`` stays up, in debug mode, with the live page of its signals.
+``make demo`` runs this; ``make demo SERVE=1`` stays up, in debug mode, with the live page of its signals. Workers, in
+processes of their own, do what the durable receivers are for. The demo kills two of them.
 
 The environment may say:
 
@@ -30,15 +31,16 @@ try:
 
     aldis.install_as_blinker()  # Before Flask is imported, or anything else that imports Blinker.
 
-    from checks import faults
+    from checks import answer_faults, faults, work_faults
     from click.testing import CliRunner
-    from customer import Page, visit
+    from customer import Page, rush, visit
     from flask.cli import FlaskGroup
     from screen import Screen
     from server import HOST, Server, why
     from shop import create_app, mail, models, signals
     from shop.journal import entries
     from timeline import LIVE_PAGE, Request, Timeline
+    from workers import COMMAND, StrayWorkerError, Worker, books, in_hand, kill_in_the_middle, waiting
 except ModuleNotFoundError as missing:
     package = str(missing.name).partition(".")[0]
     sys.exit(f"demo: {package} is not installed. Run `make demo`, which sets up all that the shop needs.")
@@ -50,12 +52,24 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-# What to show at the end, as one would type it in the folder of this file.
-COMMANDS = ("flask --app shop signals list", "flask --app shop signals trace '/lamps/aldis?campaign=spring'")
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+
+# What to show, as one would type it in the folder of this file: after the visit, and at the end.
+COMMANDS = (
+    "flask --app shop signals list",
+    "flask --app shop signals trace '/lamps/aldis?campaign=spring'",
+    "flask --app shop signals relay status",
+)
+LAST_COMMAND = "flask --app shop signals relay dead list"
+
+# A worker that is killed: what it had in its hands is taken up by another when its leases end, after a minute if nobody
+# says otherwise. How long an invoice takes in the demo, so that there is something to see.
+OPTIONS = ("--lease", "1.5", "--batch", "4")
+TAKES_S = 0.1
 
 
 def main() -> int:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in INTERRUPTS:
         signal.signal(number, leave)
 
     requests: list[Request] = []
@@ -68,32 +82,26 @@ def main() -> int:
     timeline = Timeline(ended)
 
     with data_folder() as folder, open_shop(folder) as app:
-        with timeline.watching(app), listen(app) as server:
-            screen.say(
-                f"The shop is open at {server.address}, on Flask {version('flask')} and Aldis {version('aldis')}."
-            )
-
-            if stays_up():
-                stay_up(app, server, screen)
-                pages = None
-            else:
-                pages = see_visit(server, screen, timeline)
+        with timeline.watching(app), open_door(app, screen) as server:
+            pages = stay_up(app, server, screen, folder) if stays_up() else see_visit(server, screen, timeline)
 
         if requests:
             screen.summary(requests)
 
-        if pages is None:
+        if not pages:
             return 0
 
         found = faults(pages, requests, left_behind(app))
         found += [fault for words in COMMANDS for fault in see_command(app, screen, words)]
+        found += see_workers(app, screen, folder, pages)
+        found += see_command(app, screen, LAST_COMMAND)
         screen.verdict(found)
         return 1 if found else 0
 
 
 def leave(*_: object) -> None:
     """Tidy up, and go. Whoever presses Ctrl-C once more does not disturb that."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in INTERRUPTS:
         signal.signal(number, signal.SIG_IGN)
 
     raise KeyboardInterrupt
@@ -149,18 +157,36 @@ def stays_up() -> bool:
     return setting == "1"
 
 
-def stay_up(app: Flask, server: Server, screen: Screen) -> None:
-    """Wait for Ctrl-C, or for a polite kill."""
+@contextmanager
+def open_door(app: Flask, screen: Screen) -> Iterator[Server]:
+    with listen(app) as server:
+        screen.say(f"The shop is open at {server.address}, on Flask {version('flask')} and Aldis {version('aldis')}.")
+        yield server
+
+
+def stay_up(app: Flask, server: Server, screen: Screen, folder: Path) -> list[Page]:
+    """Wait for Ctrl-C, or for a polite kill, with a worker beside the shop."""
     stop = Event()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    with working(folder) as worker:
+        try:
+            worker.wait_until_ready()
+        except StrayWorkerError as stray:
+            sys.exit(f"demo: {stray}")
 
-    screen.say(f"Watch its signals at {server.address}{LIVE_PAGE}/, or below.")
-    screen.say("Press Ctrl-C to close it.")
-    stop.wait()
-    screen.tell("The shop closes.")
-    app.debug = False  # Browsers that watch the live page are let go, and not waited for.
+        for number in INTERRUPTS:
+            signal.signal(number, lambda *_: stop.set())
+
+        screen.say(f"Watch its signals at {server.address}{LIVE_PAGE}/, or below.")
+        screen.say(f"A worker makes out invoices, which orders show, and mails, in {mail.folder(app)}.")
+        screen.say("Press Ctrl-C to close it.")
+        stop.wait()
+        screen.tell("The shop closes.")
+        app.debug = False  # Browsers that watch the live page are let go, and not waited for.
+        worker.stop()
+        screen.say(worker.last_words())
+
+    return []
 
 
 def see_visit(server: Server, screen: Screen, timeline: Timeline) -> list[Page]:
@@ -170,6 +196,73 @@ def see_visit(server: Server, screen: Screen, timeline: Timeline) -> list[Page]:
         return visit(server.address, screen.tell, lambda page: timeline.wait_for(page.request_id))
     except OSError as error:
         sys.exit(f"demo: the shop does not answer: {error}")
+
+
+def see_workers(app: Flask, screen: Screen, folder: Path, visited: list[Page]) -> list[str]:
+    """Have many orders placed, and workers killed over them. See that nothing is lost, and nothing done twice."""
+    screen.tell("A rush: four customers place their orders at the same time. Nobody makes out their invoices yet.")
+
+    with listen(app) as server:
+        pages = rush(server.address)
+
+    orders, kills, found = len(models.invoiced(app)), 0, answer_faults(pages)
+    screen.say(f"There are {orders} orders now, and {waiting()} messages for workers.")
+    screen.tell(f"$ {' '.join((*COMMAND, *OPTIONS))}")
+    screen.say(
+        "Three times, one after the other. The first two are killed with -9, with an invoice just made.", "quiet"
+    )
+
+    try:
+        for share in (0.25, 0.5):
+            with working(folder, *OPTIONS, takes_s=TAKES_S) as worker:
+                kill_in_the_middle(app, worker, int(orders * share))
+
+            kills, made = kills + 1, sum(models.invoiced(app).values())
+            hands = f"{in_hand()} messages in the hands of the dead"
+            screen.say(f"Worker {kills}, process {worker.id}: killed. There are {made} invoices, and {hands}.")
+
+        with working(folder, *OPTIONS, takes_s=TAKES_S) as worker:
+            worker.wait_until(lambda: not waiting(), "nothing was left to do")
+            code = worker.stop()
+
+        screen.say(f"Worker {kills + 1}, process {worker.id}: asked to stop when all is done. {worker.last_words()}")
+        found += [f"The last worker ended with {code}."] if code else []
+    except StrayWorkerError as stray:
+        found.append(str(stray))
+
+    ended = books(app, kills)
+    screen.books(ended)
+    return found + work_faults(visited + pages, ended)
+
+
+@contextmanager
+def working(folder: Path, *options: str, takes_s: float = 0.0) -> Iterator[Worker]:
+    worker: Worker | None = None
+
+    try:
+        with uninterrupted():
+            worker = Worker(folder, *options, takes_s=takes_s)
+
+        yield worker
+    finally:
+        if worker is not None:
+            worker.kill()  # It has ended, if all went well.
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Have Ctrl-C wait for the end of a block: a process that is half begun would be nobody's."""
+    came: list[int] = []
+    usual = {number: signal.signal(number, lambda number, _: came.append(number)) for number in INTERRUPTS}
+
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+        if came:
+            leave()
 
 
 def left_behind(app: Flask) -> dict[str, int]:

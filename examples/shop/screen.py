@@ -10,12 +10,13 @@ from itertools import groupby
 from threading import Lock
 from typing import TYPE_CHECKING, TextIO
 
-from timeline import error_of, name_of, runs
+from timeline import error_of, is_queued, name_of, runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from timeline import Request
+    from workers import Books
 
     from aldis.observe import CallRecord
 
@@ -89,7 +90,7 @@ class Screen:
 
     def _call(self, call: CallRecord) -> str:
         if call.is_delivery:
-            return f"{name_of(call)} {self._paint('waits', 'quiet')}"
+            return f"{name_of(call)} {self._paint('queued' if is_queued(call) else 'waits', 'quiet')}"
 
         took = f"{(call.duration_s or 0.0) * 1000:.2f}"
         error = error_of(call)
@@ -100,28 +101,51 @@ class Screen:
         )
 
     def summary(self, requests: Sequence[Request]) -> None:
-        """A line for each signal: how often it was sent, how many receivers that called, and how many failed."""
-        sent, called, failed = Counter[str](), Counter[str](), Counter[str]()
+        """A line for each signal: how often it was sent, how many receivers that called, how many of these failed, and
+        for how many it wrote a row.
+        """
+        sent, called, failed, queued = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
 
         for _, send in (each for request in requests for each in request.all_sends()):
             name = send.signal_name if send.calls else "those that nobody hears"
             sent[name] += 1
             called[name] += len(runs(send))
             failed[name] += sum(error_of(call) is not None for call in runs(send))
+            queued[name] += sum(map(is_queued, send.calls))
 
-        self.tell(f"{'Signal':28}{'sent':>8}{'receivers called':>20}{'failed':>10}")
+        self.tell(f"{'Signal':28}{'sent':>8}{'receivers called':>20}{'failed':>10}{'queued':>10}")
 
         for name in sorted(sent, key=lambda name: (not called[name], list(sent).index(name))):
             row = self._paint(f"{name:28}", "yellow" if name in self._own else "" if called[name] else "quiet")
-            self._write(f"{row}{sent[name]:8}{called[name]:20}{self._number(failed[name])}")
+            numbers = f"{sent[name]:8}{called[name]:20}{self._number(failed[name])}"
+            self._write(f"{row}{numbers}{self._number(queued[name], 'yellow')}")
 
-        self._write(self._paint("─" * 66, "quiet"))
-        self._write(
-            f"{f'{len(requests)} requests':28}{sent.total():8}{called.total():20}{self._number(failed.total())}"
-        )
+        self._write(self._paint("─" * 76, "quiet"))
+        numbers = f"{sent.total():8}{called.total():20}{self._number(failed.total())}"
+        self._write(f"{f'{len(requests)} requests':28}{numbers}{self._number(queued.total(), 'yellow')}")
 
-    def _number(self, failed: int) -> str:
-        return self._paint(f"{failed:10}", "red" if failed else "quiet")
+    def _number(self, number: int, style: str = "red") -> str:
+        return self._paint(f"{number:10}", style if number else "quiet")
+
+    def books(self, books: Books) -> None:
+        """What there is after the workers that were killed."""
+        self.tell("What is there when all is done")
+
+        for name, number, note in (
+            ("Orders", len(books.invoices), ""),
+            ("Workers killed", books.kills, "what they had in their hands came again when their leases ended"),
+            ("Attempts at an invoice", books.attempts, "a kill counts"),
+            ("  that found it made", books.repeated, "so relay.once() said, and it was not made again"),
+            ("Invoices", sum(books.invoices.values()), _each(books.invoices.values())),
+            (
+                "Mails of confirmation",
+                books.confirmations.total(),
+                _each(books.confirmations[id] for id in books.invoices),
+            ),
+            ("Mails of welcome", books.welcomes, ""),
+            ("Dead letters", sum(books.dead.values()), "mails that were tried as often as they may be, and are kept"),
+        ):
+            self._write(f"{name:24}{number:4}  {self._paint(note, 'quiet')}".rstrip())
 
     def command(self, words: str, printed: str) -> None:
         """A command, and what it has printed."""
@@ -156,6 +180,11 @@ class Screen:
 def _delivery(call: CallRecord) -> str:
     """What a receiver waited for: ``after_commit`` or ``after_response``."""
     return repr(call.via).partition("(")[0]
+
+
+def _each(counts: Iterable[int]) -> str:
+    wrong = sum(count != 1 for count in counts)
+    return f"{wrong} orders have none, or several" if wrong else "exactly one for each order"
 
 
 def _can_write(stream: TextIO, text: str) -> bool:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.wsgi import ClosingIterator
 
 from aldis.observe import watch
+from aldis.relay import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -67,6 +68,16 @@ def _below(depth: int, sends: list[SendRecord]) -> Iterator[tuple[int, SendRecor
 def runs(send: SendRecord) -> list[CallRecord]:
     """The receivers that a send called, in order; those that waited for a delivery when that ran them."""
     return [call for call in send.calls if not call.is_delivery]
+
+
+def is_queued(call: CallRecord) -> bool:
+    """Whether a receiver got a row of the relay, for a worker to run it."""
+    return call.is_delivery and isinstance(call.via, Queue)
+
+
+def reached(send: SendRecord) -> list[CallRecord]:
+    """The receivers that a send called, or wrote a row for, in order."""
+    return [call for call in send.calls if not call.is_delivery or is_queued(call)]
 
 
 def name_of(call: CallRecord) -> str:

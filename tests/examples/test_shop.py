@@ -12,15 +12,19 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from http.cookiejar import CookieJar
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
-from urllib.request import ProxyHandler, build_opener
+from urllib.parse import urlencode
+from urllib.request import HTTPCookieProcessor, ProxyHandler, build_opener
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from urllib.request import OpenerDirector
 
 pytestmark = pytest.mark.program
 
@@ -73,24 +77,24 @@ def test_demo(demo: str) -> None:
     assert re.search(r"GET /offers  500[^\n]+\n(?: .*\n)*.*got-request-exception +report_error", demo)
     assert re.search(r"GET /\?campaign=spring  200[^\n]+\n.* → count_campaign [\d.]+ ✗ ValueError$", demo, re.MULTILINE)
     assert re.search(
-        r"user-registered +audit_registration [\d.]+ → welcome_mail waits → count_registration waits", demo
+        r"user-registered +audit_registration [\d.]+ → welcome_mail queued → count_registration waits\n"
+        r".*models-committed +log_changes [\d.]+\n.* after_commit +count_registration [\d.]+\n",
+        demo,
     )
     assert re.search(
-        r"models-committed +log_changes [\d.]+\n.* after_commit +welcome_mail [\d.]+ → count_registration [\d.]+$",
-        demo,
-        re.MULTILINE,
+        r"order-placed +audit_order [\d.]+ → invoice queued → confirmation_mail queued → count_order waits\n", demo
     )
-    assert re.search(r"welcome_mail [\d.]+ ✗ UndeliverableError → count_registration", demo)
-    assert re.search(r"after_commit +confirmation_mail [\d.]+ → count_order", demo)
     assert re.search(r"count_view waits\n +[\d.]+ +after_response +count_view [\d.]+\n", demo)
-    assert re.search(r"^order-placed +1 +3 +0$", demo, re.MULTILINE)
-    assert re.search(r"^user-registered +2 +6 +1$", demo, re.MULTILINE)
+    assert re.search(r"^order-placed +1 +2 +0 +2$", demo, re.MULTILINE)
+    assert re.search(r"^user-registered +2 +4 +0 +2$", demo, re.MULTILINE)
     assert demo.endswith("\n\n✓ All of it is what the visit implies.\n")
 
 
 def test_demo_ends_with_what_the_commands_show(demo: str) -> None:
-    """Main job: after the summary the reader sees who is connected, and the trace of a request, as she can get them."""
-    listed, traced = re.split(r"\n\n\$ flask --app shop signals ", demo)[1:]
+    """Main job: after the summary the reader sees who is connected, the trace of a request, what waits for workers,
+    and what was given up, as she can get them.
+    """
+    listed, traced, status, worked, dead = re.split(r"\n\n\$ flask --app shop signals ", demo)[1:]
 
     assert listed.startswith("list\nflask\n├─ request-started\n")
     assert re.search(
@@ -98,7 +102,35 @@ def test_demo_ends_with_what_the_commands_show(demo: str) -> None:
     )
     assert traced.startswith("trace '/lamps/aldis?campaign=spring'\nGET /lamps/aldis?campaign=spring: 200 OK\n")
     assert re.search(r"^└─ shop\.receivers\.count_campaign  [\d.]+ ms  raised ValueError$", traced, re.MULTILINE)
-    assert max(map(len, (listed + traced).splitlines())) <= 130
+    assert max(map(len, (listed + traced + status + worked).splitlines())) <= 130
+    assert status.startswith("relay status\nRECEIVER ")
+    assert re.search(r"^billing\.invoice +1 .*\nmail\.confirmation +1 .*\nmail\.welcome +2 ", status, re.MULTILINE)
+    assert dead.startswith("relay dead list\nNUMBER ")
+    assert re.search(
+        r"^ +1  mail\.welcome +3 .*welcome_mail .* raised UndeliverableError, in the last", dead, re.MULTILINE
+    )
+
+
+def test_demo_kills_workers(demo: str) -> None:
+    """Main job: two workers are killed over an invoice, the third does the rest, and the numbers say what was shown."""
+    assert "There are 25 orders now, and 56 messages for workers.\n" in demo
+    killed = re.findall(
+        r"^Worker (\d), process \d+: killed\. There are (\d+) invoices, and (\d+) mess", demo, re.MULTILINE
+    )
+    assert [number for number, _, _ in killed] == ["1", "2"]
+    assert 6 <= int(killed[0][1]) < int(killed[1][1]) < 25
+    assert all(int(in_hand) >= 1 for _, _, in_hand in killed)
+    assert re.search(
+        r"^Worker 3, process \d+: asked to stop .*\. The worker has ended: \d+ done, .*1 dead\.$", demo, re.MULTILINE
+    )
+
+    numbers = dict(
+        re.findall(r"^([A-Z ][a-z ]+?) +(\d+)(?:  .*)?$", demo.partition("when all is done\n")[2], re.MULTILINE)
+    )
+    assert numbers["Orders"] == numbers["Invoices"] == numbers["Mails of confirmation"] == "25"
+    assert (numbers["Workers killed"], numbers["Mails of welcome"], numbers["Dead letters"]) == ("2", "5", "1")
+    assert int(numbers["Attempts at an invoice"]) >= 25 + int(numbers["  that found it made"]) > 25
+    assert demo.count("  exactly one for each order\n") == 2
 
 
 def test_command_as_typed(tmp_path: Path) -> None:
@@ -133,18 +165,20 @@ def test_summary_adds_up(demo: str) -> None:
             ran_later += len(receivers)
         else:
             waiting += heard.count(" waits")
-            counts = shown.setdefault(name, [0, 0])
+            counts = shown.setdefault(name, [0, 0, 0])
+            queued = heard.count(" queued")
             counts[0] += 1
-            counts[1] += len(receivers)  # Those that wait are called in the end.
+            counts[1] += len(receivers) - queued  # Those that wait are called in the end.
+            counts[2] += queued
 
-    row = r"^([a-z-]+|those that nobody hears|\d+ requests) +(\d+) +(\d+) +(\d+)$"
+    row = r"^([a-z-]+|those that nobody hears|\d+ requests) +(\d+) +(\d+) +(\d+) +(\d+)$"
     counted = {name: list(map(int, numbers)) for name, *numbers in re.findall(row, summary, re.MULTILINE)}
     total = counted.pop(f"{len(re.findall('^ +[0-9]+  (GET|POST) ', timeline, re.MULTILINE))} requests")
     assert waiting == ran_later > 0
     assert total == [sum(column) for column in zip(*counted.values(), strict=True)]
     assert total[2] == failures > 0
-    assert counted.pop("those that nobody hears")[1:] == [0, 0]
-    assert {name: numbers[:2] for name, numbers in counted.items()} == shown
+    assert counted.pop("those that nobody hears")[1:] == [0, 0, 0]
+    assert {name: [numbers[0], numbers[1], numbers[3]] for name, numbers in counted.items()} == shown
 
 
 def break_and_run(tmp_path: Path, act: str) -> list[str]:
@@ -187,8 +221,10 @@ def test_demo_notices_a_disconnected_receiver(tmp_path: Path) -> None:
     faults = break_and_run(tmp_path, "signals.order_placed.disconnect(receivers.count_order, app)")
 
     assert len(faults) == 3, faults
-    assert has(faults, "Request 10, POST /orders: receivers of order-placed: audit_order, confirmation_mail, but")
-    assert has(faults, "What is left behind: entries in 'analytics': 19, but the visit implies 20.")
+    assert has(
+        faults, "Request 10, POST /orders: receivers of order-placed: audit_order, invoice, confirmation_mail, but"
+    )
+    assert has(faults, "What is left behind: entries in 'analytics': 16, but the visit implies 17.")
 
 
 def test_demo_notices_what_is_broken(tmp_path: Path) -> None:
@@ -205,19 +241,74 @@ def test_demo_notices_what_is_broken(tmp_path: Path) -> None:
         signals.user_registered.is_muted = True
         signals.order_placed.disconnect(receivers.audit_order, app)
         signals.order_placed.connect(receivers.audit_order, app)
+        signals.order_placed.disconnect(receivers.confirmation_mail, app)
         signals.order_placed.connect(receivers.confirmation_mail, app)
         receivers.request_finished.disconnect(receivers.log_access, app)
         receivers.request_finished.connect(log_access, app, weak=False)
         """,
     )
 
-    assert has(faults, "POST /orders: receivers of order-placed: confirmation_mail, audit_order, count_order, but")
-    assert has(faults, "POST /orders: confirmation_mail did not wait for the commit.")
+    assert has(
+        faults, "POST /orders: receivers of order-placed: invoice, audit_order, confirmation_mail, count_order, but"
+    )
+    assert has(faults, "POST /orders: confirmation_mail did not wait for a worker.")
+    assert has(faults, "POST /orders: receivers that failed: confirmation_mail, but the visit implies none.")
     assert has(faults, "POST /account/register: receivers of user-registered: none, but")
     assert has(faults, "GET /cart: receivers that failed: log_access")
     assert has(faults, "GET /cart: status: 503, but the visit implies 200.")
     assert has(faults, "GET /lamps/aldis: the page does not say 'Blinks from ship to ship'.")
     assert has(faults, "entries in 'access': 0, but the visit implies 21.")
+    assert has(faults, "Mails of welcome: 0, but the visit implies 5.")
+
+
+def break_shop_and_run(tmp_path: Path, old: str, new: str) -> list[str]:
+    """Change a line of the shop's receivers, for the workers too, and see that the demo fails.
+
+    :return: the faults that the demo names.
+    """
+    shutil.copytree(SHOP, tmp_path / "shop", ignore=shutil.ignore_patterns("instance"))
+    file = tmp_path / "shop" / "shop" / "receivers.py"
+    text = file.read_text("utf-8")
+    assert text.count(old) == 1
+    file.write_text(text.replace(old, new), "utf-8")
+    (tmp_path / "data").mkdir()
+
+    ended = run(tmp_path / "data", str(tmp_path / "shop" / "demo.py"))
+    assert ended.returncode == 1, ended.stdout
+    assert list((tmp_path / "data").iterdir()) == []
+    return ended.stdout.partition("not what the visit implies:\n")[2].splitlines()
+
+
+def test_demo_notices_two_invoices(tmp_path: Path) -> None:
+    """Main job: without relay.once(), the kills leave orders with two invoices, and the demo says which, and fails."""
+    faults = break_shop_and_run(tmp_path, "relay.once(db.session)", "True")
+    doubles = [fault for fault in faults if re.fullmatch(r"  · Order \d+ has 2 invoices\.", fault)]
+
+    assert len(doubles) >= 2
+    assert faults == [
+        *doubles,
+        "  · No invoice was asked for twice: no worker was killed between its work and its word.",
+    ]
+
+
+def test_demo_notices_a_worker_that_does_nothing(tmp_path: Path) -> None:
+    """Main job: a worker that cannot begin is told of with its last words, and so is what it left undone."""
+    faults = break_shop_and_run(
+        tmp_path, "patience = Exp", "import sys; 'worker' in sys.argv and sys.exit('no lamps'); patience = Exp"
+    )
+    text = " ".join(" ".join(faults).split())
+
+    assert "A worker did not come so far that there were 6 invoices, and one of them with its row." in text
+    assert "Its log ends: no lamps" in text
+    assert "Order 1 has 0 invoices." in text
+    assert "Order 25 has 0 mails of confirmation." in text
+    assert "Messages that wait still: 56, but the visit implies 0." in text
+
+
+def read(browser: OpenerDirector, address: str) -> str:
+    with browser.open(address, timeout=30) as response:
+        text: str = response.read().decode()
+        return text
 
 
 def open_page(address: str) -> tuple[int, str]:
@@ -236,7 +327,39 @@ def test_serve(tmp_path: Path) -> None:
     assert "Aldis lamp" in text
     assert "live signals" in live_text
     assert (process.returncode, err) == (0, "")
-    assert re.search(r"GET /  200(?s:.)+The shop closes(?s:.)+^1 requests +11 +5 +0$", out, re.MULTILINE)
+    assert re.search(r"GET /  200(?s:.)+The shop closes(?s:.)+^1 requests +11 +5 +0 +0$", out, re.MULTILINE)
+    assert "\nThe worker has ended: nothing received.\n" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_serve_has_a_worker(tmp_path: Path) -> None:
+    """Main job: what one orders in the shop that stays up is invoiced and confirmed soon, by a worker beside it."""
+    browser = build_opener(ProxyHandler({}), HTTPCookieProcessor(CookieJar()))
+
+    def post(url: str, **fields: str) -> str:
+        with browser.open(url, urlencode(fields).encode(), timeout=30) as response:
+            text: str = response.read().decode()
+            return text
+
+    with serving(tmp_path) as (process, address, _):
+        post(f"{address}/account/register", name="Ada", email="ada@example.org", password="moonlight")
+        post(f"{address}/cart", slug="storm")
+        assert "Thank you." in post(f"{address}/orders")
+        give_up_at = time.monotonic() + 30
+
+        while "Invoice 1 is made out, over € 39.50." not in (text := read(browser, f"{address}/orders/1")):
+            assert "Your invoice is being made out." in text
+            assert time.monotonic() < give_up_at
+            time.sleep(0.05)
+
+        while len(list(tmp_path.glob("*/mail/*.eml"))) < 2:
+            assert time.monotonic() < give_up_at
+            time.sleep(0.05)
+
+        out, err = stop(process, signal.SIGINT)
+
+    assert (process.returncode, err) == (0, "")
+    assert "\nThe worker has ended: 3 done.\n" in out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -274,8 +397,9 @@ class serving:
             encoding="utf-8",
         )
         assert self.process.stdout is not None
-        first, second, third = (self.process.stdout.readline() for _ in range(3))
-        assert "Ctrl-C" in third, self.process.communicate(timeout=30)
+        first, second, third, fourth = (self.process.stdout.readline() for _ in range(4))
+        assert "Ctrl-C" in fourth, self.process.communicate(timeout=30)
+        assert f"mails, in {self.tmp_path}/aldis-shop-" in third
         found = re.search(r"http://127\.0\.0\.1:\d+", first)
         assert found is not None
         assert f" {found[0]}/_aldis/" in second
@@ -388,8 +512,11 @@ runpy.run_path({str(DEMO)!r}, run_name="__main__")
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
 
 
-def test_interrupt_during_the_visit(tmp_path: Path) -> None:
-    """Main job: Ctrl-C, and then again, ends the visit without a traceback, and the data is tidied up."""
+@pytest.mark.parametrize("until", ["GET /lamps/aldis", "Three times"])
+def test_interrupt_on_the_way(tmp_path: Path, until: str) -> None:
+    """Main job: Ctrl-C, and then again, ends the visit without a traceback, and the data is tidied up; and so while
+    workers are killed.
+    """
     process = subprocess.Popen(
         [sys.executable, "-X", "dev", str(DEMO)],
         env=environment(tmp_path),
@@ -400,7 +527,7 @@ def test_interrupt_during_the_visit(tmp_path: Path) -> None:
     assert process.stdout is not None
 
     for line in process.stdout:
-        if "GET /lamps/aldis" in line:
+        if until in line:
             break
 
     process.send_signal(signal.SIGINT)

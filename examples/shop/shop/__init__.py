@@ -1,11 +1,12 @@
 """A small lamp shop on Flask, with signals by Aldis.
 
-``flask --app shop run --debug`` serves it. It does not mind what delivers Flask's own signals: Blinker, as there, or
-Aldis in Blinker's place, as in ``demo.py``.
+``flask --app shop run --debug`` serves it, and ``flask --app shop signals worker`` does what need not be done at once.
+It does not mind what delivers Flask's own signals: Blinker, as there, or Aldis in Blinker's place, as in ``demo.py``.
 """
 
 from __future__ import annotations
 
+import os
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,10 +26,11 @@ __all__ = ["create_app"]
 def create_app(folder: Path | None = None) -> Flask:
     """Make a shop, with lamps on its shelves.
 
-    :param folder: where the database, the mails and the books go. Without it, Flask's instance folder.
+    :param folder: where the database, the mails and the books go. Without it, the one that the environment's
+        ``SHOP_FOLDER`` names, or Flask's instance folder.
     """
     app = Flask(__name__)
-    folder = (folder or Path(app.instance_path)).resolve()
+    folder = (folder or Path(os.environ.get("SHOP_FOLDER") or app.instance_path)).resolve()
     folder.mkdir(exist_ok=True)
 
     app.config.update(
@@ -36,6 +38,7 @@ def create_app(folder: Path | None = None) -> Flask:
         PROPAGATE_EXCEPTIONS=False,  # In debug mode, too, she gets the shop's own page when a view fails.
         SECRET_KEY=secrets.token_hex(),
         SHOP_FOLDER=folder,
+        SHOP_INVOICE_TAKES_S=float(os.environ.get("SHOP_INVOICE_TAKES_S") or 0),
         SQLALCHEMY_DATABASE_URI=f"sqlite:///{folder / 'shop.db'}",
         SQLALCHEMY_TRACK_MODIFICATIONS=True,  # Flask-SQLAlchemy sends its signals only then.
     )
@@ -43,7 +46,7 @@ def create_app(folder: Path | None = None) -> Flask:
     app.register_error_handler(404, not_found)
     app.register_error_handler(500, failed)
 
-    Aldis(app, signals=[signals.signals])
+    Aldis(app, signals=[signals.signals], relay=models.relay)
     models.init_app(app)
     views.init_app(app)
     metrics.init_app(app)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 from email.message import EmailMessage
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -15,9 +16,10 @@ class UndeliverableError(Exception):
     """Nobody takes mail for this address."""
 
 
-def send_mail(app: Flask, to: str, subject: str, text: str) -> None:
+def send_mail(app: Flask, to: str, subject: str, text: str, key: str) -> None:
     """Write a mail to the folder ``mail``.
 
+    :param key: of mails with the same key, one is sent. Who sends mails for others calls it an idempotency key.
     :raises UndeliverableError: for addresses that end in ``.invalid``, which lead nowhere by definition (RFC 2606).
     """
     if to.endswith(".invalid"):
@@ -31,8 +33,18 @@ def send_mail(app: Flask, to: str, subject: str, text: str) -> None:
 
     mailbox = folder(app)
     mailbox.mkdir(exist_ok=True)
-    (mailbox / f"{uuid4()}.eml").write_bytes(bytes(mail))
+    (mailbox / f"{key}.eml").write_bytes(bytes(mail))
 
 
 def folder(app: Flask) -> Path:
     return Path(app.config["SHOP_FOLDER"], "mail")
+
+
+def subjects(app: Flask) -> list[str]:
+    """The subjects of all mails that were sent."""
+    mails = (email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in _sent(app))
+    return [str(mail["Subject"]) for mail in mails]
+
+
+def _sent(app: Flask) -> list[Path]:
+    return sorted(folder(app).glob("*.eml"))

@@ -1,4 +1,4 @@
-"""What the shop remembers: users, lamps, orders and an audit of what happened, in SQLite."""
+"""What the shop remembers: users, lamps, orders, invoices and an audit of what happened, in SQLite."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from sqlalchemy import CheckConstraint, ForeignKey, func, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from werkzeug.security import check_password_hash, generate_password_hash
 
+from aldis.relay import Relay
+
 if TYPE_CHECKING:
     from flask import Flask
 
@@ -18,6 +20,10 @@ class Base(DeclarativeBase):
 
 
 db = SQLAlchemy(model_class=Base)
+
+# Makes some of the shop's receivers durable: what they are to do is a row in this database, written in the transaction
+# of the order or the registration. `flask --app shop signals worker` does it, in a process of its own.
+relay = Relay(db)
 
 # Flask-SQLAlchemy makes this class when the program runs. Type checkers may take it for what it is made of.
 if TYPE_CHECKING:
@@ -62,6 +68,7 @@ class Order(Model):
     user_id: Mapped[int] = mapped_column(ForeignKey(User.id))
     user: Mapped[User] = relationship(back_populates="orders")
     lines: Mapped[list[OrderLine]] = relationship(back_populates="order")
+    invoices: Mapped[list[Invoice]] = relationship(back_populates="order")
 
     @property
     def total_cents(self) -> int:
@@ -80,6 +87,17 @@ class OrderLine(Model):
     lamp: Mapped[Lamp] = relationship()
 
 
+class Invoice(Model):
+    """There is to be one for each order. The database would take two, so that one can see whether there are."""
+
+    __tablename__ = "invoices"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    order_id: Mapped[int] = mapped_column(ForeignKey(Order.id))
+    total_cents: Mapped[int]
+    order: Mapped[Order] = relationship(back_populates="invoices")
+
+
 class AuditEntry(Model):
     __tablename__ = "audit"
 
@@ -94,6 +112,7 @@ def init_app(app: Flask) -> None:
 
     with app.app_context():
         db.create_all()
+        relay.create_tables()
 
         if db.session.scalar(select(Lamp).limit(1)) is None:
             db.session.add_all(new_lamps())
@@ -104,6 +123,14 @@ def audited(app: Flask) -> int:
     """How many entries the audit has."""
     with app.app_context():
         return db.session.scalars(select(func.count(AuditEntry.id))).one()
+
+
+def invoiced(app: Flask) -> dict[int, int]:
+    """How many invoices each order has."""
+    counts = select(Order.id, func.count(Invoice.id)).outerjoin(Invoice).group_by(Order.id)
+
+    with app.app_context():
+        return {row[0]: row[1] for row in db.session.execute(counts)}
 
 
 def close(app: Flask) -> None:

@@ -4,18 +4,19 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any
 
 from flask import g, render_template, request
 from flask_sqlalchemy.track_modifications import models_committed
 
 from aldis.flask import after_response, got_request_exception, request_finished, request_started, template_rendered
+from aldis.relay import Exponential
 from aldis.sqlalchemy import after_commit
 
 from .journal import note
 from .mail import send_mail
-from .models import AuditEntry, Order, User, db
+from .models import AuditEntry, Invoice, Order, User, db, relay
 from .signals import order_placed, user_registered
 
 if TYPE_CHECKING:
@@ -30,13 +31,15 @@ def connect(app: Flask) -> None:
     The app is given as the sender, because there is one of each signal for all apps of the process.
     """
     committed = after_commit(db.session)
+    patience = Exponential(first_s=0.5)  # In a shop that sells, more of it: mail servers are away for hours.
 
     user_registered.connect(audit_registration, app)
-    user_registered.connect(welcome_mail, app, via=committed)
+    user_registered.connect(welcome_mail, app, via=relay.queue("mail.welcome", max_attempts=3, backoff=patience))
     user_registered.connect(count_registration, app, via=committed)
 
     order_placed.connect(audit_order, app)
-    order_placed.connect(confirmation_mail, app, via=committed)
+    order_placed.connect(invoice, app, via=relay.queue("billing.invoice"))
+    order_placed.connect(confirmation_mail, app, via=relay.queue("mail.confirmation", max_attempts=3, backoff=patience))
     order_placed.connect(count_order, app, via=committed)
 
     # Flask's own signals. Type checkers hold these receivers against what Flask sends.
@@ -60,13 +63,17 @@ def audit_registration(sender: Flask, *, user_id: int, **extra: object) -> None:
 
 
 def welcome_mail(sender: Flask, *, user_id: int, **extra: object) -> None:
-    """Runs after the commit: nobody is welcomed to an account that was rolled back."""
+    """Runs in a worker, and again if it fails: a row of the relay says so, which is there if the account is."""
     user = db.session.get_one(User, user_id)
-    send_mail(sender, user.email, "Welcome aboard", render_template("mail/welcome.txt", user=user))
+    text = render_template("mail/welcome.txt", user=user)
+    send_mail(sender, user.email, "Welcome aboard", text, key_of_mail())
 
 
 def count_registration(sender: Flask, *, source: str = "web", **extra: object) -> None:
-    """The view left ``source`` to the declaration, whose default it gets. That it has one is part of its type."""
+    """Runs after the commit: who was rolled back does not count. A process that dies in between forgets it.
+
+    The view left ``source`` to the declaration, whose default it gets. That it has one is part of its type.
+    """
     note(sender, "analytics", event="registration", source=source)
 
 
@@ -74,9 +81,32 @@ def audit_order(sender: Flask, *, order_id: int, **extra: object) -> None:
     db.session.add(AuditEntry(event="order placed", about=order_id))
 
 
+def invoice(sender: Flask, *, order_id: int, total_cents: int, **extra: object) -> None:
+    """Runs in a worker, once or more: a worker may die when all is done and it has not said so yet.
+
+    ``relay.once`` notes in the invoice's own transaction that it is made. So there is one, however often this runs.
+    """
+    sleep(sender.config["SHOP_INVOICE_TAKES_S"])
+    is_first = relay.once(db.session)
+
+    if is_first:
+        db.session.add(Invoice(order_id=order_id, total_cents=total_cents))
+
+    db.session.commit()
+    note(sender, "billing", order=order_id, attempt=relay.current().attempt, is_first=is_first)
+    sleep(sender.config["SHOP_INVOICE_TAKES_S"])  # The worst moment to die: it is made, and the row is still there.
+
+
 def confirmation_mail(sender: Flask, *, order_id: int, **extra: object) -> None:
     order = db.session.get_one(Order, order_id)
-    send_mail(sender, order.user.email, f"Your order {order.id}", render_template("mail/order.txt", order=order))
+    text = render_template("mail/order.txt", order=order)
+    send_mail(sender, order.user.email, f"Your order {order.id}", text, key_of_mail())
+
+
+def key_of_mail() -> str:
+    """The same in each attempt at a message: who has sent a mail with this key does not send it again."""
+    message = relay.current()
+    return f"{message.receiver}-{message.id}"
 
 
 def count_order(sender: Flask, *, total_cents: int, **extra: object) -> None:

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 def log_failure(failure: Failure) -> None:
-    """The failure policy: a mail that cannot be sent must not undo an order, nor keep others from hearing of it.
+    """The failure policy: a count that cannot be written must not undo an order, nor keep others from hearing of it.
 
     What is logged names the signal and the receiver, and never shows a payload.
     """
