@@ -36,6 +36,42 @@ def test_tables_that_are_not_there(make_engine: MakeEngine, any_url: str, verb: 
         verb(relay)
 
 
+def test_some_tables_that_are_not_there(make_engine: MakeEngine, any_url: str) -> None:
+    """The tables that are missing are made, and the others left as they are."""
+    engine = make_engine(any_url)
+    relay = Relay(engine)
+    relay.create_tables()
+
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE aldis_messages"))
+        connection.execute(text("INSERT INTO aldis_effects VALUES ('7', 'mail.welcome', 0)"))
+
+    with pytest.raises(RelaySchemaError, match="no table aldis_messages"):
+        relay.check_tables()
+
+    relay.create_tables()
+    relay.check_tables()
+    assert relay.status() == []
+    assert relay.purge("effects", older_than_s=0) == 1
+
+
+def test_tables_of_another_version(make_engine: MakeEngine, any_url: str) -> None:
+    """Tables of another version are not touched: none is made beside them."""
+    engine = make_engine(any_url)
+    relay = Relay(engine)
+    relay.create_tables()
+
+    with engine.begin() as connection:
+        connection.execute(text("DROP TABLE aldis_messages"))
+        connection.execute(text("UPDATE aldis_relay SET value = '99'"))
+
+    with pytest.raises(RelaySchemaError, match="of version 99"):
+        relay.create_tables()
+
+    with pytest.raises(RelaySchemaError, match="no table aldis_messages"):
+        relay.check_tables()
+
+
 def test_tables_that_are_of_another_shape(make_engine: MakeEngine, sqlite_url: str) -> None:
     """What fails for another reason than tables that are missing is raised as the database has it."""
     engine = make_engine(sqlite_url)

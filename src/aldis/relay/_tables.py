@@ -154,12 +154,11 @@ def create(connection: Connection) -> None:
 
     :raises RelaySchemaError: when there are some of another version.
     """
-    if not inspect(connection).has_table(properties.name):
-        metadata.create_all(connection)
-        connection.execute(insert(properties), {"name": "schema", "value": str(SCHEMA_VERSION)})
+    if inspect(connection).has_table(properties.name):
+        _check_version(connection)
 
-    check(connection)
     metadata.create_all(connection)
+    _check_version(connection)
 
 
 def check(connection: Connection) -> None:
@@ -175,10 +174,14 @@ def check(connection: Connection) -> None:
             " with a migration of Alembic, whose target_metadata has relay.metadata in it."
         )
 
+    _check_version(connection)
+
+
+def _check_version(connection: Connection) -> None:
     found = connection.scalar(select(properties.c.value).where(properties.c.name == "schema"))
 
     if found is None:
-        # Alembic makes tables, and puts nothing in them.
+        # New, or made by Alembic, which makes tables and puts nothing in them.
         connection.execute(insert(properties), {"name": "schema", "value": str(SCHEMA_VERSION)})
     elif found != str(SCHEMA_VERSION):
         raise RelaySchemaError(
