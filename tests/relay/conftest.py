@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, create_engine, make_url, text
+from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Server:
         self.name = f"aldis_test_{uuid4().hex}"
         self.url = make_url(url).set(database=self.name).render_as_string(hide_password=False)
         self.is_postgresql = self.engine.dialect.name == "postgresql"
+        self.inside = create_engine(self.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
 
     def make(self) -> None:
         """Make the database."""
@@ -55,8 +56,15 @@ class Server:
         ):
             self._execute("SELECT pg_terminate_backend(:id)" if self.is_postgresql else f"KILL {id}", id=id)
 
-        self.drop()
-        self._execute(f"CREATE DATABASE {self.name}")
+        if self.is_postgresql:  # To make databases takes PostgreSQL long.
+            self._execute(f"ALTER DATABASE {self.name} RESET ALL")
+
+            with self.inside.connect() as connection:
+                connection.execute(text("DROP SCHEMA public CASCADE"))
+                connection.execute(text("CREATE SCHEMA public"))
+        else:
+            self.drop()
+            self._execute(f"CREATE DATABASE {self.name}")
 
     def drop(self) -> None:
         """Drop the database, whoever is connected."""

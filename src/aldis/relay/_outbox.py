@@ -17,7 +17,7 @@ from sqlalchemy.util.concurrency import await_only, greenlet_spawn, in_greenlet
 
 from aldis.exceptions import AsyncReceiverError, PayloadError
 
-from ._dialects import CHANNEL, is_full
+from ._dialects import CHANNEL, is_busy, is_full
 from ._payload import schema_of
 from ._tables import messages, now_ms
 from ._trace import written
@@ -175,9 +175,17 @@ def _explained() -> Generator[None, None, None]:
     except DBAPIError as error:
         error.hide_parameters = True
         error.add_note(
-            "Aldis could not write the rows of durable receivers"
-            + (": the disk is full" if is_full(error) else "")
-            + ". None was written: roll the transaction back, or send again. If the tables are not there, make them"
-            " with relay.create_tables()."
+            f"Aldis could not write the rows of durable receivers{_why(error)}. None was written: roll the transaction"
+            " back, or send again. If the tables are not there, make them with relay.create_tables()."
         )
         raise
+
+
+def _why(error: DBAPIError) -> str:
+    if is_full(error):
+        return ": the disk is full"
+
+    if is_busy(error):
+        return ": another transaction is in the way. If it is the sender's own, say so, with relay.using()"
+
+    return ""

@@ -10,33 +10,72 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
-from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
-from weakref import ref
+from threading import get_ident, local
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
-from sqlalchemy import Connection, event
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
-from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy import Connection, event, insert
+from sqlalchemy.exc import UnboundExecutionError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from aldis.exceptions import TransactionError
+
+from ._tables import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from sqlalchemy import Engine
-    from sqlalchemy.orm import scoped_session
 
     Caller: TypeAlias = Session | Connection
     Given: TypeAlias = Session | scoped_session[Any] | Connection | AsyncSession | AsyncConnection
 
-Owner: TypeAlias = tuple[int, object]
+# The sessions that are in a transaction here, by their ids. Sessions are added by the thread or task that begins, and
+# may be taken out by any, so nothing but single operations are done to it.
+Sessions: TypeAlias = WeakValueDictionary[int, Session]
 
-_OWNER: Final = "aldis.relay.owner"
+_SESSIONS: Final = "aldis.relay.sessions"
+_WRITE: Final = insert(messages)
+_REGISTRIES: Final[Any] = (scoped_session, async_scoped_session)
 
-_open: Final[dict[Owner, list[ref[Session]]]] = {}
-"""The sessions that are in a transaction, by thread and task. Only the owner looks at or changes its list."""
 
-_used: Final[ContextVar[tuple[object, Owner, Caller] | None]] = ContextVar("aldis.relay.used", default=None)
+@final
+class _OfThread(local):
+    def __init__(self) -> None:
+        self.sessions: Sessions = WeakValueDictionary()
+
+
+_of_thread: Final = _OfThread()
+_of_tasks: Final[WeakKeyDictionary[Any, Sessions]] = WeakKeyDictionary()
+
+
+@final
+class Using:
+    """One ``with`` block of :func:`using`. When that is over, what copies of its context have of it is empty.
+
+    :ivar caller: the transaction, as long as the block is open.
+    """
+
+    __slots__ = ("caller", "owner", "relay")
+
+    caller: Caller | None
+
+    def __init__(self, relay: object, caller: Caller) -> None:
+        self.relay: object = relay
+        self.caller = caller
+        self.owner: object = (get_ident(), _task())
+
+    def is_for(self, relay: object) -> bool:
+        """Whether it is this relay's. It is not for tasks that are started inside of the block: no session is."""
+        return self.relay is relay and self.owner == (get_ident(), _task())
+
+    def end(self) -> None:
+        """Keep nothing."""
+        self.relay = self.caller = self.owner = None
+
+
+_using: Final[ContextVar[tuple[Using, ...]]] = ContextVar("aldis.relay.using", default=())
 
 
 def as_sync(given: Any) -> Caller:
@@ -44,40 +83,44 @@ def as_sync(given: Any) -> Caller:
 
     :raises TransactionError: when it is neither.
     """
-    found: Any = given
+    found: Any = given() if isinstance(given, _REGISTRIES) else given
 
-    if isinstance(given, AsyncSession):
-        found = given.sync_session
-    elif isinstance(given, AsyncConnection):
-        found = given.sync_connection
-    elif hasattr(given, "registry"):
-        return as_sync(given())
+    if isinstance(found, AsyncSession):
+        found = found.sync_session
+    elif isinstance(found, AsyncConnection):
+        found = found.sync_connection
 
     if not isinstance(found, (Session, Connection)):
-        raise TransactionError(f"A transaction is that of a Session or a Connection of SQLAlchemy, not {given!r}.")
+        raise TransactionError(
+            f"A transaction is that of a Session or of a Connection of SQLAlchemy, not of {_kind_of(given)}."
+        )
 
     return found
+
+
+def _kind_of(given: object) -> str:
+    if isinstance(given, AsyncConnection):
+        return "an AsyncConnection that was not started"
+
+    return f"the class {given.__name__}" if isinstance(given, type) else f"a {type(given).__qualname__}"
 
 
 @contextmanager
 def using(relay: object, given: Given) -> Generator[None, None, None]:
     """Have sends of this thread and task, in a ``with`` block, join a given transaction."""
-    token = _used.set((relay, _owner(), as_sync(given)))
+    block = Using(relay, as_sync(given))
+    token = _using.set((*_using.get(), block))
 
     try:
         yield
     finally:
-        _used.reset(token)
+        _using.reset(token)
+        block.end()
 
 
 def used(relay: object) -> Caller | None:
-    """What :func:`using` says here. It is not for tasks that are started inside the block: no session is."""
-    entry = _used.get()
-
-    if entry is None or entry[0] is not relay or entry[1] != _owner():
-        return None
-
-    return entry[2]
+    """What the innermost :func:`using` for a relay says here."""
+    return next((block.caller for block in reversed(_using.get()) if block.is_for(relay)), None)
 
 
 def of_registry(registry: Any) -> Session | None:
@@ -97,13 +140,13 @@ def noted(engine: Callable[[], Engine]) -> Session | None:
     :param engine: gives the engine, if there is any session to ask.
     :raises TransactionError: when there are several.
     """
-    sessions = [session for entry in _open.get(_owner(), ()) if (session := entry()) is not None]
+    sessions = [session for entry in _sessions().valuerefs() if (session := entry()) is not None]
 
     if not sessions:
         return None
 
     pool = engine().pool  # Which an engine shares with those that are made of it, for options.
-    found = [session for session in sessions if session.in_transaction() and _pool_of(session) is pool]
+    found = [session for session in sessions if session.in_transaction() and pool in _pools_of(session)]
 
     if len(found) > 1:
         raise TransactionError(
@@ -114,33 +157,43 @@ def noted(engine: Callable[[], Engine]) -> Session | None:
     return found[0] if found else None
 
 
-def _pool_of(session: Session) -> Any:
-    return getattr(getattr(session.bind, "engine", None), "pool", None)
+def _pools_of(session: Session) -> list[Any]:
+    """Of the engine that it would write our rows with; where it has none for them, of those that it has."""
+    try:
+        binds: Any = [session.get_bind(clause=_WRITE)]
+    except UnboundExecutionError:  # A session with a bind for each of the user's tables has no other way to ask.
+        known: Any = session
+        binds = (known.binds if hasattr(known, "binds") else known._Session__binds).values()  # Public since 2.1.
+
+    return [bind.engine.pool for bind in binds]
 
 
-def _owner() -> Owner:
+def _sessions() -> Sessions:
+    task = _task()
+
+    if task is None:
+        return _of_thread.sessions
+
+    return _of_tasks.setdefault(task, WeakValueDictionary())
+
+
+def _task() -> Any:
     asyncio: Any = sys.modules.get("asyncio")
 
     try:
-        task = asyncio.current_task() if asyncio is not None else None
+        return None if asyncio is None else asyncio.current_task()
     except RuntimeError:  # No event loop runs here.
-        task = None
-
-    return get_ident(), task
+        return None
 
 
 @event.listens_for(Session, "after_transaction_create")
 def _note(session: Session, transaction: SessionTransaction) -> None:
     if transaction.parent is None:
-        owner = session.info[_OWNER] = _owner()
-        _open.setdefault(owner, []).append(ref(session))
+        sessions = session.info[_SESSIONS] = _sessions()
+        sessions[id(session)] = session
 
 
 @event.listens_for(Session, "after_transaction_end")
 def _forget(session: Session, transaction: SessionTransaction) -> None:
     if transaction.parent is None:
-        owner = session.info.pop(_OWNER, None)
-        left = [entry for entry in _open.pop(owner, []) if entry() not in (None, session)]
-
-        if left:
-            _open[owner] = left
+        session.info.pop(_SESSIONS, {}).pop(id(session), None)
