@@ -1,6 +1,7 @@
 """Makes the pictures of the live page in docs/images: ``python tools/screenshots.py [FOLDER]``.
 
-The shop of tests/page is served in a process of its own, is sent some requests, and is looked at in Chromium.
+The shop of tests/page is served in a process of its own, is sent some requests, and is looked at in Chromium: first as
+it is, and then with a relay.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from playwright.sync_api import sync_playwright
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 REQUESTS: Final = (
@@ -36,6 +38,8 @@ REQUESTS: Final = (
     ("GET", "/export"),
     ("GET", "/lamps/signal"),
 )
+BEFORE_WORK: Final = (*[("POST", f"/register?id={number}") for number in (8, 7, 10)], ("POST", "/orders"))
+AFTER_WORK: Final = (*[("POST", f"/orders?id={number}") for number in range(31, 45)], ("POST", "/register?id=12"))
 
 
 @contextmanager
@@ -58,15 +62,15 @@ def serving(*arguments: str) -> Iterator[str]:
             server.terminate()
 
 
-def ask(address: str) -> None:
-    """Make the requests that the pictures show."""
-    for method, path in REQUESTS:
+def ask(address: str, requests: Iterable[tuple[str, str]], pause_s: float = 0.0) -> None:
+    """Make some requests."""
+    for method, path in requests:
         try:
             urllib.request.urlopen(urllib.request.Request(address + path, method=method)).read()
         except urllib.error.HTTPError:
             continue
         finally:
-            time.sleep(0.1)
+            time.sleep(pause_s)
 
 
 class Camera:
@@ -96,7 +100,7 @@ def main(folder: Path) -> None:
 
     with serving("werkzeug") as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
-        ask(address)
+        ask(address, REQUESTS, pause_s=0.1)
 
         for dark in (False, True):
             camera = Camera(browser, address, folder, dark=dark, height=820)
@@ -118,6 +122,19 @@ def main(folder: Path) -> None:
         camera.page.locator(".entry").nth(10).wait_for()
         camera.open("/register")
         camera.shoot("live-page-phone")
+        browser.close()
+
+    with (
+        TemporaryDirectory() as place,
+        serving("werkzeug", f"relay={place}/relay.sqlite") as address,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        ask(address, (*BEFORE_WORK, ("POST", "/drain"), *AFTER_WORK, ("POST", "/claim")))
+        camera = Camera(browser, address, folder, height=680)
+        camera.page.locator("#tab-relay").click()
+        camera.page.locator("#relay tbody tr").nth(7).wait_for()
+        camera.shoot("live-page-relay")
         browser.close()
 
 

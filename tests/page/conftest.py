@@ -18,7 +18,7 @@ from aldis.flask._page import Page
 class Shop:
     """An application with its page and a signal, on whatever Flask runs on."""
 
-    def __init__(self, **config: Any) -> None:
+    def __init__(self, relay: Any = None, **config: Any) -> None:
         self.signals = Namespace(errors=lambda failure: None)
         self.placed = self.signals.signal("order-placed")
         self.app = Flask("shop")
@@ -35,7 +35,7 @@ class Shop:
         def lamp(name: str) -> str:
             return name
 
-        Aldis(self.app, signals=[self.signals])
+        Aldis(self.app, signals=[self.signals], relay=relay)
         self.page = page_of(self.app)
         self.journal = self.page.journal
         self.client = self.app.test_client()

@@ -1,7 +1,7 @@
 """A small shop with its live page, for a process of its own: ``python -c "import shop; shop.serve()" PORT [KIND]``.
 
 KIND is ``werkzeug``, ``waitress``, or ``beside``, where Flask runs on Blinker. ``values`` as another argument shows
-the values of payloads.
+the values of payloads; ``relay=FILE`` has some receivers made durable, in a database of SQLite.
 """
 
 from __future__ import annotations
@@ -27,7 +27,17 @@ app = Flask("shop")
 app.secret_key = "for tests only"
 app.debug = True
 app.config["ALDIS_SHOW_VALUES"] = "values" in sys.argv
-aldis_flask.Aldis(app, signals=[signals])
+relay: Any = None
+
+for file in (argument.partition("=")[2] for argument in sys.argv if argument.startswith("relay=")):
+    from sqlalchemy import create_engine
+
+    from aldis.relay import Relay
+
+    relay = Relay(create_engine(f"sqlite:///{file}"))
+    relay.create_tables()
+
+aldis_flask.Aldis(app, signals=[signals], relay=relay)
 
 BASKET = "<h1>{{ title }}</h1>"
 
@@ -123,6 +133,40 @@ def count_registration(sender: Any, **extra: Any) -> None:
 @cache_swept.connect
 def log_sweep(sender: Any, **extra: Any) -> None:
     sleep(0.0003)
+
+
+if relay is not None:
+
+    @order_placed.connect(via=relay.queue("billing.invoice"))
+    def write_invoice(sender: Any, **extra: Any) -> None: ...
+
+    @order_placed.connect(via=relay.queue("search.index"))
+    def index_order(sender: Any, **extra: Any) -> None: ...
+
+    @user_registered.connect(via=relay.queue("mail.welcome", backoff=3600))
+    def mail_later(sender: Any, **extra: Any) -> None:
+        raise UndeliverableError("no such mailbox")
+
+    @user_registered.connect(via=relay.queue("crm.contact", max_attempts=1))
+    def add_contact(sender: Any, **extra: Any) -> None:
+        raise UndeliverableError("no such contact")
+
+    # Its receiver is in another service.
+    reorder = relay.route(stock_low, "warehouse.reorder")
+
+    @app.post("/drain")
+    def drain() -> dict[str, int]:
+        count: dict[str, int] = relay.drain()
+        return count
+
+    @app.post("/claim")
+    def claim() -> str:
+        """Leave some messages in the hands of a worker that is busy with them."""
+        from aldis.relay import _store
+
+        known = relay._registry.known()["billing.invoice"]
+        relay._database.run(lambda connection: _store.claim(connection, "billing.invoice", known, 2, 600_000))
+        return "claimed"
 
 
 @aldis_flask.request_finished.connect

@@ -48,6 +48,7 @@ class Feed:
     :param is_on: whether the page may be shown still.
     :param clock: tells the time in seconds.
     :param wait: waits for some seconds.
+    :param has_relay: whether there is a relay to look at.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Feed:
         is_on: Callable[[], bool],
         clock: Callable[[], float] = monotonic,
         wait: Callable[[float], object] = sleep,
+        has_relay: bool = False,
     ) -> None:
         self.journal = journal
         self.listeners = 0
@@ -64,6 +66,7 @@ class Feed:
         self._is_on = is_on
         self._clock = clock
         self._wait = wait
+        self._has_relay = has_relay
         self._epoch = uuid4().hex[:12]  # Another in each process: an event's number means nothing to the next one.
         self._lock = Lock()
 
@@ -136,6 +139,7 @@ class Feed:
 
     def _hello(self, *, is_live: bool) -> bytes:
         data = {"epoch": self._epoch, "kept": KEPT, "live": is_live, "values": self.journal.shows_values}
+        data["relay"] = self._has_relay
         return b"retry: 1000\n" + _event("hello", json.dumps(data))
 
     def _changes(self, seen: int) -> tuple[int, bytes]:
@@ -276,7 +280,8 @@ def _connected(signal: Any) -> list[dict[str, Any]] | None:
 
 
 @cache
-def _roots() -> list[str]:
+def roots() -> list[str]:
+    """The folders that modules are imported from, the longest first."""
     paths = {str(Path(path or ".").resolve()) for path in (".", *sys.path)}
     return sorted((f"{path}/" for path in paths), key=len, reverse=True)
 
@@ -284,7 +289,7 @@ def _roots() -> list[str]:
 @cache
 def short_place(place: str) -> str:
     """A place without the folder that it was imported from."""
-    for root in _roots():
+    for root in roots():
         if place.startswith(root):
             return place[len(root) :]
 

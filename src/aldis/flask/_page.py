@@ -1,8 +1,8 @@
 """The live page, at ``/_aldis/``: who may see it, and its files.
 
-It stands before the application, not in it: its own requests reach no hook, no route and no signal of the
-application, and routes of the application cannot change it. Outside debug mode it is not there: all requests go on to
-the application as they came.
+It stands before the application, not in it: its own requests reach no hook and no route of the application, and routes
+of the application cannot change it. Who asks for the relay alone has a context of the application pushed, in which the
+database is asked. Outside debug mode the page is not there: all requests go on to the application as they came.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from flask import Flask
 
     from aldis._application import State
+    from aldis.relay import Relay
 
     from ._entries import Entry
 
@@ -75,9 +76,9 @@ def make_page(app: Flask, inner: Application, state: State) -> Page:
 
     :param app: the application.
     :param inner: what answers all requests but those for the page.
-    :param state: has the application's own signals.
+    :param state: has the application's own signals, and its relay.
     """
-    return Page(app, inner, partial(_sources, state))
+    return Page(app, inner, partial(_sources, state), state.relay)
 
 
 def _sources(state: State) -> list[Any]:
@@ -89,11 +90,14 @@ def _sources(state: State) -> list[Any]:
 class Page:
     """WSGI middleware that notes requests, and answers those for the page."""
 
-    def __init__(self, app: Flask, inner: Application, sources: Callable[[], Iterable[Any]]) -> None:
+    def __init__(
+        self, app: Flask, inner: Application, sources: Callable[[], Iterable[Any]], relay: Relay | None
+    ) -> None:
         self._app = app
         self._inner = inner
+        self._relay = relay
         self.journal = Journal()
-        self.feed = Feed(self.journal, sources, lambda: app.debug)
+        self.feed = Feed(self.journal, sources, lambda: app.debug, has_relay=relay is not None)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         if not self._app.debug:
@@ -155,6 +159,11 @@ class Page:
 
         if name == "/events":
             return self._listen(environ, start_response)
+
+        if name == "/relay" and self._relay is not None:
+            from ._page_relay import look
+
+            return _respond(start_response, HTTPStatus.OK, look(self._app, self._relay), kind="application/json")
 
         if name[1:] not in _FILES:
             return _respond(start_response, HTTPStatus.NOT_FOUND, b"The live page has no such file.\n")

@@ -362,6 +362,7 @@ function filterAll() {
 
   count();
   showConnections();
+  renderRelay();
 }
 
 function count() {
@@ -418,7 +419,7 @@ function tableOf(signal) {
     ),
   );
 
-  return make("table", "", make("thead", "", head), make("tbody", "", ...rows));
+  return make("table", "turns", make("thead", "", head), make("tbody", "", ...rows));
 }
 
 function cardOf(signal) {
@@ -457,6 +458,171 @@ function nameSignals() {
   $("signal-names").replaceChildren(...names.map((name) => Object.assign(document.createElement("option"), { value: name })));
 }
 
+// The relay. It is asked for while its tab is seen, and at no other time.
+
+const RELAY_EVERY_MS = 2000;
+let relay = null; // The last answer.
+let relayTimer = null;
+let asking = null;
+
+const isRelaySeen = () => !document.hidden && !$("panel-relay").hidden;
+
+function lookAtRelay() {
+  clearTimeout(relayTimer);
+
+  if (!isRelaySeen()) asking?.abort();
+  else if (asking === null) askRelay();
+}
+
+async function askRelay() {
+  const { signal } = (asking = new AbortController());
+  let answer = { problem: "The server does not answer." };
+
+  try {
+    const response = await fetch("relay", { signal });
+    answer = response.ok ? await response.json() : { problem: `The server answers with ${response.status}.` };
+  } catch {
+    // It is away, or nobody looks any more.
+  }
+
+  asking = null;
+
+  if (signal.aborted) {
+    lookAtRelay(); // Unless somebody looks again.
+    return;
+  }
+
+  showRelay(answer);
+  relayTimer = setTimeout(lookAtRelay, RELAY_EVERY_MS);
+}
+
+function showAge(seconds) {
+  const units = { d: 86400, h: 3600, min: 60 };
+  const unit = Object.keys(units).find((name) => seconds >= 2 * units[name]);
+  return unit ? `${Math.floor(seconds / units[unit])} ${unit}` : `${seconds < 10 ? seconds.toFixed(1) : Math.floor(seconds)} s`;
+}
+
+const ageOf = (receiver) => (receiver.backlog + receiver.in_flight ? showAge(receiver.age) : "–");
+
+// Roles that hold where the style makes no table of it.
+function as(role, element) {
+  element.setAttribute("role", role);
+  return element;
+}
+
+function cell(label, names, ...children) {
+  const element = as("cell", make("td", names, ...children));
+  element.dataset.label = label;
+  return element;
+}
+
+const figure = (label, value, names = "") => cell(label, `figure ${value ? names : "none"}`, value.toLocaleString("en"));
+
+function receiverRow(receiver) {
+  const name = cell("Receiver", "name-cell", make("code", "own", receiver.name));
+
+  if (!receiver.known) {
+    const badge = make("span", "badge warn", "not known here");
+    badge.title = "No receiver of that name is connected in this process: here, its messages would wait.";
+    name.append(badge);
+  }
+
+  return make(
+    "tr",
+    "",
+    name,
+    figure("Backlog", receiver.backlog),
+    figure("In flight", receiver.in_flight),
+    figure("Retrying", receiver.retrying, "warn"),
+    cell("Oldest", `figure age${ageOf(receiver) === "–" ? " none" : ""}`, ageOf(receiver)),
+    figure("Dead", receiver.dead, "failure"),
+    cell("Last failure", "why", receiver.failure),
+  );
+}
+
+function letterRow(letter) {
+  const died = make("time", "", new Date(letter.died * 1000).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" }));
+  died.dateTime = new Date(letter.died * 1000).toISOString();
+  return make(
+    "tr",
+    "",
+    cell("Number", "figure", String(letter.number)),
+    cell("Receiver", "name-cell", make("code", "", letter.receiver)),
+    cell("Attempts", "figure", String(letter.attempts)),
+    cell("Died", "when", died),
+    cell("Reason", "why", letter.reason),
+  );
+}
+
+function relayCard(title, rows, ...note) {
+  // The heads are the labels of the cells, which have them of their own where the table is too narrow for columns.
+  const heads = [...rows[0].children].map((first) => as("columnheader", make("th", first.className.split(" ")[0], first.dataset.label)));
+  const head = as("rowgroup", make("thead", "", as("row", make("tr", "", ...heads))));
+  const body = as("rowgroup", make("tbody", "", ...rows.map((row) => as("row", row))));
+  const table = as("table", make("table", "", head, body));
+
+  for (const each of heads) each.scope = "col";
+
+  return make("section", "card plain", make("header", "", make("h3", "", title)), table, note.length ? make("p", "note", ...note) : null);
+}
+
+function showRelay(answer) {
+  const isNews = relay === null || withoutAges(answer) !== withoutAges(relay);
+  relay = answer;
+  $("relay-time").textContent = `as of ${new Date().toLocaleTimeString("en-GB")}`;
+
+  // What somebody has selected, to copy it, stays selected while nothing changes but ages.
+  if (isNews) renderRelay();
+  else showAges();
+}
+
+const withoutAges = (answer) => JSON.stringify(answer, (key, value) => (key === "age" ? undefined : value));
+const isNamed = (each) => (each.receiver ?? each.name).toLowerCase().includes(wanted().name);
+
+function showAges() {
+  const shown = (relay.receivers ?? []).filter(isNamed);
+  const cells = document.querySelectorAll("#relay .age");
+  shown.forEach((receiver, index) => {
+    cells[index].textContent = ageOf(receiver);
+  });
+}
+
+function renderRelay() {
+  if (relay === null) return;
+
+  const { problem, receivers = [], letters = [] } = relay;
+  const sum = (name) => receivers.reduce((total, receiver) => total + receiver[name], 0);
+  const [shown, dead] = [receivers, letters].map((list) => list.filter(isNamed));
+  const cards = [];
+
+  if (shown.length) cards.push(relayCard("Receivers", shown.map(receiverRow)));
+
+  if (dead.length) {
+    const isAll = letters.length >= sum("dead");
+    const title = isAll ? "Dead letters" : `Dead letters, the oldest ${letters.length} of ${sum("dead").toLocaleString("en")}`;
+    const [retry, ...others] = ["flask signals relay dead retry NUMBER", "retry", "show", "drop"].map((text) => make("code", "", text));
+    const note = ["In a terminal, ", retry, " has one received again. With ", others[1], " in place of ", others[0], " it is told of, with ", others[2], " it is deleted."];
+    cards.push(relayCard(title, dead.map(letterRow), ...note));
+  }
+
+  const parts = [plural(receivers.length, "receiver"), `${sum("backlog").toLocaleString("en")} waiting`, `${sum("in_flight").toLocaleString("en")} in flight`, plural(sum("dead"), "dead letter")];
+  $("relay").replaceChildren(...cards);
+  $("relay-summary").textContent = problem ? "" : parts.join(" · ");
+  $("relay-problem").hidden = !problem;
+  $("relay-problem-text").textContent = problem ?? "";
+  $("empty-relay").hidden = Boolean(problem) || cards.length > 0;
+  $("empty-relay-title").textContent = receivers.length ? "No receiver of that name" : "No durable receiver is connected";
+  $("empty-relay-text").textContent = receivers.length ? "" : "And no message waits.";
+}
+
+// Whether there is a relay is said by each server anew.
+function offerRelay(isThere) {
+  $("tab-relay").hidden = !isThere;
+
+  if (!isThere && !$("panel-relay").hidden) choose(tabs[0]);
+  if (isThere && location.hash === "#relay" && $("panel-relay").hidden) choose($("tab-relay"));
+}
+
 // Listening. A server that restarts, or that wants its thread back, is asked again.
 
 let source = null;
@@ -484,6 +650,7 @@ function listen() {
 
     epoch = hello.epoch;
     delay = 500;
+    offerRelay(hello.relay);
     sayHowItIs();
   });
   source.addEventListener("entries", (event) => {
@@ -528,13 +695,15 @@ document.addEventListener("visibilitychange", () => {
 
   if (document.hidden) resting = setTimeout(stop, 3000);
   else if (source === null) listen();
+
+  lookAtRelay();
 });
 window.addEventListener("pagehide", stop);
 window.addEventListener("pageshow", (event) => event.persisted && listen());
 
 // Using it.
 
-const tabs = [$("tab-requests"), $("tab-connections")];
+const tabs = [$("tab-requests"), $("tab-connections"), $("tab-relay")];
 
 function choose(tab) {
   for (const each of tabs) {
@@ -546,18 +715,20 @@ function choose(tab) {
 
   for (const part of document.querySelectorAll(".only-requests")) part.hidden = tab !== tabs[0];
 
-  history.replaceState(null, "", tab === tabs[0] ? "#" : "#connections");
+  history.replaceState(null, "", tab === tabs[0] ? "#" : `#${tab.id.replace("tab-", "")}`);
+  lookAtRelay();
 }
 
 for (const tab of tabs) {
   tab.addEventListener("click", () => choose(tab));
   tab.addEventListener("keydown", (event) => {
-    const at = tabs.indexOf(tab);
-    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: tabs.length - 1 }[event.key];
+    const there = tabs.filter((each) => !each.hidden);
+    const at = there.indexOf(tab);
+    const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: there.length - 1 }[event.key];
 
     if (to === undefined) return;
 
-    const next = tabs[(to + tabs.length) % tabs.length];
+    const next = there[(to + there.length) % there.length];
     choose(next);
     next.focus();
     event.preventDefault();
