@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, final
 from weakref import WeakValueDictionary, ref
 
@@ -56,7 +56,7 @@ class Senders:
             return None
 
         if isinstance(sender, str):
-            return json.dumps({"text": str.__str__(sender)})
+            return _text_of(str.__str__(sender))
 
         known, name = self._names.get(id(sender), (None, ""))
 
@@ -78,18 +78,35 @@ class Senders:
         if stored is None:
             return None
 
-        match json.loads(stored):
-            case {"text": str(text)}:
-                return text
-            case {"name": str(name)}:
-                sender = self._objects.get(name)
+        is_name, text = _parts_of(stored)
 
-                if sender is None:
-                    raise UnknownSenderError(name)
+        if not is_name:
+            return text
 
-                return sender
-            case _:
-                raise ValueError("no sender")
+        sender = self._objects.get(text)
+
+        if sender is None:
+            raise UnknownSenderError(text)
+
+        return sender
+
+
+# A program has few senders, and each message one of them.
+@lru_cache
+def _text_of(sender: str) -> str:
+    return json.dumps({"text": sender})
+
+
+@lru_cache
+def _parts_of(stored: str) -> tuple[bool, str]:
+    """Whether the sender is an object by its name, and the name or the text."""
+    match json.loads(stored):
+        case {"text": str(text)}:
+            return False, text
+        case {"name": str(name)}:
+            return True, name
+        case _:
+            raise ValueError("no sender")
 
 
 def _forget(names: dict[int, tuple[ref[Any], str]], key: int, dead: ref[Any]) -> None:
