@@ -77,16 +77,16 @@ def described(peers: Iterable[str]) -> str:
     return f"{platform.python_implementation()} {platform.python_version()}{found and f', {found}'}; {today}."
 
 
-def write(section: str, text: str) -> bool:
-    """Put a section's tables between its markers in the page. There is a pair for each Python that is shown."""
+def write(section: str, text: str, page: Path = PAGE) -> bool:
+    """Put a section's tables between its markers in a page. There is a pair for each Python that is shown."""
     python = "{}.{}".format(*sys.version_info)
     begin, end = f"<!-- {section} on {python} -->", f"<!-- end of {section} on {python} -->"
-    page = PAGE.read_text(encoding="utf-8")
+    old = page.read_text(encoding="utf-8")
     new, count = re.subn(
-        f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n{text}\n{end}", page, flags=re.DOTALL
+        f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}\n{text}\n{end}", old, flags=re.DOTALL
     )
 
     if count:
-        PAGE.write_text(new, encoding="utf-8")
+        page.write_text(new, encoding="utf-8")
 
     return count > 0

@@ -10,9 +10,13 @@ import sys
 import time
 import warnings
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 import report
 import timing
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SECTIONS = (
     "send",
@@ -54,7 +58,7 @@ def main() -> None:
     print(f"\n{time.perf_counter() - begin:.0f} seconds")
 
 
-def measure(section: str, quick: bool, write: bool) -> list[report.Goal]:
+def measure(section: str, quick: bool, write: bool, page: Path = report.PAGE) -> list[report.Goal]:
     """Run one section: print its tables, and write them if that is wanted."""
     module = import_module(section)
     goals: list[report.Goal] = []
@@ -72,8 +76,8 @@ def measure(section: str, quick: bool, write: bool) -> list[report.Goal]:
             "\n".join([f"Goals met: {met} of {len(goals)}.", *(f"- {goal}" for goal in goals if not goal.is_met)])
         )
 
-    if write and not report.write(section, "\n".join(texts).rstrip()):
-        print(f"{report.PAGE.name} has no place for {section} on this Python: not written.", file=sys.stderr)
+    if write and not report.write(section, "\n".join(texts).rstrip(), page):
+        print(f"{page.name} has no place for {section} on this Python: not written.", file=sys.stderr)
 
     return goals
 
