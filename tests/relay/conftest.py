@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
@@ -38,7 +38,7 @@ class Server:
     def make(self) -> None:
         """Make the database."""
         try:
-            self._execute(f"CREATE DATABASE {self.name}")
+            self.execute(f"CREATE DATABASE {self.name}")
         except OperationalError as error:
             missing = f"no server answers at {self.engine.url!r}"
 
@@ -49,28 +49,30 @@ class Server:
 
     def empty(self) -> None:
         """Leave nothing of the test before: neither tables nor connections."""
-        for id in self._execute(
+        for id in self.execute(
             "SELECT pid FROM pg_stat_activity WHERE datname = :name"
             if self.is_postgresql
             else "SELECT id FROM information_schema.processlist WHERE db = :name"
         ):
-            self._execute("SELECT pg_terminate_backend(:id)" if self.is_postgresql else f"KILL {id}", id=id)
+            with suppress(OperationalError):  # It may have gone by itself.
+                self.execute("SELECT pg_terminate_backend(:id)" if self.is_postgresql else f"KILL {id}", id=id)
 
         if self.is_postgresql:  # To make databases takes PostgreSQL long.
-            self._execute(f"ALTER DATABASE {self.name} RESET ALL")
+            self.execute(f"ALTER DATABASE {self.name} RESET ALL")
 
             with self.inside.connect() as connection:
                 connection.execute(text("DROP SCHEMA public CASCADE"))
                 connection.execute(text("CREATE SCHEMA public"))
         else:
             self.drop()
-            self._execute(f"CREATE DATABASE {self.name}")
+            self.execute(f"CREATE DATABASE {self.name}")
 
     def drop(self) -> None:
         """Drop the database, whoever is connected."""
-        self._execute(f"DROP DATABASE IF EXISTS {self.name}{' WITH (FORCE)' if self.is_postgresql else ''}")
+        self.execute(f"DROP DATABASE IF EXISTS {self.name}{' WITH (FORCE)' if self.is_postgresql else ''}")
 
-    def _execute(self, statement: str, **values: Any) -> list[Any]:
+    def execute(self, statement: str, **values: Any) -> list[Any]:
+        """Execute a statement on the server, outside of the database. Gives the first column of what it gives."""
         with self.engine.connect() as connection:
             result = connection.execute(text(statement), {"name": self.name, **values})
             return list(result.scalars()) if result.returns_rows else []
