@@ -313,10 +313,14 @@ class Relay:
 
         :raises RelaySchemaError: when there are some of another version.
         """
-        try:
+        for _ in _tables.TABLES:
+            try:
+                self._database.run(_tables.create)
+                break
+            except DBAPIError:
+                continue  # Another process made them at the same time; in MySQL, each table for itself.
+        else:
             self._database.run(_tables.create)
-        except DBAPIError:
-            self._database.run(_tables.create)  # Another process made them at the same time.
 
         self._database.run_plain(use_wal)
 

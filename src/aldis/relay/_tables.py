@@ -48,6 +48,14 @@ VACUUM: Final = (
     " fillfactor = 70)"
 )
 
+# Whatever the server's defaults are, MySQL and MariaDB are to have transactions, to take every character, and to tell
+# names apart by the case.
+_OPTIONS: Final[Any] = {
+    f"{dialect}_{option}": value
+    for dialect in ("mysql", "mariadb")
+    for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
+
 
 def _what_was_sent() -> list[Column[Any]]:
     return [
@@ -55,7 +63,7 @@ def _what_was_sent() -> list[Column[Any]]:
         Column("signal", String(LONGEST_NAME), nullable=False),
         Column("receiver", String(LONGEST_NAME), nullable=False),
         Column("version", Integer, nullable=False),
-        Column("sender", Text),
+        Column("sender", _Json),
         Column("payload", _Json, nullable=False),
         Column("trace", Text),
         Column("ordering_key", String(LONGEST_NAME)),
@@ -76,6 +84,7 @@ messages: Final = Table(
     Column("losses", Integer, nullable=False, default=0),
     Column("token", String(32)),
     Column("failure", String(500)),
+    **_OPTIONS,
 )
 _set_vacuum: Any = DDL(VACUUM)  # type: ignore[no-untyped-call, unused-ignore]
 event.listen(messages, "after_create", _set_vacuum.execute_if(dialect="postgresql"))
@@ -97,6 +106,7 @@ dead_letters: Final = Table(
     Column("died_ms", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("reason", String(500), nullable=False),
+    **_OPTIONS,
 )
 Index("aldis_dead_letters_receiver", dead_letters.c.receiver, dead_letters.c.id)
 Index("aldis_dead_letters_message", dead_letters.c.message_id)
@@ -107,6 +117,7 @@ effects: Final = Table(
     Column("message_id", String(36), primary_key=True),
     Column("receiver", String(LONGEST_NAME), primary_key=True),
     Column("done_ms", BigInteger, nullable=False),
+    **_OPTIONS,
 )
 Index("aldis_effects_done", effects.c.done_ms)
 
@@ -115,6 +126,7 @@ properties: Final = Table(
     metadata,
     Column("name", String(50), primary_key=True),
     Column("value", String(LONGEST_NAME), nullable=False),
+    **_OPTIONS,
 )
 
 TABLES: Final = (messages, dead_letters, effects, properties)
