@@ -1,0 +1,144 @@
+"""Pages that are to be followed from an empty folder, as a newcomer would: files are written, commands are typed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.program
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ["how-to/first-durable-receiver.md"]
+FENCE = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# (\w+\.py)\n")
+PORT = "5000"
+PATIENCE_S = 60.0
+
+CHANGING = (
+    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(,\d{3}|\+00:00)", "TIME"),
+    (r"\b\d+(\.\d)? s\b", "N s"),
+    (r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f-]{22}", "ID"),
+    (r" {2,}", "  "),
+)
+
+
+def without_what_changes(text: str) -> str:
+    """A text without times and ids, and with columns that are as wide as any."""
+    for changing, name in CHANGING:
+        text = re.sub(changing, name, text)
+
+    return text
+
+
+def steps(page: str) -> Iterator[tuple[str, str]]:
+    """What a reader does: ``(name of a file, its text)``, and ``("$ command", what is shown below it)``."""
+    for language, text in FENCE.findall((DOCS / page).read_text("utf-8")):
+        file = FILE.match(text)
+
+        if language == "python" and file is not None:
+            yield file[1], text
+        elif language == "console":
+            for command in re.split(r"^(?=\$ )", text, flags=re.MULTILINE)[1:]:
+                typed, _, shown = command.partition("\n")
+                yield typed, shown
+
+
+class Reader:
+    """Somebody with a folder and a terminal or two."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self._folder = folder
+        self._stack = stack
+
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = str(free.getsockname()[1])
+
+    def do(self, step: str, text: str) -> str:
+        """Do what the page says. Gives what that prints."""
+        if not step.startswith("$ "):
+            (self._folder / step).write_text(text, "utf-8")
+            return text
+
+        name, *arguments = shlex.split(step.removeprefix("$ ").replace(PORT, self._port))
+
+        if name == "curl":
+            _, form, address = arguments
+            return self._post(address, form)
+
+        if arguments[-1] == "run":
+            self._start(name, [*arguments, "--port", self._port])
+            self._wait_for_server()
+            return text
+
+        process = self._start(name, arguments)
+
+        if arguments[-1] == "worker":
+            return self._see(process, text)
+
+        return process.communicate(timeout=PATIENCE_S)[0]
+
+    def _start(self, name: str, arguments: list[str]) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, *(["-m", "flask"] if name == "flask" else []), *arguments],
+            cwd=self._folder,
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+        )
+        self._stack.callback(self._end, process)
+        return process
+
+    def _end(self, process: subprocess.Popen[str]) -> None:
+        process.kill()
+        process.communicate(timeout=PATIENCE_S)
+
+    def _see(self, process: subprocess.Popen[str], shown: str) -> str:
+        """What a worker prints, as many lines as are shown. Then it is stopped, as by Ctrl-C."""
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in shown.splitlines()]
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0
+        return "".join(lines)
+
+    def _post(self, address: str, form: str) -> str:
+        with build_opener(ProxyHandler({})).open(address, form.encode(), timeout=PATIENCE_S) as response:
+            text: str = response.read().decode()
+            return text
+
+    def _wait_for_server(self) -> None:
+        give_up_at = time.monotonic() + PATIENCE_S
+
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", int(self._port)), timeout=1).close()
+                return
+            except OSError:
+                assert time.monotonic() < give_up_at
+                time.sleep(0.05)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: Path(page).stem)
+def test_who_follows_the_page_sees_what_it_shows(page: str, tmp_path: Path) -> None:
+    """From an empty folder, each command prints what stands below it, save times and ids."""
+    with ExitStack() as stack:
+        reader = Reader(tmp_path, stack)
+
+        for step, text in steps(page):
+            assert without_what_changes(reader.do(step, text)) == without_what_changes(text), step
