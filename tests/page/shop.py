@@ -244,13 +244,14 @@ def sweep() -> str:
 
 
 def serve() -> None:
-    print("ready", flush=True)  # noqa: T201
-
     if KIND == "waitress":
         import waitress  # type: ignore[import-untyped]
 
+        print("ready", flush=True)  # noqa: T201
         waitress.serve(app, host="127.0.0.1", port=PORT, threads=4)
     else:
         from werkzeug.serving import make_server
 
-        make_server("127.0.0.1", PORT, app, threaded=True).serve_forever()
+        server = make_server("127.0.0.1", PORT, app, threaded=True)
+        print("ready", flush=True)  # noqa: T201
+        server.serve_forever()

@@ -9,8 +9,10 @@ import os
 import re
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -37,18 +39,25 @@ expect.set_options(timeout=TIMEOUT_S * 1000)
 class Server:
     """The shop in a process of its own, on a port that stays the same when it is started again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *arguments: str) -> None:
+        self.arguments = arguments
+
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
 
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-c", PROGRAM, str(self.port), "werkzeug", "values"]
+        command = [sys.executable, "-c", PROGRAM, str(self.port), "werkzeug", *self.arguments]
         folder = Path(__file__).parent
         self.process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         assert self.process.stdout is not None
         assert self.process.stdout.readline() == b"ready\n"
+
+    @property
+    def database(self) -> str:
+        """The file of the relay's database."""
+        return self.arguments[0].partition("=")[2]
 
     def kill(self) -> None:
         self.process.kill()
@@ -67,7 +76,7 @@ class Server:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    server = Server()
+    server = Server("values")
     yield server
     server.kill()
 
@@ -350,3 +359,235 @@ def test_many_requests(look: Callable[..., View]) -> None:
 
     expect(view.entry("/lamps/204")).to_be_visible()
     expect(view.page.locator(".entry")).to_have_count(KEPT)
+
+
+# The relay.
+
+
+@pytest.fixture(scope="module")
+def relay_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A shop with a relay: some messages wait, one is in the hands of a worker, others have died."""
+    server = Server(f"relay={tmp_path_factory.mktemp('relay') / 'relay.sqlite'}")
+
+    try:
+        assert server.ask("/register?id=7", "POST") == server.ask("/drain", "POST") == 200
+        assert server.ask("/orders?id=41", "POST") == server.ask("/orders?id=42", "POST") == 201
+        assert server.ask("/claim", "POST") == 200
+        yield server
+    finally:
+        server.kill()
+
+
+class RelayView(View):
+    """One tab with the page, and its third tab open."""
+
+    def __init__(self, browser: BrowserContext, server: Server, **options: Any) -> None:
+        super().__init__(browser, server, **options)
+        self.asked = 0
+        self.page.on("request", lambda request: self.count(request.url))
+
+    def count(self, address: str) -> None:
+        self.asked += address.endswith("/_aldis/relay")
+
+    def open(self) -> None:
+        self.page.click("#tab-relay")
+        expect(self.page.locator("#relay-summary")).to_contain_text("receivers")
+
+    def receiver(self, name: str) -> Locator:
+        return self.page.locator("#relay .card").first.locator("tbody tr").filter(has_text=name)
+
+    def bury(self, receiver: str, reason: str) -> None:
+        """Make a dead letter of a message that goes on living."""
+        columns = "message_id, signal, version, sender, payload, trace, ordering_key, sent_ms"
+        self.execute(
+            f"INSERT INTO aldis_dead_letters (id, {columns}, receiver, died_ms, attempts, reason)"
+            f" SELECT 9, {columns}, '{receiver}', sent_ms, 1, '{reason}' FROM aldis_messages LIMIT 1"
+        )
+
+    def execute(self, statement: str) -> None:
+        """Change what is in the database."""
+        with closing(sqlite3.connect(self.server.database)) as connection, connection:
+            connection.execute(statement)
+
+
+@pytest.fixture
+def look_at_relay(browser: BrowserContext, relay_server: Server) -> Iterator[Callable[..., RelayView]]:
+    """Look at the page of a shop with a relay, at the end of the test without complaints in the console."""
+    views: list[RelayView] = []
+
+    def look(**options: Any) -> RelayView:
+        views.append(RelayView(browser, relay_server, **options))
+        return views[-1]
+
+    yield look
+
+    for view in views:
+        view.page.close()
+        assert view.complaints == []
+
+
+def test_no_relay(look: Callable[..., View]) -> None:
+    """An application without a relay has no third tab, neither for the mouse nor for the keyboard."""
+    view = look()
+    expect(view.page.locator("#tab-relay")).to_be_hidden()
+    view.page.locator("#tab-requests").focus()
+    view.page.keyboard.press("ArrowLeft")
+    expect(view.page.locator(":focus")).to_have_id("tab-connections")
+    view.page.goto(f"http://localhost:{view.server.port}/_aldis/#relay")
+    view.page.reload()
+    view.expect_state("live")
+    expect(view.page.locator("#panel-requests")).to_be_visible()
+
+
+def test_relay(look_at_relay: Callable[..., RelayView]) -> None:
+    """The third tab shows what waits for each receiver, and what died, and nothing of what was sent."""
+    view = look_at_relay()
+    view.open()
+    invoice = view.receiver("billing.invoice").locator("td")
+    expect(invoice).to_have_text(
+        ["billing.invoice", re.compile(r"^\d+$"), "2", "0", re.compile(r"^\d.* (s|min)$"), "0", ""]
+    )
+    welcome = view.receiver("mail.welcome")
+    expect(welcome.locator("td").nth(3)).to_have_text("1")
+    expect(welcome.locator(".why")).to_have_text(
+        re.compile(r"^shop\.mail_later \(shop\.py:\d+\) raised UndeliverableErr")
+    )
+    expect(view.receiver("warehouse.reorder")).to_contain_text("not known here")
+    expect(view.receiver("search.index")).not_to_contain_text("not known here")
+    expect(view.receiver("crm.contact").locator(".failure")).to_have_css("color", RED)
+    [dead] = view.page.locator("#relay .card").nth(1).locator("tbody tr").all()
+    expect(dead.locator("td").nth(1)).to_have_text("crm.contact")
+    expect(dead.locator(".why")).to_contain_text("in the last of 1 attempts")
+    summary = re.compile(r"^5 receivers · \d+ waiting · 2 in flight · 1 dead letter$")
+    expect(view.page.locator("#relay-summary")).to_have_text(summary)
+    assert "correct horse" not in view.page.content()
+    assert view.page.locator("#panel-relay button, #panel-relay input, #panel-relay a").count() == 0
+    view.page.fill("#filter-signal", "INVOICE")
+    expect(view.page.locator("#relay tbody tr")).to_have_count(1)
+    view.page.fill("#filter-signal", "nothing")
+    expect(view.page.locator("#empty-relay")).to_have_text("No receiver of that name")
+
+
+def test_relay_goes_on(look_at_relay: Callable[..., RelayView]) -> None:
+    """What changes appears by itself; while nothing but ages change, the rows stay, with what is selected in them."""
+    view = look_at_relay()
+    view.execute("UPDATE aldis_messages SET sent_ms = CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)")
+    view.open()
+    row = view.receiver("search.index")
+    before = int(row.locator("td").nth(1).inner_text())
+    age = row.locator(".age").inner_text()
+    view.page.evaluate("document.querySelector('#relay tbody tr').dataset.mark = 'kept'")
+    expect(row.locator(".age")).not_to_have_text(age)
+    expect(view.page.locator("#relay [data-mark=kept]")).to_have_count(1)
+    view.server.ask("/orders?id=43", "POST")
+    expect(row.locator("td").nth(1)).to_have_text(str(before + 1))
+
+
+def test_relay_is_asked_while_it_is_seen(look_at_relay: Callable[..., RelayView]) -> None:
+    """Nothing is asked before the tab is opened, nor when it is left, nor while nobody sees the page."""
+    view = look_at_relay()
+    view.page.clock.install()
+    view.page.reload()
+    view.expect_state("live")
+    view.page.clock.run_for(10_000)
+    assert view.asked == 0
+    view.open()
+    assert view.asked == 1
+
+    for asked in (2, 3):
+        with view.page.expect_response("**/_aldis/relay"):
+            view.page.clock.run_for(2_000)
+
+        expect(view.page.locator("#relay-summary")).to_contain_text("receivers")
+        assert view.asked == asked
+
+    hide = "Object.defineProperty(document, 'hidden', {get: () => %s, configurable: true})"
+    view.page.evaluate(hide % "true")
+    view.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+    view.page.clock.run_for(10_000)
+    assert view.asked == 3
+
+    with view.page.expect_response("**/_aldis/relay"):
+        view.page.evaluate(hide % "false")
+        view.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
+    view.page.click("#tab-requests")
+    view.page.clock.run_for(10_000)
+    assert view.asked == 4
+
+
+def test_relay_that_cannot_be_asked(look_at_relay: Callable[..., RelayView]) -> None:
+    """When tables are missing the page says so, in place of what it showed; and goes on when they are there again."""
+    view = look_at_relay()
+    view.open()
+    view.execute("ALTER TABLE aldis_messages RENAME TO gone")
+    expect(view.page.locator("#relay-problem")).to_contain_text("The database has no table aldis_messages.")
+    expect(view.page.locator("#relay")).to_be_empty()
+    view.execute("ALTER TABLE gone RENAME TO aldis_messages")
+    expect(view.receiver("search.index")).to_be_visible()
+    expect(view.page.locator("#relay-problem")).to_be_hidden()
+
+
+def test_relay_of_a_server_that_is_away(look_at_relay: Callable[..., RelayView]) -> None:
+    """While the server is away the page says so; a refusal is told of, too."""
+    view = look_at_relay()
+    view.open()
+    view.page.route("**/_aldis/relay", lambda route: route.abort())
+    expect(view.page.locator("#relay-problem")).to_contain_text("The server does not answer.")
+    view.page.unroute("**/_aldis/relay")
+    view.page.route("**/_aldis/relay", lambda route: route.fulfill(status=403, body=""))
+    expect(view.page.locator("#relay-problem")).to_contain_text("The server answers with 403.")
+    view.page.unroute("**/_aldis/relay")
+    expect(view.receiver("search.index")).to_be_visible()
+    assert {complaint.partition(":")[0] for complaint in view.complaints} <= {"Failed to load resource"}
+    view.complaints.clear()
+
+
+def test_relay_by_keyboard_and_by_link(look_at_relay: Callable[..., RelayView]) -> None:
+    """The tab is one of three by keyboard, and a link to it leads there."""
+    view = look_at_relay()
+    press = view.page.keyboard.press
+    focused = view.page.locator(":focus")
+    view.page.locator("#tab-requests").focus()
+
+    for key, name in (
+        ("ArrowLeft", "relay"),
+        ("ArrowRight", "requests"),
+        ("End", "relay"),
+        ("ArrowLeft", "connections"),
+        ("ArrowRight", "relay"),
+    ):
+        press(key)
+        expect(focused).to_have_id(f"tab-{name}")
+        expect(focused).to_have_attribute("aria-selected", "true")
+        expect(view.page.locator(f"#panel-{name}")).to_be_visible()
+
+    expect(view.page.get_by_role("tabpanel", name="Relay")).to_be_visible()
+    expect(view.page.get_by_role("tab", selected=True)).to_have_text("Relay")
+    assert view.page.url.endswith("#relay")
+    view.page.reload()
+    expect(view.receiver("search.index")).to_be_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_relay_on_a_phone(look_at_relay: Callable[..., RelayView], scheme: str) -> None:
+    """At the width of a phone nothing is wider than the page, and what is read aloud is a table still."""
+    view = look_at_relay(width=360, scheme=scheme)
+    name = "w" * 200
+    view.bury(name, "raised")
+    view.open()
+    expect(view.page.get_by_role("row").filter(has_text=name).first).to_be_visible()
+    expect(view.page.get_by_role("columnheader", name="Reason")).to_have_count(1)
+    assert view.fits()
+    view.execute("DELETE FROM aldis_dead_letters WHERE id = 9")
+
+
+def test_names_of_the_relay_are_text(look_at_relay: Callable[..., RelayView]) -> None:
+    """Names and reasons in rows are shown as text, whatever is in them."""
+    view = look_at_relay()
+    view.bury("mail.welcome", HACK)
+    view.open()
+    expect(view.page.locator("#relay .why").filter(has_text=HACK)).to_be_visible()
+    assert view.page.locator("#relay img, #relay script").count() == 0
+    assert view.page.evaluate("window.hacked") is None
+    view.execute("DELETE FROM aldis_dead_letters WHERE id = 9")
