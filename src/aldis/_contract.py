@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ._refs import describe, is_async
 from .exceptions import ContractError, InvalidReceiverError, PayloadError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from inspect import Signature
     from typing import TypeAlias
 
@@ -80,7 +81,7 @@ class Contract:
         self.function = function
         self.is_foreign = is_foreign
         self.version = _checked_version(version, function)
-        self.upgraders = _checked_upgraders(upgraders or {}, version, function)
+        self.upgraders = _checked_upgraders({} if upgraders is None else upgraders, version, function)
 
         try:
             signature = _signature(function)
@@ -201,20 +202,27 @@ def _checked_version(version: Any, function: Any) -> int:
     return version
 
 
-def _checked_upgraders(upgraders: Mapping[Any, Any], version: int, function: Any) -> dict[int, Upgrader]:
+def _checked_upgraders(upgraders: Any, version: int, function: Any) -> dict[int, Upgrader]:
     """Those that there are must lead from one version to the next, up to the one that is declared."""
     where = describe(function)
 
-    if any(not callable(upgrader) or is_async(upgrader) for upgrader in upgraders.values()):
+    if not isinstance(upgraders, Mapping):
+        raise ContractError(f"{where}: upgraders are given by the number of the version that they upgrade, in a dict.")
+
+    checked: dict[Any, Any] = dict(upgraders)  # pyright: ignore[reportUnknownArgumentType]
+
+    if any(not callable(upgrader) or is_async(upgrader) for upgrader in checked.values()):
         raise ContractError(f"{where}: upgraders are functions that take a payload as a dict and return the next one.")
 
-    if set(upgraders) != set(range(min(upgraders, default=version), version)):
+    first = version - len(checked)
+
+    if first < 1 or any(type(number) is not int or not first <= number < version for number in checked):
         raise ContractError(
             f"{where}: upgraders must lead from one version to the next, up to {version}. Give one for each version"
             f" from the oldest that may still be kept to {version - 1}, by number."
         )
 
-    return dict(upgraders)
+    return checked
 
 
 def _signature(function: Callable[..., Any]) -> Signature:

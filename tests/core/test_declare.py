@@ -438,3 +438,117 @@ def test_subclasses_with_their_own_receivers_are_held_to_the_contract() -> None:
         signal.send()
 
     assert got == [{"colour": "red", "seconds": 1, "unit": "s"}]
+
+
+# Versions.
+
+
+def contract_of(signal: Signal[Any, ..., Any]) -> Any:
+    return signal._table.contract
+
+
+def upgrade(payload: dict[str, Any]) -> dict[str, Any]:
+    return payload
+
+
+def test_a_declaration_is_of_the_first_version_unless_it_says_so() -> None:
+    """A declaration has version 1 and no upgraders; both are options, in each of the forms."""
+    plain: Any = Namespace().declare(lamp_lit)
+    decorated: Any = Namespace().declare(version=3, upgraders={1: upgrade, 2: upgrade}, errors="collect")(lamp_lit)
+    called: Any = Namespace().declare(lamp_lit, version=2)  # type: ignore[call-overload]
+
+    assert (contract_of(plain).version, contract_of(plain).upgraders) == (1, {})
+    assert (contract_of(decorated).version, contract_of(decorated).upgraders) == (3, {1: upgrade, 2: upgrade})
+    assert (contract_of(called).version, contract_of(called).upgraders) == (2, {})
+    assert decorated.errors == "collect"
+
+
+@pytest.mark.parametrize(
+    "upgraders", [None, {}, {2: upgrade}, {1: upgrade, 2: upgrade}, {2: dict, 1: upgrade}], ids=str
+)
+def test_upgraders_lead_up_to_the_version(upgraders: Any) -> None:
+    """Upgraders may begin at any version, as older payloads may be gone, and in any order."""
+    signal: Any = Namespace().declare(version=3, upgraders=upgraders)(lamp_lit)
+
+    assert contract_of(signal).upgraders == (upgraders or {})
+
+
+def test_upgraders_are_those_of_the_declaration() -> None:
+    """Who changes the dict later does not change the declaration."""
+    upgraders = {1: upgrade}
+    signal: Any = Namespace().declare(version=2, upgraders=upgraders)(lamp_lit)
+    upgraders.clear()
+
+    assert contract_of(signal).upgraders == {1: upgrade}
+
+
+@pytest.mark.parametrize("version", [0, -1, 1.0, True, "2", None], ids=repr)
+def test_a_version_that_is_none_is_refused(version: Any) -> None:
+    """E12: Versions are counted from 1."""
+    signals = Namespace()
+
+    with pytest.raises(ContractError, match=r"lamp_lit .*version must be 1 or more, an int, not"):
+        signals.declare(version=version)(lamp_lit)
+
+    assert signals == {}
+
+
+async def upgrade_later(payload: dict[str, Any]) -> dict[str, Any]:
+    return payload
+
+
+LEAD_NOWHERE: dict[str, tuple[int, Any, str]] = {
+    "a gap": (4, {1: upgrade, 3: upgrade}, "must lead from one version to the next, up to 4"),
+    "not up to the version": (3, {1: upgrade}, "oldest that may still be kept to 2"),
+    "of the version itself": (2, {1: upgrade, 2: upgrade}, "up to 2"),
+    "newer than the version": (2, {2: upgrade}, "up to 2"),
+    "of a first version": (1, {1: upgrade}, "up to 1"),
+    "before the first": (2, {0: upgrade, 1: upgrade}, "up to 2"),
+    "by no number": (2, {"1": upgrade}, "by number"),
+    "by several kinds": (3, {"1": upgrade, 2: upgrade}, "by number"),
+    "by a fraction": (2, {1.0: upgrade}, "by number"),
+    "by a truth": (2, {True: upgrade}, "by number"),
+    "no function": (2, {1: "upgrade"}, "upgraders are functions"),
+    "nothing": (2, {1: None}, "upgraders are functions"),
+    "async": (2, {1: upgrade_later}, "upgraders are functions"),
+    "a list": (2, [upgrade], "in a dict"),
+    "one function": (2, upgrade, "in a dict"),
+    "an empty list": (2, [], "in a dict"),
+}
+
+
+@pytest.mark.parametrize(("version", "upgraders", "message"), LEAD_NOWHERE.values(), ids=LEAD_NOWHERE.keys())
+def test_upgraders_that_lead_nowhere_are_refused(version: int, upgraders: Any, message: str) -> None:
+    """E12: Upgraders that could not make the declared payload are refused with what to give, and no signal is made."""
+    signals = Namespace()
+
+    with pytest.raises(ContractError, match=rf"lamp_lit .*{message}"):
+        signals.declare(version=version, upgraders=upgraders)(lamp_lit)
+
+    assert signals == {}
+
+
+def test_the_same_function_may_declare_another_version() -> None:
+    """A module that is run again with another version has that version."""
+    signals = Namespace()
+    first, second = local("def f(sender, /, *, a): ..."), local("def f(sender, /, *, b): ...")
+    first.__module__ = second.__module__ = "shop"
+    signal: Any = signals.declare(first)
+    signals.declare(version=2, upgraders={1: upgrade})(second)
+
+    assert contract_of(signal).version == 2
+    assert contract_of(signal).order == ["b"]
+
+
+def test_versions_change_nothing_about_sends() -> None:
+    """Upgraders are for payloads that are kept: a send never calls them."""
+
+    def refuse(payload: dict[str, Any]) -> dict[str, Any]:
+        raise AssertionError("called")
+
+    got: list[Any] = []
+    signal: Any = Namespace().declare(version=2, upgraders={1: refuse})(lamp_lit)
+    signal.connect(lambda _, /, **payload: got.append(payload), weak=False)
+    signal.send(None, colour="red")
+
+    assert got == [{"colour": "red", "seconds": 1, "unit": "s"}]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import pickle
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from typing import Any, ParamSpec, TypeVar, get_type_hints
 import pytest
 
 import aldis
-from aldis import ANY, NamedSignal, Namespace, Signal
+from aldis import ANY, NamedSignal, Namespace, Signal, exceptions
 
 ROOT = str(Path(aldis.__file__).parent.parent)
 PUBLIC_MODULES = sorted(path.stem for path in Path(aldis.__file__).parent.glob("*.py") if not path.stem.startswith("_"))
@@ -297,6 +298,40 @@ def test_the_tree_of_errors() -> None:
     assert {e for e in errors if issubclass(e, aldis.AldisError)} == {*tree, aldis.AldisError}
     assert issubclass(aldis.LostReceiverWarning, aldis.AldisWarning)
     assert issubclass(aldis.AldisWarning, UserWarning)
+
+
+def test_the_tree_of_the_relay_s_errors() -> None:
+    """The relay's errors are in aldis.exceptions, where the core can name them, and not in its facade."""
+    tree: dict[Any, Any] = {
+        exceptions.NoMessageError: RuntimeError,
+        exceptions.ReceiverTimeoutError: TimeoutError,
+        exceptions.RelaySchemaError: RuntimeError,
+        exceptions.TransactionError: RuntimeError,
+        exceptions.UnnamedSenderError: LookupError,
+    }
+
+    for error, base in tree.items():
+        assert issubclass(error, exceptions.RelayError)
+        assert issubclass(error, base)
+        assert not hasattr(aldis, error.__name__)
+
+    assert issubclass(exceptions.RelayError, (aldis.AldisError,))
+    assert {*tree} == {*exceptions.RelayError.__subclasses__()}
+
+    for warning in (exceptions.RelayWarning, exceptions.UncommittedMessageWarning):
+        assert issubclass(warning, (aldis.AldisWarning,))
+        assert issubclass(warning, RuntimeWarning)
+
+
+def test_the_tree_is_drawn() -> None:
+    """The docstring of aldis.exceptions draws all that it has, each with the built-in that it also is."""
+    drawn = re.findall(r"(\w+)\s+\((\w+)\)  ", f"{exceptions.__doc__}")
+    found = {name: getattr(exceptions, name) for name in exceptions.__all__}
+    bases = {name: value.__bases__[-1].__name__ for name, value in found.items()}
+    leaves = {name: base for name, base in bases.items() if not found[name].__subclasses__()}
+
+    assert dict(drawn) == leaves
+    assert all(name in f"{exceptions.__doc__}" for name in found)
 
 
 def test_the_package_is_typed() -> None:
