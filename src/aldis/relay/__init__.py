@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
+from aldis.exceptions import (
+    NoMessageError,
+    ReceiverTimeoutError,
+    RelayError,
+    RelaySchemaError,
+    RelayWarning,
+    TransactionError,
+    UncommittedMessageWarning,
+    UnnamedSenderError,
+)
+
 from ._backoff import Exponential
 from ._message import DeadLetter, Message
 from ._queue import Queue, Route
 from ._relay import ReceiverStatus, Relay
 
-__all__ = ["DeadLetter", "Exponential", "Message", "Queue", "ReceiverStatus", "Relay", "Route"]
+__all__ = [
+    "DeadLetter",
+    "Exponential",
+    "Message",
+    "NoMessageError",
+    "Queue",
+    "ReceiverStatus",
+    "ReceiverTimeoutError",
+    "Relay",
+    "RelayError",
+    "RelaySchemaError",
+    "RelayWarning",
+    "Route",
+    "TransactionError",
+    "UncommittedMessageWarning",
+    "UnnamedSenderError",
+]

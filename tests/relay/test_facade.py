@@ -1,0 +1,56 @@
+"""What is public in aldis.relay, and what an import brings in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import aldis
+from aldis import exceptions, relay
+
+
+def test_all_is_exactly_what_is_public() -> None:
+    """aldis.relay.__all__ is sorted, complete, and names nothing that is not there."""
+    found = {name for name, value in vars(relay).items() if not name.startswith("_")}
+    modules = {name for name in found if isinstance(getattr(relay, name), ModuleType)}
+
+    assert relay.__all__ == sorted(relay.__all__)
+    assert set(relay.__all__) == found - modules - {"annotations"}
+
+
+def test_the_relay_s_errors_are_there() -> None:
+    """What is raised and warned of by the relay alone can be had from aldis.relay."""
+    of_the_relay = set(exceptions.__all__) - set(aldis.__all__)
+
+    assert of_the_relay <= set(relay.__all__)
+    assert all(getattr(relay, name) is getattr(exceptions, name) for name in of_the_relay)
+
+
+@pytest.mark.parametrize("name", relay.__all__)
+def test_what_is_public_is_documented(name: str) -> None:
+    """Each class has a docstring of its own."""
+    assert getattr(relay, name).__doc__
+
+
+def imported(statement: str) -> set[str]:
+    program = f"{statement}\nimport sys\nprint('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.split())
+
+
+def test_the_core_does_not_bring_the_relay() -> None:
+    """Who does not use the relay imports nothing of it, nor what it needs."""
+    found = imported("import aldis, aldis.delivery, aldis.exceptions, aldis.observe")
+
+    assert not {name for name in found if name.startswith(("aldis.relay", "sqlalchemy", "msgspec"))}
+
+
+def test_the_relay_does_not_bring_what_only_a_worker_needs() -> None:
+    """A web process that sends imports neither drivers, nor Flask, nor Celery, nor OpenTelemetry, nor the worker."""
+    found = imported("import aldis.relay")
+    optional = ("psycopg", "pymysql", "flask", "celery", "opentelemetry", "click", "aldis.relay._worker")
+
+    assert not {name for name in found if name.startswith(optional)}
