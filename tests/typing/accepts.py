@@ -8,12 +8,16 @@ from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar, assert_type
 
 from flask import Flask, Response
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from aldis import ANY, Failure, NamedSignal, Namespace, Signal, default_namespace, signal
 from aldis.aio import Concurrent, in_thread, run
-from aldis.delivery import Call, Delivery, ThreadDelivery, threads
+from aldis.delivery import Call, Delivery, DeliveryGroup, ThreadDelivery, threads
 from aldis.flask import Aldis, after_response, got_request_exception, request_finished, template_rendered
 from aldis.observe import connections, watch
+from aldis.relay import DeadLetter, Exponential, Message, Queue, ReceiverStatus, Relay, RelayError, Route
 from aldis.testing import fake, isolate, record
 
 Results: TypeAlias = list[tuple[Callable[..., Any], Any]]
@@ -206,6 +210,26 @@ user_registered.async_policy = Backwards()
 user_registered.async_wrapper = ensure_sync
 policies = Namespace({"saved": saved}, errors=note, async_policy=Backwards())
 
+
+class Outgoing:
+    """A group of deliveries."""
+
+    def open(
+        self, signal: Signal[Any, ..., Any], sender: Any, payload: dict[str, Any], is_awaited: bool, /
+    ) -> list[Call]:
+        return []
+
+    def close(self, opened: list[Call], /) -> None: ...
+
+
+class Later(Now):
+    """A delivery of a group."""
+
+    group: DeliveryGroup = Outgoing()
+
+
+saved.connect(audit, via=Later())
+
 # Looking.
 
 if saved.receivers and saved.has_receivers_for(app):
@@ -293,3 +317,70 @@ with fake(user_registered), isolate(signals), watch(print):
     user_registered.send(app, user_id=7)
 
 assert_type(connections(signals)[0].place, str | None)
+
+# The relay.
+
+
+def upgraded(payload: dict[str, Any]) -> dict[str, Any]:
+    return {**payload, "plan": "free"}
+
+
+@signals.declare(version=2, upgraders={1: upgraded}, errors="collect")
+def order_placed(sender: App, /, *, order_id: int) -> None: ...
+
+
+engine = create_engine("sqlite://")
+relay = Relay(engine, notify=False, wait_s=5)
+Relay(sessionmaker(engine))
+Relay(scoped_session(sessionmaker(engine)))
+Relay(create_async_engine("sqlite+aiosqlite://"))
+queue = relay.queue(
+    "billing.invoice", max_attempts=8, backoff=Exponential(0.5), timeout_s=2.5, key="order_id", aliases=["invoice"]
+)
+assert_type(queue, Queue)
+assert_type(relay.queue("a", backoff=5).name, str)
+relay.queue("b", backoff=lambda attempt: attempt * 2.0, aliases=("c", "d"))
+relay.register_sender(app, "shop")
+
+
+@order_placed.connect(via=queue)
+def invoice(sender: App, *, order_id: int, **extra: object) -> None:
+    message = relay.current()
+    assert_type(message, Message)
+    assert_type(message.attempt, int)
+
+    with Session(engine) as session, session.begin():
+        assert_type(relay.once(session), bool)
+
+
+@order_placed.connect(via=relay.queue("ship"), sender=app, priority=3)
+async def ship(sender: App, *, order_id: int) -> None:
+    async with AsyncSession() as session:
+        assert_type(await relay.once(session, "message"), bool)
+
+
+# The decorators leave the receivers' own types as they are.
+assert_type(invoice(app, order_id=7), None)
+
+
+def places(connection: Connection, session: Session) -> None:
+    with relay.using(connection), relay.using(session):
+        order_placed.send(app, order_id=7)
+
+
+def looks_after() -> None:
+    route = relay.route(order_placed, "elsewhere", sender=app, key="order_id")
+    assert_type(route, Route)
+    order_placed.disconnect(route)
+    assert_type(relay.drain(), dict[str, int])
+    assert_type(relay.status(), list[ReceiverStatus])
+    assert_type(relay.dead_letters("mail", most=5, after=3), list[DeadLetter])
+    assert_type(relay.dead_payload(3), str | None)
+    assert_type(relay.retry_dead(1, 2), int)
+    assert_type(relay.purge("effects", older_than_s=3600), int)
+    assert_type(relay.status()[0].failure, str | None)
+
+    try:
+        relay.create_tables()
+    except RelayError:
+        relay.check_tables()

@@ -8,12 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Flask, Response
+from sqlalchemy import create_engine
 
 from aldis import NamedSignal, Namespace, Signal, install_as_blinker, signal
 from aldis.aio import Concurrent, run
 from aldis.delivery import threads
 from aldis.flask import Aldis, after_response, message_flashed, request_finished
 from aldis.observe import watch
+from aldis.relay import Exponential, Relay
 
 
 class App:
@@ -219,3 +221,47 @@ saved.connect(print, via=after_response())  # E: mypy=operator pyright=CallIssue
 Aldis("shop")  # E: mypy=arg-type pyright=ArgumentType
 Aldis(Flask("shop"), signals=["saved"])  # E: mypy=list-item pyright=ArgumentType
 watch(lambda: None)  # E: mypy=arg-type,misc pyright=ArgumentType
+
+
+# The relay.
+
+relay = Relay(create_engine("sqlite://"))
+
+
+@user_registered.connect(via=relay.queue("mail"))  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+def durable_of_wrong_type(sender: App, *, user_id: str, **extra: object) -> None: ...
+
+
+@user_registered.connect(via=relay.queue("mail"))  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+async def durable_takes_too_little(sender: App, *, user_id: int) -> None: ...
+
+
+saved.connect(print, via=relay.queue)  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+saved.connect(print, via=relay)  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+relay.queue()  # E: mypy=call-arg pyright=CallIssue
+relay.queue(7)  # E: mypy=arg-type pyright=ArgumentType
+relay.queue("mail", 3)  # E: mypy=call-arg pyright=CallIssue
+relay.queue("mail", max_attempts="3")  # E: mypy=arg-type pyright=ArgumentType
+relay.queue("mail", backoff="1s")  # E: mypy=arg-type pyright=ArgumentType
+relay.queue("mail", backoff=lambda: 3.0)  # E: mypy=arg-type,misc pyright=ArgumentType
+relay.queue("mail", timeout_s="5")  # E: mypy=arg-type pyright=ArgumentType
+relay.queue("mail", key=7)  # E: mypy=arg-type pyright=ArgumentType
+relay.queue("mail", aliases=[7])  # E: mypy=list-item pyright=ArgumentType
+relay.queue("mail", retries=3)  # E: mypy=call-arg pyright=CallIssue
+relay.route("user-registered", "mail")  # E: mypy=arg-type pyright=ArgumentType
+relay.register_sender(app)  # E: mypy=call-arg pyright=CallIssue
+relay.register_sender(app, 7)  # E: mypy=arg-type pyright=ArgumentType
+relay.using("session")  # E: mypy=arg-type pyright=ArgumentType
+relay.once("session")  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+relay.current().payload  # E: mypy=attr-defined pyright=AttributeAccessIssue
+relay.retry_dead("7")  # E: mypy=arg-type pyright=ArgumentType
+relay.purge("everything", older_than_s=3)  # E: mypy=arg-type pyright=ArgumentType
+Exponential("1")  # E: mypy=arg-type pyright=ArgumentType
+
+
+@signals.declare(version="2")  # E: mypy=call-overload pyright=ArgumentType
+def bad_version(sender: App, /) -> None: ...
+
+
+@signals.declare(version=2, upgraders={"1": dict})  # E: mypy=dict-item pyright=ArgumentType
+def bad_upgraders(sender: App, /) -> None: ...
