@@ -22,6 +22,7 @@ from sqlalchemy import Engine, create_engine, event, text
 
 from aldis import InvalidOptionError, Namespace
 from aldis.relay import Relay
+from aldis.relay._observing import Observer
 from aldis.relay._worker import Settings, Worker
 from aldis.relay.otel import instrument
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from aldis.observe import Watch
+    from aldis.relay._observing import Attempt
 
 SECRET = "ada@example.org"
 
@@ -691,6 +693,29 @@ def test_nothing_is_kept(room: Room, telemetry: Any, caplog: pytest.LogCaptureFi
     gc.collect()
     assert kept() is None
     assert "aldis.relay.backlog" not in telemetry.points
+
+
+def test_records_of_attempts_let_go_of_exceptions(room: Room) -> None:
+    """An observer sees the exception when the attempt ends; the record that it keeps has plain values only."""
+    seen: list[Any] = []
+
+    class Keeps(Observer):
+        def attempt_began(self, attempt: Attempt) -> None:
+            seen.append((attempt.outcome, attempt.duration_s, attempt.exception))
+
+        def attempt_ended(self, attempt: Attempt) -> None:
+            seen.append((attempt, type(attempt.exception)))
+
+    room.connect(stumble, "mail.welcome", max_attempts=1)
+
+    with room.relay._receiving.observers.add(Keeps()):
+        room.send()
+        room.relay.drain()
+
+    [began, (attempt, kind)] = seen
+    assert (began, kind) == ((None, None, None), Stumbled)
+    assert (attempt.outcome, attempt.exception, attempt.receiver) == ("dead", None, "mail.welcome")
+    assert 0 <= attempt.duration_s < 60
 
 
 def test_a_relay_that_is_gone(room: Room, telemetry: Any) -> None:
