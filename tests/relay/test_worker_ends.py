@@ -65,6 +65,20 @@ def test_a_stop_lets_receivers_end(works: Works) -> None:
     assert (works.rows(), dict(+found.worker.tally)) == (0, {"done": 1})
 
 
+def test_a_stop_is_heeded_at_once(works: Works) -> None:
+    """Whenever a worker is stopped, it ends as soon as it can: also at the moment at which a receiver ends."""
+    workers = [works.worker(concurrency=1, lease_s=60) for _ in range(20)]
+    works.connect(work=lambda number: workers[number].stop())
+
+    for number, worker in enumerate(workers):
+        works.send(number)
+
+        with running(worker) as found:
+            began = time.monotonic()
+            assert found.ended() is Exit.STOPPED
+            assert time.monotonic() - began < 10
+
+
 def test_a_stop_gives_back_what_was_not_begun(works: Works) -> None:
     """R3: What was claimed and not begun is given back at once, and the claim is not counted as an attempt."""
     gate = Gate(200)
@@ -379,7 +393,9 @@ def test_what_cannot_be_interrupted_loses_its_lease(works: Works) -> None:
     works.connect(work=work, timeout_s=0.2)
     works.send(1)
 
-    with works.working(concurrency=1, lease_s=0.6) as first, works.working(concurrency=1, poll_s=0.05) as second:
+    settings = {"concurrency": 1, "lease_s": 0.6, "poll_s": 0.05}
+
+    with works.working(**settings) as first, works.working(**settings) as second:
         assert stuck.wait(10)
         soon(lambda: works.rows() == 0)
         may_end.set()

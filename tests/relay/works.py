@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-SOON_S: Final = 20.0
+SOON_S: Final = 60.0
 
 
 def number_sent(sender: str, /, *, number: int) -> object:

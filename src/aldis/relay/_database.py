@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from random import uniform
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
@@ -66,6 +67,12 @@ class Database:
 
         if isinstance(target, (Engine, AsyncEngine)):
             check_dialect(target.dialect.name)
+
+    def patient(self, wait_s: float) -> Database:
+        """The same, which waits for so many seconds where it is away."""
+        found = copy(self)
+        found.wait_s = wait_s
+        return found
 
     def engine(self) -> Engine:
         """The engine; of an async one, its sync side.

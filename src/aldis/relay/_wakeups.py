@@ -69,7 +69,7 @@ class Wakeups:
                 try:
                     watch(connection)
                 finally:
-                    pooled.close()
+                    connection.close()  # Not reset before, for it may be lost.
             except Exception as error:  # Any driver's.
                 logger.debug("No wakeups for %g s: %s", _AGAIN_S, type(error).__qualname__)
                 self._stopped.wait(_AGAIN_S)

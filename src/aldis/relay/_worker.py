@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from . import _store
+from . import _store, _tables
 from ._backoff import check_number
 from ._dialects import is_busy, use_wal
 from ._receiving import Outcome, What
@@ -120,7 +120,7 @@ class Worker:
         is_inline: bool = False,
     ) -> None:
         self._relay = relay
-        self._database = relay._database
+        self._database = relay._database.patient(0.0)  # While it waits, it could not be stopped.
         self.settings = settings
         self.tally: Counter[str] = Counter()
         self.is_ready = False
@@ -184,7 +184,7 @@ class Worker:
                 self._event.clear()
                 self._try(self._step)
                 self._report()
-                self._event.wait(self._rest_s())
+                self._event.wait(0 if self._is_over() else self._rest_s())
         finally:
             self._runners.end()
             self._relay._engine.stop()
@@ -196,7 +196,7 @@ class Worker:
 
     def _start(self) -> None:
         while not self.is_ready and self._stopping is None:
-            self.is_ready = self._try(self._relay.check_tables)
+            self.is_ready = self._try(lambda: self._database.run(_tables.check))
             self._event.wait(0 if self.is_ready else self._pause_s)
 
         self._try(lambda: self._database.run_plain(use_wal))
@@ -249,6 +249,9 @@ class Worker:
 
         self._is_away = True
         self._pause_s = min(self._pause_s * 2, _AWAY_S[1])
+
+        if isinstance(error, DBAPIError) and error.connection_invalidated:
+            return  # SQLAlchemy has seen to the other connections, too.
 
         try:
             self._database.reconnect()

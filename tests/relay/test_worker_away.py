@@ -1,0 +1,349 @@
+"""Databases that go away, and come back, while workers work."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sqlite3
+from threading import Event, current_thread, get_ident, main_thread
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy import QueuePool, event, text
+
+from aldis.relay import _database
+from aldis.relay._worker import Exit
+
+from .works import Works, running, soon
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from .conftest import MakeEngine, Server
+
+AWAY = "The database does not answer as it should. Trying again: "
+BACK = "The database is back"
+
+
+class Switch:
+    """Turns a database of PostgreSQL off and on."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def execute(self, statement: str) -> None:
+        """Run a statement on the server, with the database's name in it."""
+        with self._server.engine.connect() as connection:
+            connection.execute(text(statement.format(self._server.name)))
+
+    def end_connections(self) -> None:
+        """End all that is connected."""
+        self.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'")
+
+    def turn_off(self) -> None:
+        """Let nobody connect."""
+        self.execute("ALTER DATABASE {} ALLOW_CONNECTIONS false")
+        self.end_connections()
+
+    def turn_on(self) -> None:
+        """Let all connect."""
+        self.execute("ALTER DATABASE {} ALLOW_CONNECTIONS true")
+
+
+@pytest.fixture
+def switch(postgresql_url: str, postgresql: Server) -> Iterator[Switch]:
+    """Of the database of ``postgresql_works``."""
+    found = Switch(postgresql)
+    yield found
+    found.turn_on()
+
+
+@pytest.fixture
+def postgresql_works(postgresql_url: str, make_engine: MakeEngine) -> Works:
+    """In PostgreSQL."""
+    return Works(make_engine(postgresql_url))
+
+
+@pytest.fixture
+def works(sqlite_url: str, make_engine: MakeEngine) -> Works:
+    """In a file of SQLite."""
+    return Works(make_engine(sqlite_url))
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged of the database."""
+    return [line for line in caplog.messages if line.startswith("The database")]
+
+
+def test_connections_that_end(postgresql_works: Works, switch: Switch) -> None:
+    """R3: A server that ends connections again and again costs time, and no message: each has its effect once."""
+    works = postgresql_works
+    works.run(lambda db: db.exec_driver_sql("CREATE TABLE effects (number int)"))
+    engine = works.engine.execution_options(pool_pre_ping=True)
+
+    def work(number: int) -> None:
+        with engine.begin() as connection:
+            if works.relay.once(connection):
+                connection.execute(text("INSERT INTO effects VALUES (:number)"), {"number": number})
+
+    works.connect(work=work, backoff=0.01, max_attempts=1000)
+    works.pile_up("work", 400)
+
+    with works.working(lease_s=0.5, poll_s=0.05, batch=20) as found:
+        for part in range(1, 9):
+            soon(lambda part=part: len(works.got) >= part * 40)  # type: ignore[misc]
+            switch.end_connections()
+
+        soon(lambda: found.worker.tally.total() and not works.rows(), within_s=60)
+
+    numbers = works.run(lambda db: list(db.scalars(text("SELECT number FROM effects ORDER BY number"))))
+    assert numbers == [*range(400)]
+
+
+def test_a_database_that_is_away_for_a_while(
+    postgresql_works: Works, switch: Switch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R3: The worker says once that the database is away, once that it is back, and goes on."""
+    works = postgresql_works
+    works.connect()
+
+    with works.working(poll_s=0.05) as found:
+        works.send(1)
+        soon(lambda: works.got)
+        switch.turn_off()
+        soon(lambda: found.worker._pause_s > 0.5)  # It has tried several times, at longer intervals.
+        assert found.exit is None
+        switch.turn_on()
+        works.engine.dispose()
+        works.send(2)
+        soon(lambda: works.numbers() == [1, 2])
+        soon(lambda: BACK in caplog.messages)
+
+    first, second = told(caplog)
+    assert (first.startswith(AWAY), second) == (True, BACK)
+
+
+def test_a_database_that_takes_no_changes(postgresql_works: Works, switch: Switch) -> None:
+    """R3: A server that has become a replica is waited for too."""
+    works = postgresql_works
+    works.connect()
+    works.pile_up("work", 3)
+    switch.execute("ALTER DATABASE {} SET default_transaction_read_only = on")
+    works.engine.dispose()
+
+    with works.working(poll_s=0.05) as found:
+        soon(lambda: found.worker._is_away)
+        switch.execute("ALTER DATABASE {} RESET default_transaction_read_only")
+        soon(lambda: works.numbers() == [0, 1, 2])
+
+
+def test_a_worker_may_begin_before_its_database(works: Works, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A worker that finds no database waits for it."""
+    works.connect()
+    works.pile_up("work", 1)
+    works.engine.dispose()
+    shutil.move(tmp_path / "test.sqlite", tmp_path / "moved.sqlite")
+    (tmp_path / "test.sqlite").mkdir()
+
+    with works.working() as found:
+        soon(lambda: told(caplog))
+        assert not found.worker.is_ready
+        (tmp_path / "test.sqlite").rmdir()
+        shutil.move(tmp_path / "moved.sqlite", tmp_path / "test.sqlite")
+        soon(lambda: works.numbers() == [0])
+
+
+def test_a_worker_that_waits_for_its_database_can_be_stopped(sqlite_url: str, make_engine: MakeEngine) -> None:
+    """However long sends may wait for the database: a worker can be stopped meanwhile."""
+    works = Works(make_engine(sqlite_url), wait_s=3600)
+    works.connect()
+    works.pile_up("work", 1)
+    failing = Failing(works, "unable to open database file", 14)
+
+    with works.working(poll_s=0.05) as found:
+        failing.begin()
+        soon(lambda: found.worker._is_away)
+        found.worker.stop()
+        assert found.ended() is Exit.STOPPED
+
+    failing.end()
+
+
+class Fault(sqlite3.OperationalError):
+    """As SQLite has it."""
+
+    def __init__(self, what: str, code: int) -> None:
+        super().__init__(what)
+        self.sqlite_errorcode = code
+
+
+class Failing:
+    """Has what other threads do in the database fail, in the driver, as long as it is told to.
+
+    :ivar has_failed: set when something did.
+    """
+
+    def __init__(self, works: Works, what: str = "disk I/O error", code: int = 10) -> None:
+        self.has_failed = Event()
+        self._error = what, code
+        self._is_on = False
+        self._thread = get_ident()
+        event.listen(works.engine, "do_execute", self._fail)
+
+    def _fail(self, *_: object) -> None:
+        if self._is_on and get_ident() != self._thread:
+            self.has_failed.set()
+            raise Fault(*self._error)
+
+    def begin(self) -> None:
+        """Fail from now on."""
+        self._is_on = True
+
+    def end(self) -> None:
+        """Fail no more."""
+        self._is_on = False
+
+
+def test_a_stop_without_a_database(works: Works) -> None:
+    """A worker that is stopped while the database is away begins nothing more, waits, and says that rows are left."""
+    entered, may_end = Event(), Event()
+
+    def work(number: int) -> None:
+        if number == 200:
+            entered.set()
+            may_end.wait(20)
+
+    works.connect(work=work)
+    works.pile_up("work", 500)
+    failing = Failing(works)
+
+    with works.working(concurrency=1, batch=50, lease_s=0.5, grace_s=0.5) as found:
+        assert entered.wait(10)
+        soon(lambda: works.rows() == 300 and works.in_flight() > 25)
+        failing.begin()
+        soon(lambda: found.worker._is_away)
+        found.worker.stop()
+        soon(lambda: found.worker._unsettled)
+        may_end.set()
+        assert found.ended() is Exit.UNFINISHED
+
+    failing.end()
+    assert works.numbers() == [*range(201)]
+    assert works.rows() == 300
+
+
+def test_a_stop_is_over_when_the_database_is_back(works: Works) -> None:
+    """If it comes back in time, what has ended is said, and what was not begun is given back."""
+    entered, may_end = Event(), Event()
+
+    def work(number: int) -> None:
+        entered.set()
+        may_end.wait(20)
+
+    works.connect(work=work)
+    works.send(1)
+    failing = Failing(works)
+
+    with works.working(concurrency=1, lease_s=0.5) as found:
+        assert entered.wait(10)
+        failing.begin()
+        soon(lambda: found.worker._is_away)
+        found.worker.stop()
+        may_end.set()
+        soon(lambda: found.worker._unsettled)
+        failing.end()
+        assert found.ended() is Exit.STOPPED
+
+    assert works.rows() == 0
+
+
+def test_the_time_of_receivers_ends_without_a_database(works: Works) -> None:
+    """Receivers are interrupted when their time is over, also while the database is away."""
+    entered, interrupted, pause = Event(), Event(), Event()
+
+    def work(number: int) -> None:
+        entered.set()
+
+        try:
+            while True:
+                pause.wait(0.001)
+        except TimeoutError:
+            interrupted.set()
+
+    works.connect(work=work, timeout_s=1)
+    works.send(1)
+    failing = Failing(works)
+
+    with works.working(concurrency=1, lease_s=0.5):
+        assert entered.wait(10)
+        failing.begin()
+        assert interrupted.wait(10)
+        failing.end()
+        soon(lambda: works.rows() == 0)
+
+
+def test_others_that_write_for_long(
+    works: Works, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that has to wait for other writers for long says nothing, for nothing is wrong, and waits on."""
+    monkeypatch.setattr(_database, "_BUSY_S", 0.1)
+    works.connect()
+    busy = Failing(works, "database is locked", 5)
+
+    with works.working(poll_s=0.05) as found:
+        soon(lambda: found.worker.is_ready)
+        busy.begin()
+        works.pile_up("work", 1)
+
+        for _ in range(3):
+            busy.has_failed.clear()
+            assert busy.has_failed.wait(10)
+
+        assert not found.worker._is_away
+        busy.end()
+        soon(lambda: works.numbers() == [0])
+
+    assert told(caplog) == []
+
+
+def test_a_pool_that_has_no_connection_free(
+    sqlite_url: str, make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that gets no connection waits for one."""
+    works = Works(make_engine(sqlite_url, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=0.1))
+    works.connect()
+    works.pile_up("work", 1)
+
+    with works.engine.connect(), running(works.worker()):
+        soon(lambda: told(caplog))
+
+    assert "QueuePool limit" in told(caplog)[0]
+
+
+class Stuck(QueuePool):
+    """A pool that cannot be emptied by a worker."""
+
+    def dispose(self) -> None:
+        """Fail in threads that are not the test's."""
+        if current_thread() is not main_thread():
+            raise OSError("stuck")
+
+        super().dispose()
+
+
+def test_connections_that_cannot_be_closed(
+    sqlite_url: str, make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A driver that cannot even close what is broken does not end the worker."""
+    caplog.set_level(logging.DEBUG, "aldis.relay")
+    works = Works(make_engine(sqlite_url, poolclass=Stuck))
+    works.connect()
+    failing = Failing(works)
+    failing.begin()
+
+    with works.working(poll_s=0.05):
+        soon(lambda: "The connections could not be closed" in caplog.text)
+        failing.end()
+        works.send(1)
+        soon(lambda: works.rows() == 0)
