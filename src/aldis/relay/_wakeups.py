@@ -63,7 +63,7 @@ class Wakeups:
             try:
                 # Not one of the pool's: it would be gone when the pool is emptied because the database was away.
                 pooled = self._engine.raw_connection()
-                connection = pooled.driver_connection
+                connection: Any = pooled.driver_connection
                 pooled.detach()
 
                 try:
