@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -40,13 +41,17 @@ ZERO: Final = literal_column("0", Integer)
 INSERT_MESSAGE: Final = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms(), attempts=ZERO, losses=ZERO).inline()
 
 
+def nothing(sender: str, **payload: Any) -> None:
+    """A receiver that does nothing."""
+
+
 class Shop:
     """A relay with a signal and a receiver, and the tables for them.
 
     :ivar send: sends for an order.
     """
 
-    def __init__(self, engine: Engine, receive: Callable[..., None] = lambda _sender, **_: None, **options: Any) -> None:
+    def __init__(self, engine: Engine, receive: Callable[..., None] = nothing, **options: Any) -> None:
         self.engine = engine
         self.relay = Relay(engine, **options)
         signals = Namespace()
@@ -55,8 +60,13 @@ class Shop:
         def order_placed(sender: str, /, *, order_id: int, total: int) -> None:
             """Sent with an order."""
 
-        order_placed.connect(receive, via=self.relay.queue(RECEIVER), weak=False)
+        self.signal = order_placed
         self.send = order_placed.send
+        self.connect(RECEIVER, receive)
+
+    def connect(self, name: str, receive: Callable[..., None] = nothing, **options: Any) -> None:
+        """Connect a durable receiver of that name."""
+        self.signal.connect(partial(receive), via=self.relay.queue(name, **options), weak=False)
 
     def make(self) -> None:
         """Make the tables."""
