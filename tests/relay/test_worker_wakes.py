@@ -1,0 +1,180 @@
+"""What wakes a worker: looks at intervals, PostgreSQL's notifications, the version of a file of SQLite."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import StaticPool, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from aldis.relay import _wakeups
+from aldis.relay._wakeups import Wakeups
+
+from .works import Works, running, soon
+
+if TYPE_CHECKING:
+    from .conftest import MakeEngine, Server
+    from .works import Running
+
+LONG_S = 600.0
+
+
+def drowsy(found: Running) -> None:
+    """Wait until a worker will not look again by itself for long."""
+    found.worker._idle_s = LONG_S
+    soon(lambda: found.worker._look_at > time.monotonic() + LONG_S / 2, "a long pause")
+
+
+@pytest.mark.parametrize("driver", ["sqlite", "postgresql+psycopg", "postgresql+psycopg2"])
+def test_what_is_committed_wakes_workers(driver: str, request: pytest.FixtureRequest, make_engine: MakeEngine) -> None:
+    """A worker that would look again in ten minutes receives what is committed at once."""
+    url = make_url(request.getfixturevalue(f"{driver.partition('+')[0]}_url")).set(drivername=driver)
+    works = Works(make_engine(url.render_as_string(hide_password=False)))
+    works.connect()
+
+    with works.working(poll_s=LONG_S, lease_s=LONG_S) as found:
+        works.send(0)
+        soon(lambda: works.got)
+        drowsy(found)
+
+        for number in range(1, 6):
+            works.send(number)
+            soon(lambda number=number: works.numbers() == [*range(number + 1)], within_s=30)  # type: ignore[misc]
+
+
+def test_a_rollback_wakes_nobody(postgresql_url: str, make_engine: MakeEngine) -> None:
+    """What is rolled back is not told of, and what is in a transaction is told of when that is committed."""
+    works = Works(make_engine(postgresql_url))
+    works.connect()
+
+    with works.working(poll_s=LONG_S, lease_s=LONG_S) as found:
+        works.send(0)
+        soon(lambda: works.got)
+        drowsy(found)
+
+        with works.engine.connect() as connection, works.relay.using(connection):
+            works.send(1)
+            connection.rollback()
+            works.send(2)
+            assert not found.worker._has_news
+            connection.commit()
+
+        soon(lambda: works.numbers() == [0, 2], within_s=30)
+
+
+@pytest.mark.parametrize("kind", ["mariadb", "postgresql"])
+def test_polling_alone(kind: str, request: pytest.FixtureRequest, make_engine: MakeEngine) -> None:
+    """Where nobody tells of messages, a worker looks at intervals."""
+    works = Works(make_engine(request.getfixturevalue(f"{kind}_url")), notify=False)
+    works.connect()
+
+    with works.working(poll_s=0.2):
+        for number in range(3):
+            works.send(number)
+            soon(lambda number=number: works.numbers() == [*range(number + 1)])  # type: ignore[misc]
+
+
+def test_looks_become_rarer(works: Works) -> None:
+    """A worker that finds nothing looks at longer and longer intervals, up to its longest."""
+    works.connect()
+    looks: list[float] = []
+    worker = works.worker(poll_s=0.1, drains=True)  # Without anything that wakes it.
+    worker.settings.drains = False
+    look = worker._look
+
+    def noted() -> None:
+        looks.append(time.monotonic())
+        look()
+
+    worker._look = noted  # type: ignore[method-assign]
+
+    with running(worker):
+        soon(lambda: len(looks) > 8)
+
+    pauses = [after - before for before, after in pairwise(looks)]
+    assert sum(pauses[-3:]) >= 0.3 > 0.1 > pauses[0]
+
+
+def test_what_is_tried_again_is_looked_for_in_time(works: Works) -> None:
+    """A worker sleeps no longer than until the next row is due."""
+
+    def work(number: int) -> None:
+        if works.relay.current().attempt == 1:
+            raise ValueError
+
+    works.connect(work=work, backoff=0.3)
+
+    with works.working(poll_s=LONG_S, lease_s=LONG_S) as found:
+        drowsy(found)
+        works.send(0)
+        soon(lambda: len(works.got) == 2, within_s=30)
+
+
+def test_listening_begins_again(
+    postgresql_url: str,
+    postgresql: Server,
+    make_engine: MakeEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A connection that listens and is lost is made again, quietly, and tells then of what it has missed."""
+    monkeypatch.setattr(_wakeups, "_AGAIN_S", 0.05)
+    caplog.set_level(logging.DEBUG, "aldis.relay")
+    works = Works(make_engine(postgresql_url))
+    works.connect()
+
+    with works.working(poll_s=LONG_S, lease_s=LONG_S) as found:
+        works.send(0)
+        soon(lambda: works.got)
+        drowsy(found)
+
+        with postgresql.engine.connect() as connection:
+            connection.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name AND query ~ 'LISTEN'"
+                ),
+                {"name": postgresql.name},
+            )
+
+        soon(lambda: "No wakeups for 0.05 s: " in caplog.text)
+        works.send(1)
+        soon(lambda: works.numbers() == [0, 1], within_s=30)
+
+    assert [record.name for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+
+def watchers() -> int:
+    """How many threads watch a database."""
+    return sum(thread.name == "aldis-wakeups" for thread in threading.enumerate())
+
+
+def test_a_watch_ends_with_its_worker(works: Works) -> None:
+    """A worker that has ended watches nothing."""
+    works.connect()
+
+    with works.working():
+        soon(lambda: watchers() == 1)
+
+    soon(lambda: watchers() == 0)
+
+
+@pytest.fixture
+def works(sqlite_url: str, make_engine: MakeEngine) -> Works:
+    """In a file of SQLite."""
+    return Works(make_engine(sqlite_url))
+
+
+def test_what_cannot_be_watched_is_not(make_engine: MakeEngine, mariadb_url: str, sqlite_url: str) -> None:
+    """A database in memory, an async engine and other databases have no thread that watches them."""
+    awaited = create_async_engine(sqlite_url.replace("sqlite:", "sqlite+aiosqlite:")).sync_engine
+    memory: dict[str, Any] = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
+
+    for engine in (make_engine("sqlite://", **memory), awaited, make_engine(mariadb_url)):
+        Wakeups(engine, lambda: None)
+
+    assert watchers() == 0
