@@ -193,10 +193,9 @@ class SendingContract:
 
     def test_a_payload_that_does_not_fit(self, shop: Shop) -> None:
         """R4: A value of another type than the declared one is refused before anything is written or runs."""
-        calls: list[int] = []
 
         def receive(sender: Any, *, order_id: int, **_: Any) -> None:
-            calls.append(order_id)
+            raise NotImplementedError
 
         shop.order_placed.connect(receive, weak=False)
         shop.connect()
@@ -204,7 +203,7 @@ class SendingContract:
         with pytest.raises(PayloadError, match="cannot be written"):
             shop.harness.send(shop.order_placed, "shop", order_id="secret")
 
-        assert (calls, shop.rows()) == ([], {})
+        assert shop.rows() == {}
 
     @pytest.mark.parametrize("sender", ["shop", "", "Laden 🪔", '{"name": "shop"}', None])
     def test_a_sender_that_crosses_as_it_is(self, shop: Shop, sender: str | None) -> None:

@@ -8,6 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from ._tables import SENT_COLUMNS
 
+_LAST_MS: Final = 253_402_300_799_000  # The end of the year 9999.
+
 
 class Row(NamedTuple):
     """One row that was claimed: one receiver of one message."""
@@ -90,8 +92,8 @@ def message_of(row: Row) -> Message:
 
 
 def as_time(milliseconds: int) -> datetime:
-    """A time of the database."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    """A time of the database, if it is one that there can be; else the first or the last of those."""
+    return datetime.fromtimestamp(min(max(milliseconds, 0), _LAST_MS) / 1000, UTC)
 
 
 current: Final[ContextVar[Message | None]] = ContextVar("aldis.relay.current", default=None)

@@ -44,6 +44,14 @@ SUSPICIOUS: Final = 2
 _PAYLOAD: Final = case((func.length(_m.payload) > LARGEST_PAYLOAD * 4, None), else_=_m.payload).label("payload")
 _CLAIMED: Final = [_PAYLOAD if name == "payload" else _m[name] for name in ("id", *SENT_COLUMNS)]
 
+_MOST: Final = 2**31 - 1
+
+
+def _one_more(count: ColumnElement[int]) -> ColumnElement[int]:
+    """A count of a row and one, whatever somebody has written there."""
+    return case((count < 0, 1), (count < _MOST, count + 1), else_=_MOST)
+
+
 # What a worker says of each row is made once: to put such statements together takes as long as to have them done.
 _IDS: Final = _m.id.in_(bindparam("ids", expanding=True))
 _CLAIM: Final = (
@@ -51,8 +59,8 @@ _CLAIM: Final = (
     .where(_IDS)
     .values(
         due_ms=now_ms() + bindparam("lease_ms"),
-        attempts=_m.attempts + 1,
-        losses=_m.losses + case((_m.token.is_not(None), 1), else_=0),
+        attempts=_one_more(_m.attempts),
+        losses=case((_m.token.is_not(None), _one_more(_m.losses)), else_=_m.losses),
         token=bindparam("claim"),
     )
 )
@@ -65,7 +73,7 @@ def due(connection: Connection, names: Iterable[str]) -> dict[str, int]:
     Receivers without rows are left out.
     """
     soonest = [
-        select(literal(name).label("name"), (func.min(_m.due_ms) - now_ms()).label("wait")).where(_m.receiver == name)
+        select(literal(name).label("name"), (_earliest(_m.due_ms) - now_ms()).label("wait")).where(_m.receiver == name)
         for name in names
     ]
 
@@ -73,6 +81,11 @@ def due(connection: Connection, names: Iterable[str]) -> dict[str, int]:
         return {}
 
     return {name: wait for name, wait in connection.execute(union_all(*soonest)) if wait is not None}
+
+
+def _earliest(times: ColumnElement[int]) -> ColumnElement[int | None]:
+    earliest = func.min(times)
+    return case((earliest < 0, 0), else_=earliest)
 
 
 def claim(connection: Connection, name: str, known: Known, limit: int, lease_ms: int) -> list[Row]:
@@ -134,17 +147,24 @@ def _row(row: Any, token: str) -> Row:
     # As a tuple: to ask it for a column by name takes as long as all of this.
     id, message_id, signal, receiver, version, sender, payload, trace, key, sent_ms, attempts, _, _ = row
     sent = (message_id, signal, receiver, _int(version), sender, payload, trace, key, _int(sent_ms))
-    return Row(id, *sent, _int(attempts) + 1, _losses(row), token)
+    return Row(id, *sent, _count(attempts) + 1, _losses(row), token)
 
 
 def _losses(row: Any) -> int:
     """How many workers died with a row: one more, if it has the token of a claim that ran out."""
     *_, losses, token = row
-    return _int(losses) + (token is not None)
+    return _count(losses) + (token is not None)
+
+
+def _count(value: Any) -> int:
+    return min(max(_int(value), 0), _MOST - 1)
 
 
 def _int(value: Any) -> int:
-    return value if type(value) is int else 0
+    if type(value) is int:
+        return value
+
+    return int(value) if isinstance(value, float) and abs(value) < 2**63 else 0
 
 
 def extend(connection: Connection, leases: Collection[tuple[int, str]], lease_ms: int) -> set[tuple[int, str]]:
@@ -194,6 +214,7 @@ def bury(connection: Connection, row: Row, reason: str) -> bool:
     names = [*SENT_COLUMNS, "died_ms", "attempts", "reason"]
     mine = and_(_m.id == row.id, _m.token == row.token)
     source = select(*(_m[name] for name in SENT_COLUMNS), now_ms(), _m.attempts, literal(_said(reason))).where(mine)
+    source = source.with_for_update()  # Or another could claim it between the two statements.
     connection.execute(insert(dead_letters).from_select(names, source, include_defaults=False))
     return connection.execute(delete(messages).where(mine)).rowcount == 1
 
@@ -245,7 +266,7 @@ def dead(connection: Connection, receiver: str | None, most: int, after: int) ->
             row.message_id,
             row.signal,
             row.receiver,
-            row.attempts,
+            _int(row.attempts),
             as_time(_int(row.sent_ms)),
             as_time(_int(row.died_ms)),
             row.reason,
@@ -264,7 +285,8 @@ def revive(connection: Connection, numbers: Collection[int]) -> int:
     chosen = _d.id.in_(numbers)
     names = [*SENT_COLUMNS, "due_ms", "attempts", "losses"]
     source = select(*(_d[name] for name in SENT_COLUMNS), now_ms(), literal(0), literal(0)).where(chosen)
-    connection.execute(insert(messages).from_select(names, source.order_by(_d.id), include_defaults=False))
+    source = source.order_by(_d.id).with_for_update()  # Who does the same at the same time finds them gone.
+    connection.execute(insert(messages).from_select(names, source, include_defaults=False))
     return connection.execute(delete(dead_letters).where(chosen)).rowcount
 
 
@@ -301,7 +323,7 @@ def counts(connection: Connection) -> list[Any]:
         func.count().label("rows"),
         func.sum(case((is_claimed, 1), else_=0)).label("in_flight"),
         func.sum(case((waits_again, 1), else_=0)).label("retrying"),
-        (now_ms() - func.min(_m.sent_ms)).label("oldest_ms"),
+        (now_ms() - _earliest(_m.sent_ms)).label("oldest_ms"),
         func.max(_m.failure).label("failure"),
     ).group_by(_m.receiver)
     return list(connection.execute(statement))
@@ -310,7 +332,7 @@ def counts(connection: Connection) -> list[Any]:
 def dead_counts(connection: Connection) -> dict[str, int]:
     """How many dead letters each receiver has."""
     rows = connection.execute(select(_d.receiver, func.count()).group_by(_d.receiver))
-    return {row[0]: row[1] for row in rows}
+    return {str(row[0]): row[1] for row in rows}
 
 
 def _by_token(leases: Iterable[tuple[int, str]]) -> dict[str, list[int]]:
