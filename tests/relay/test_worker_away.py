@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sqlite3
+from queue import SimpleQueue
 from threading import Event, current_thread, get_ident, main_thread
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import pytest
 from sqlalchemy import QueuePool, event, text
 
 from aldis.relay import _database
-from aldis.relay._worker import Exit
+from aldis.relay._worker import Exit, Settings, Worker
 
 from .works import Works, running, soon
 
@@ -279,6 +280,37 @@ def test_the_time_of_receivers_ends_without_a_database(works: Works) -> None:
         assert entered.wait(10)
         failing.begin()
         assert interrupted.wait(10)
+        failing.end()
+        soon(lambda: works.rows() == 0)
+
+
+def test_signs_of_life_need_no_database(works: Works) -> None:
+    """A worker gives signs of life while the database is away, also when it has something to say to it: whoever watches
+    it need not start another.
+    """
+    beats: SimpleQueue[Worker] = SimpleQueue()
+    entered, go_on = Event(), Event()
+
+    def work(number: int) -> None:
+        entered.set()
+        go_on.wait(10)
+
+    works.connect(work=work)
+    works.send(1)
+    failing = Failing(works)
+
+    with running(Worker(works.relay, Settings(lease_s=0.5), beat=beats.put)) as found:
+        assert entered.wait(10)
+        failing.begin()
+        go_on.set()
+        soon(lambda: found.worker._is_away)
+
+        while not beats.empty():
+            beats.get()
+
+        beats.get(timeout=10)
+        beats.get(timeout=10)
+        assert found.worker._is_away
         failing.end()
         soon(lambda: works.rows() == 0)
 

@@ -264,6 +264,9 @@ class Worker:
         # First what needs no database, for that may be away.
         self._interrupt()
 
+        if time.monotonic() >= self._hold_at:
+            self._beat(self)
+
         if self._stopping is not None:
             self._take_back()
 
@@ -445,7 +448,6 @@ class Worker:
         if now < self._hold_at:
             return
 
-        self._beat(self)
         jobs = [job for job in self._jobs.values() if job.outcome is None and not job.is_late]
 
         if jobs:
