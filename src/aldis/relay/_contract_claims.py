@@ -251,6 +251,14 @@ class ClaimsContract:
         claims.bury(again)
         assert [row.ordering_key for row in claims.claim()] == ["A"]
 
+    def test_keys_that_are_alike(self, shop: Shop, claims: Claims) -> None:
+        """R3: Keys are the same only if each of their letters is, and any text can be one."""
+        shop.connect(key="customer")
+        customers = ["a", "A", "á", "a\x00", "a\x00b", "\x00", "🪔", "a" * 201, "a" * 202, "a" * 201]
+        self._send(shop, *enumerate(customers))
+
+        assert len(claims.claim()) == len(customers) - 1
+
     def test_ordered_rows_that_come_late(self, shop: Shop, claims: Claims) -> None:
         """R3: A row whose transaction took longer than that of a younger one waits while that is being received."""
         shop.connect(key="customer")

@@ -96,6 +96,18 @@ class DeploysContract:
         assert {received.message.receiver for received in shop.received} == {"billing", "invoices"}
         assert shop.rows() == {}
 
+    @pytest.mark.parametrize("name", ["Billing", "bílling", "billing."])
+    def test_names_that_are_alike(self, shop: Shop, name: str) -> None:
+        """R4: Names are the same only if each of their letters is."""
+        shop.relay.route(shop.order_placed, name)
+        shop.connect("billing", lambda _: shop.harness.transact(lambda session: shop.relay.once(session, "effect")))
+        shop.connect("BILLING", lambda _: shop.harness.transact(lambda session: shop.relay.once(session, "EFFECT")))
+        shop.place(7)
+        shop.run()
+
+        assert (shop.numbers("billing"), shop.numbers("BILLING"), shop.rows()) == ([7], [7], {name: 1})
+        assert shop.harness.transact(lambda session: shop.relay.once(session, "Effect"))
+
     def test_order_holds_over_a_new_name(self, shop: Shop) -> None:
         """R3, R4: Messages of one key are received in order, also when the receiver was renamed between them."""
         before = shop.connect("invoices", key="customer")
