@@ -24,6 +24,10 @@ nitpick_ignore_regex = [
     # The frameworks', whose documentation is not fetched either.
     (r"py:.*", r"(flask\.app\.)?Flask|(quart\.app\.)?Quart"),
     (r"py:.*", r"aldis\._receivers\.Receivers"),
+    # The relay's, and what it is given.
+    (r"py:.*", r"(aldis\.relay\._\w+\.)?(Backoff|Engine|Queue|Route|Target|Upgrader)"),
+    (r"py:.*", r"(sqlalchemy\..*\.)?(AsyncConnection|AsyncSession|Connection|MetaData|Session|scoped_session)"),
+    (r"py:.*", r"(celery\..*\.)?Celery|datetime\.datetime"),
 ]
 
 myst_enable_extensions = ["colon_fence", "deflist"]

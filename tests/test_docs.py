@@ -38,6 +38,12 @@ def test_the_tables_name_every_promise(page: str) -> None:
     assert rows == PROMISES
 
 
+@pytest.mark.parametrize("page", ["docs/design.md", "README.md"])
+def test_the_tables_name_every_promise_of_the_relay(page: str) -> None:
+    """R1 to R6 have a row each, in order."""
+    assert re.findall(r"^\| \*\*(R\d+)", read(page), re.MULTILINE) == [f"R{number}" for number in range(1, 7)]
+
+
 def test_every_change_from_blinker_has_a_program() -> None:
     """Each row of the table of changes is shown by Python below its own heading."""
     sections = re.split(r"^### ", read("docs/what-changes-from-blinker.md"), flags=re.MULTILINE)[1:]
@@ -51,6 +57,17 @@ def test_the_reference_has_all_that_is_public() -> None:
     reference = read("docs/reference.md")
 
     assert [name for name in aldis.__all__ if not re.search(rf"aldis\.{name}\b", reference)] == []
+
+
+@pytest.mark.parametrize("room", ["aldis.relay", "aldis.relay.celery", "aldis.relay.contract", "aldis.relay.otel"])
+def test_the_reference_has_all_of_the_relay(room: str) -> None:
+    """What is in ``__all__`` of the relay's modules is in the reference, exceptions by where they are defined."""
+    reference = read("docs/reference.md")
+    module = pytest.importorskip(room)
+    places = {name: getattr(module, name).__module__ for name in module.__all__}
+    names = {name: "aldis.exceptions" if place == "aldis.exceptions" else room for name, place in places.items()}
+
+    assert [name for name, where in names.items() if not re.search(rf"{re.escape(where)}\.{name}\b", reference)] == []
 
 
 def test_every_decision_is_listed() -> None:

@@ -67,7 +67,7 @@ class DeliveryGroup(Protocol):
         :param sender: the sender.
         :param payload: the keyword arguments, with the defaults of the declaration.
         :param is_awaited: whether what :meth:`close` returns is awaited: ``send_async`` does, and ``send`` cannot.
-        :return: what the deliveries find as :attr:`Call.opened`.
+        :return: what the deliveries find as ``opened`` of the call.
         :raises Exception: when this cannot be delivered. Then no receiver runs.
         """
         raise NotImplementedError

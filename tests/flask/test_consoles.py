@@ -14,7 +14,7 @@ import pytest
 DOCS = Path(__file__).parents[2] / "docs"
 FENCE = re.compile(r"^```(python|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 MARK = "# shop.py"
-CHANGING = ((r"\d+\.\d\d ms", "N ms"), (r"\b\d{12,}\b", "ID"))
+CHANGING = ((r"\d+\.\d\d ms", "N ms"), (r"\b\d{12,}\b", "ID"), (r"\b\d\.\d s\b", "N s"))
 
 
 def consoles(page: str) -> list[tuple[str, str, str]]:
