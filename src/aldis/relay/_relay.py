@@ -365,7 +365,7 @@ class Relay:
     def dead_payload(self, number: int) -> str | None:
         """The payload of a dead letter, as JSON; ``None`` if there is no such letter.
 
-        :param number: the letter's :attr:`DeadLetter.id`.
+        :param number: the letter's number, :attr:`aldis.relay.DeadLetter.id`.
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
         return self._tend(self._database.look, lambda connection: _store.payload_of(connection, number))
