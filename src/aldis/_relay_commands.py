@@ -112,7 +112,7 @@ def run_worker(
 
 
 def _run_one(relay: Relay, settings: Settings, ready_file: Path | None, *, is_child: bool) -> int:
-    from .exceptions import RelaySchemaError
+    from .exceptions import InvalidOptionError, RelaySchemaError
     from .relay._readiness import Readiness
     from .relay._worker import Exit, Worker
 
@@ -132,7 +132,7 @@ def _run_one(relay: Relay, settings: Settings, ready_file: Path | None, *, is_ch
 
     try:
         code = worker.run()
-    except RelaySchemaError as error:
+    except (RelaySchemaError, InvalidOptionError) as error:
         click.echo(f"Error: {error}", err=True)
         return Exit.MISCONFIGURED
     finally:

@@ -12,7 +12,6 @@ from aldis.exceptions import InvalidOptionError, RelayWarning
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-_PAUSE_S: Final = 0.5
 _PERSISTENT: Final = 2
 _VISIBLE_S: Final = 3600
 
@@ -78,7 +77,7 @@ class Broker:
         try:
             yield self._app.amqp.Producer(connection, auto_declare=False)
         except BaseException:
-            connection.release()
+            _drop(connection)
             raise
 
         self._idle.append((os.getpid(), connection))
@@ -93,24 +92,22 @@ class Broker:
         return None
 
     def _connect(self) -> Any:
-        connection = self._connection()
+        connection = self._app.connection_for_write()
+        options: dict[str, Any] = connection.transport_options
+        connection.transport_options = {**self._timeouts(connection), **options, **_confirms(connection)}
 
         try:
-            # Tries twice, and rests meanwhile, so that a worker does not run through all of its rows in vain.
-            connection.ensure_connection(max_retries=1, interval_start=_PAUSE_S, timeout=self._timeout_s)
+            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
         except BaseException:
-            connection.release()
+            _drop(connection)
             raise
 
         return connection
 
-    def _connection(self) -> Any:
-        connection = self._app.connection_for_write()
-
-        if connection.transport.driver_type == "amqp":
-            connection.transport_options = {**connection.transport_options, "confirm_publish": True}
-
-        return connection
+    def _timeouts(self, connection: Any) -> dict[str, float]:
+        """What keeps a broker that says nothing from holding a thread for ever."""
+        names = {"amqp": ("read_timeout", "write_timeout"), "redis": ("socket_timeout", "socket_connect_timeout")}
+        return dict.fromkeys(names.get(connection.transport.driver_type, ()), self._timeout_s)
 
     def close(self) -> None:
         """Close the connections that nobody uses."""
@@ -124,7 +121,7 @@ class Broker:
 
         :raises InvalidOptionError: when they would.
         """
-        with self._connection() as connection:
+        with self._app.connection_for_write() as connection:
             kind: str = connection.transport.driver_type
             visible_s = connection.transport_options.get("visibility_timeout", _VISIBLE_S)
 
@@ -185,6 +182,20 @@ class Broker:
 
         if limits:
             _warn(f"The queue {queue.name!r} has {', '.join(limits)}: it may drop messages of the relay.")
+
+
+def _confirms(connection: Any) -> dict[str, bool]:
+    return {"confirm_publish": True} if connection.transport.driver_type == "amqp" else {}
+
+
+def _drop(connection: Any) -> None:
+    """Close a connection without a word: who is at the other end may not answer any more."""
+    collect = getattr(connection._connection, "collect", None)
+
+    if collect is not None:
+        collect()
+
+    connection.release()
 
 
 def _warn(message: str) -> None:

@@ -23,8 +23,8 @@ class MalformedEnvelopeError(Exception):
 class Envelope(Struct, frozen=True, kw_only=True):
     """A row on its way.
 
-    ``end`` is what came of it, if that could not be written when it was known. The others are columns of
-    :class:`Row`.
+    ``token`` is that of the publication, and ``end`` what came of it, if that could not be written when it was known.
+    The others are columns of :class:`Row`.
     """
 
     format: Literal[1] = FORMAT
@@ -39,6 +39,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
     sent_ms: int
     attempts: int
     losses: int
+    token: str
     end: tuple[Literal["failed", "dead", "waits"], str, float] | None = None
 
 
@@ -70,7 +71,7 @@ def read(found: Any) -> tuple[Row, Outcome | None]:
     envelope = _checked(found)
     columns = {name: getattr(envelope, name) for name in _COLUMNS}
     outcome = None if envelope.end is None else Outcome(What(envelope.end[0]), *envelope.end[1:])
-    return Row(id=0, token="", **columns), outcome  # No password.
+    return Row(id=0, **columns), outcome
 
 
 def _checked(found: Any) -> Envelope:

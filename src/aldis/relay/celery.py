@@ -53,6 +53,7 @@ from contextlib import contextmanager
 from functools import partial
 from threading import Timer
 from typing import TYPE_CHECKING, Any, Final, final
+from uuid import uuid4
 from weakref import WeakKeyDictionary
 
 from celery import Celery, exceptions  # type: ignore[import-untyped, unused-ignore]  # pyright: ignore[reportMissingTypeStubs]
@@ -84,7 +85,7 @@ logger: Final = logging.getLogger("aldis.relay")
 # For how long rows are left when the broker is away.
 _AWAY_S: Final = 5.0
 
-# For how long a Celery worker rests before it gives back what it cannot deal with now.
+# For how long a thread rests when a server is away, so that it does not run through all that there is in vain.
 _REST_S: Final = 1.0
 
 _FEWEST_LOSSES: Final = 3
@@ -204,7 +205,7 @@ class CeleryEngine:
             return Outcome(What.DEAD, "the payload is larger than a send may write")
 
         try:
-            envelope = written(row)
+            envelope = written(row._replace(token=str(uuid4())))
         except MalformedEnvelopeError as error:
             return Outcome(What.DEAD, f"the row is malformed: {error}")
 
@@ -212,6 +213,7 @@ class CeleryEngine:
             self._broker.publish(envelope, row.receiver)
         except Exception as error:  # Transports raise what they like.
             self._note_trouble(error)
+            time.sleep(_REST_S)
             return Outcome(What.WAITS, f"the broker did not confirm it ({type(error).__qualname__})", _AWAY_S)
 
         if self._is_away:
@@ -242,7 +244,7 @@ class CeleryEngine:
             row = row._replace(losses=row.losses + 1)
             outcome = self._lost(row)
         elif outcome is None:
-            outcome = self._relay._receiving.receive(row, partial(_limited, Job(row, float("inf"))))
+            outcome = self._relay._receiving.receive(row, partial(_limited, Job(row, float("inf"), lambda: None)))
 
         if outcome.what is not What.DONE:
             self._put_back(row, outcome)
@@ -260,7 +262,11 @@ class CeleryEngine:
         return Outcome(What.WAITS, "its worker died, or lost it", Exponential()(row.losses))
 
     def _put_back(self, row: Row, outcome: Outcome) -> None:
-        """Write what came of a message that is not to be forgotten. If that cannot be, publish it."""
+        """Write what came of a message that is not to be forgotten. If that cannot be, publish it.
+
+        It is written once for what was published once: a process that Celery kills may have written it, and still the
+        broker gives its message to another.
+        """
         try:
             self._relay._database.run(partial(_write, row, outcome))
         except SQLAlchemyError as error:
@@ -276,6 +282,9 @@ class CeleryEngine:
 
 
 def _write(row: Row, outcome: Outcome, connection: Connection) -> None:
+    if not _store.do_once(connection, row.token, row.receiver):
+        return
+
     if outcome.what is What.DEAD:
         logger.error("Message %s for %s is a dead letter: %s", row.message_id, row.receiver, outcome.why)
         _store.bury_sent(connection, row, outcome.why)
