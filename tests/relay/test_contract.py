@@ -116,6 +116,18 @@ class TestMariaDB(MariaDB, RelayContract): ...
 class TestClaimsInMariaDB(MariaDB, DatabaseContract): ...
 
 
+class OtherIsolation:
+    """Programs that have their engine begin transactions in another way, or none."""
+
+    @pytest.fixture(params=["AUTOCOMMIT", "SERIALIZABLE"])
+    def harness(self, request: pytest.FixtureRequest, any_url: str, make_engine: MakeEngine) -> Harness:
+        engine = make_engine(any_url)
+        return harness_of(Relay(engine.execution_options(isolation_level=request.param)), sessionmaker(engine))
+
+
+class TestClaimsInOtherIsolation(OtherIsolation, DatabaseContract): ...
+
+
 class AsyncHarness(Harness):
     """A program whose database is async, and which does its business in an event loop."""
 

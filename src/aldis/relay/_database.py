@@ -18,7 +18,7 @@ from sqlalchemy.pool import StaticPool
 from aldis.exceptions import InvalidOptionError
 
 from . import _transactions
-from ._dialects import begin, check_dialect, is_away, is_busy, is_no_text, prepared, reading_any_text
+from ._dialects import begin, check_dialect, is_away, is_busy, is_no_text, reading_any_text
 from ._portal import portal
 
 if TYPE_CHECKING:
@@ -120,17 +120,17 @@ class Database:
 
         Where another transaction is in the way, it is done again, for some seconds.
         """
-        return self._do(prepared, _in_transaction(work, begin))
+        return self._do(_in_transaction(work, begin))
 
     def look(self, work: Callable[[Connection], T]) -> T:
         """As :meth:`run`, to read only: no writer is kept waiting."""
-        return self._do(prepared, _in_transaction(work, Connection.begin))
+        return self._do(_in_transaction(work, Connection.begin))
 
     def run_plain(self, work: Callable[[Connection], T]) -> T:
         """As :meth:`run`, what cannot be done in a transaction."""
-        return self._do(_autocommitting, work)
+        return self._do(_autocommitting(work))
 
-    def _do(self, prepare: Callable[[Any], Any], work: Callable[[Connection], T]) -> T:
+    def _do(self, work: Callable[[Connection], T]) -> T:
         with self.scope():
             engine = self.engine()
             patience = Patience(self.wait_s)
@@ -138,9 +138,9 @@ class Database:
             while True:
                 try:
                     if self.is_async:
-                        return portal.run(_connected(prepare(self._portal_engine(engine)), work))
+                        return portal.run(_connected(self._portal_engine(engine), work))
 
-                    with prepare(engine).connect() as connection:
+                    with engine.connect() as connection:
                         return work(connection)
                 except DBAPIError as error:
                     if is_no_text(error):
@@ -152,7 +152,7 @@ class Database:
         """As :meth:`run`, awaited, with the async engine itself."""
         from asyncio import sleep
 
-        engine = prepared(self._given())
+        engine = self._given()
         patience = Patience(self.wait_s)
 
         while True:
@@ -223,8 +223,11 @@ def _in_transaction(
     return transact
 
 
-def _autocommitting(engine: Any) -> Any:
-    return engine.execution_options(isolation_level="AUTOCOMMIT")
+def _autocommitting(work: Callable[[Connection], T]) -> Callable[[Connection], T]:
+    def do(connection: Connection) -> T:
+        return work(connection.execution_options(isolation_level="AUTOCOMMIT"))
+
+    return do
 
 
 async def _connected(engine: AsyncEngine, work: Callable[[Connection], T]) -> T:

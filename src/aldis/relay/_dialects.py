@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 from zlib import crc32
 
 from sqlalchemy import func, select, text
@@ -13,7 +14,7 @@ from aldis.exceptions import InvalidOptionError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
 T = TypeVar("T")
 
@@ -28,6 +29,9 @@ _AWAY_IN_SQLITE: Final = frozenset({8, 10, 14})  # SQLITE_READONLY, SQLITE_IOERR
 _VICTIM: Final = frozenset({"40001", "40P01", "55P03"})
 _VICTIM_OF_MYSQL: Final = frozenset({(1205,), (1213,)})
 
+# Whether their transactions are as ours are to be.
+_engines: Final[WeakKeyDictionary[Engine, bool]] = WeakKeyDictionary()
+
 
 def check_dialect(name: str) -> None:
     """See that the relay runs on this database.
@@ -41,14 +45,31 @@ def check_dialect(name: str) -> None:
 def begin(connection: Connection) -> None:
     """Begin a transaction of our own, which is short, and about to write.
 
-    In SQLite it takes the lock at once: one that begins to read and goes on to write fails where another wrote
-    meanwhile. The engine stays the user's: whatever its driver begins by itself, or is told to begin, is ended.
+    The engine stays the user's: whatever its driver begins by itself, or is told to begin, is not what is begun here.
+    Without transactions claims would not exclude each other, and with more isolation they would fail beside each other.
     """
-    if connection.dialect.name != "sqlite":
+    if connection.dialect.name == "postgresql":
+        if not _reads_committed(connection):
+            connection.execution_options(isolation_level="READ COMMITTED")
+
         connection.begin()
         return
 
     connection.begin()
+
+    if connection.dialect.name == "sqlite":
+        _begin_sqlite(connection)
+    else:
+        # By default, it would lock more than the rows that it finds. SQLAlchemy would set this for the session, and
+        # set it back, by four statements.
+        connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        connection.exec_driver_sql("START TRANSACTION")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Take the lock at once: a transaction that begins to read and goes on to write fails where another wrote
+    meanwhile.
+    """
     driver: Any = connection.connection.driver_connection
 
     if driver.in_transaction:
@@ -57,12 +78,15 @@ def begin(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def prepared(engine: Any) -> Any:
-    """The engine as our own transactions use it: what MySQL locks must not be more than the rows that it finds."""
-    if engine.dialect.name in ("mysql", "mariadb"):
-        return engine.execution_options(isolation_level="READ COMMITTED")
+def _reads_committed(connection: Connection) -> bool:
+    """Whether transactions of an engine of PostgreSQL are as ours are to be. It is asked once: to set it takes time."""
+    engine = connection.engine
 
-    return engine
+    if engine not in _engines:
+        is_autocommitting = getattr(connection.connection.dbapi_connection, "autocommit", False)
+        _engines[engine] = not is_autocommitting and connection.get_isolation_level() == "READ COMMITTED"
+
+    return _engines[engine]
 
 
 def take_turns(connection: Connection, receiver: str) -> None:
