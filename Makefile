@@ -58,6 +58,10 @@ demo: .venvs/$(MAIN)/.ready ## Visit the shop, and show its signals. SERVE=1 sta
 bench: .venv/.ready ## Measure Aldis beside its peers, and write docs/benchmarks.md. ARGS=--quick is faster.
 	$(BIN)/python benchmarks/run.py $(or $(ARGS),--write)
 
+.PHONY: bench-relay
+bench-relay: .venv/.ready ## Measure the relay beside its peers, and write docs/benchmarks-relay.md. ARGS=--quick is faster.
+	$(BIN)/python benchmarks/relay_run.py $(or $(ARGS),--write)
+
 # Checking
 
 # What runs at the same time. Each of it uses one core.

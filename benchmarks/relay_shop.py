@@ -26,6 +26,9 @@ orders: Final = Table(
     Column("customer", String(50), nullable=False),
     Column("total", Integer, nullable=False),
 )
+done: Final = Table(
+    "done", metadata, Column("id", Integer, primary_key=True), Column("number", Integer, nullable=False)
+)
 
 
 class Base(DeclarativeBase):
