@@ -88,18 +88,33 @@ def parse_docstring(document: Document) -> Iterator[Region]:
 
 
 def set_the_scene(names: dict[str, Any]) -> None:
-    """What the examples of docstrings take for granted: an application, signals and receivers."""
+    """What the examples of docstrings take for granted: an application, signals, receivers, and a relay's database."""
+    from celery import Celery  # type: ignore[import-untyped]
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import StaticPool
+
     import aldis
     from aldis.aio import Concurrent
+    from aldis.relay import Relay
 
     class Flask: ...
 
     def audit(sender: object, **payload: object) -> None: ...
 
+    def order_placed(sender: object, /, *, order_id: int = 7) -> None: ...
+
     app = Flask()
     signals = aldis.Namespace()
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    Relay(engine).create_tables()
     names.update(app=app, audit=audit, signals=signals, Concurrent=Concurrent, Flask=Flask, Namespace=aldis.Namespace)
-    names.update(saved=signals.signal("saved"), order_placed=signals.signal("order-placed"))
+    names.update(saved=signals.signal("saved"), order_placed=signals.declare(order_placed))
+    names.update(Celery=Celery, Relay=Relay, engine=engine)
+
+
+def strike_the_scene(names: dict[str, Any]) -> None:
+    """Close the database."""
+    names["engine"].dispose()
 
 
 def run_here(example: Example) -> None:
@@ -145,5 +160,11 @@ if HAS_SYBIL:
     root = Path(__file__).parent
     readme = Sybil([parse_page], filenames=["README.md"], path=str(root))
     pages = Sybil([parse_page], pattern="*.md", path=str(root / "docs"))
-    docstrings = Sybil([parse_docstring, DocTestParser()], pattern="*.py", path=str(root / "src"), setup=set_the_scene)
+    docstrings = Sybil(
+        [parse_docstring, DocTestParser()],
+        pattern="*.py",
+        path=str(root / "src"),
+        setup=set_the_scene,
+        teardown=strike_the_scene,
+    )
     pytest_collect_file = SybilCollection([readme, pages, docstrings]).pytest()
