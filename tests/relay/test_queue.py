@@ -357,6 +357,24 @@ def test_a_signal_that_is_declared_again(shop: Shop) -> None:
     assert shop.log == [("second", 1), ("third", 2)]
 
 
+def test_a_receiver_that_is_connected_for_another_sender(shop: Shop) -> None:
+    """R4, R5: A row from a sender that its receiver is not connected for any more waits, visible."""
+
+    @shop.signals.declare
+    def order_cancelled(sender: Any, /, *, order_id: int) -> None: ...
+
+    queue = shop.relay.queue("billing")
+    shop.placed.connect(audit, "before", weak=False, via=queue)
+    order_cancelled.connect(audit, "before", weak=False, via=queue)
+    shop.placed.send("before", order_id=1)
+    shop.placed.disconnect(audit)
+    shop.placed.connect(audit, "after", weak=False, via=queue)
+    shop.connect(bill, via=shop.relay.queue("shipping"))
+
+    assert shop.relay.drain() == {"waits": 1}
+    assert shop.relay.status()[0].failure == "no receiver of that name is connected for that sender here"
+
+
 def test_lambdas_are_told_apart(shop: Shop) -> None:
     """E12: Lambdas have no names, so two of one module are two receivers."""
     shop.connect(lambda sender, **payload: None, via=shop.relay.queue("billing"))

@@ -12,7 +12,6 @@ from decimal import Decimal
 from enum import Flag
 from inspect import unwrap
 from math import isfinite
-from threading import Lock
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final, get_type_hints
 from uuid import UUID
@@ -60,7 +59,6 @@ _PARTLY: Final = (shapes.FloatType, shapes.DateTimeType, shapes.TimeType)
 _WITH_VALUE: Final = re.compile(r"^(Invalid (?:enum )?value)\b.*?( - at `[^`]*`)?$", re.DOTALL)
 
 _schemas: Final[WeakKeyDictionary[Contract, Schema]] = WeakKeyDictionary()
-_lock: Final = Lock()
 
 
 class UnreadableError(Exception):
@@ -72,11 +70,8 @@ def schema_of(contract: Contract, signal: object) -> Schema:
 
     :raises InvalidReceiverError: when it has something that cannot be written.
     """
-    with _lock:
-        if contract not in _schemas:
-            _schemas[contract] = Schema(contract, signal)
-
-        return _schemas[contract]
+    # Not under a lock: what a type is called may run any code. Of two that are made at once, one is kept.
+    return _schemas.get(contract) or _schemas.setdefault(contract, Schema(contract, signal))
 
 
 @final

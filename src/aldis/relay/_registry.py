@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 from weakref import ref
 
@@ -41,7 +41,7 @@ class Registry:
     """The signals that have, or had, durable receivers of one relay."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()  # A collection that runs under it may run any code.
         self._signals: tuple[ref[Any], ...] = ()  # In the order of their last connects.
 
     def add(self, signal: Any) -> None:
