@@ -305,7 +305,7 @@ def test_a_line_a_minute(works: Works, caplog: pytest.LogCaptureFixture) -> None
 
     def report() -> None:
         found.worker._report_at = time.monotonic()
-        found.worker._event.set()
+        found.worker._bell.ring()
         before = len(caplog.records)
         soon(lambda: len(caplog.records) > before)
 

@@ -14,9 +14,9 @@ import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Event
 from typing import TYPE_CHECKING, Final, final
 
+from ._bell import Bell
 from ._worker import Exit
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ class Processes:
         self._codes: list[int] = []
         self._folder = Path()
         self._stops = 0
-        self._event = Event()
+        self._bell = Bell()
         self._beat_at = 0.0
 
     def stop(self) -> None:
         """Have all processes stop. A second time: at once. May be called in a signal handler."""
         self._stops += 1
-        self._event.set()
+        self._bell.ring()
 
         for child in self._children.values():
             child.send_signal(signal.SIGTERM)
@@ -69,7 +69,7 @@ class Processes:
 
             while self._children or (self._start_at and not self._stops):
                 self._start_due()
-                self._event.wait(_LOOK_S)
+                self._bell.wait(_LOOK_S)
                 self._reap()
                 self._beat_if_ready()
 
@@ -86,6 +86,9 @@ class Processes:
                 self._children[number] = subprocess.Popen(  # noqa: S603
                     [sys.executable, *sys.orig_argv[1:]], env=environment, process_group=0
                 )
+
+                if self._stops:  # Since it was looked at: the child was not there yet to be told.
+                    self._children[number].send_signal(signal.SIGTERM)
 
     def _reap(self) -> None:
         for number, child in list(self._children.items()):

@@ -11,13 +11,13 @@ import time
 from collections import Counter
 from enum import IntEnum
 from queue import SimpleQueue
-from threading import Event
 from typing import TYPE_CHECKING, Final, final
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from . import _store, _tables
 from ._backoff import check_number
+from ._bell import Bell
 from ._dialects import is_busy, use_wal
 from ._receiving import Outcome, What
 from ._runners import Inline, Job, Runners, taken
@@ -126,7 +126,7 @@ class Worker:
         self.is_ready = False
         self._beat = beat
         self._settled = settled
-        self._event = Event()
+        self._bell = Bell()
         self._has_news = False
         self._stopping: float | None = None
         self._is_hurried = False
@@ -165,7 +165,7 @@ class Worker:
         elif now - self._stopping > _SAME_STOP_S:
             self._is_hurried = True
 
-        self._event.set()
+        self._bell.ring()
 
     def run(self) -> Exit:
         """Work until it is stopped, or nothing is left if it drains.
@@ -181,10 +181,9 @@ class Worker:
             wakeups = None if self.settings.drains else self._wakeups()
 
             while not self._is_over():
-                self._event.clear()
                 self._try(self._step)
                 self._report()
-                self._event.wait(0 if self._is_over() else self._rest_s())
+                self._bell.wait(0 if self._is_over() else self._rest_s())
         finally:
             self._runners.end()
             self._relay._engine.stop()
@@ -197,7 +196,7 @@ class Worker:
     def _start(self) -> None:
         while not self.is_ready and self._stopping is None:
             self.is_ready = self._try(lambda: self._database.run(_tables.check))
-            self._event.wait(0 if self.is_ready else self._pause_s)
+            self._bell.wait(0 if self.is_ready else self._pause_s)
 
         self._try(lambda: self._database.run_plain(use_wal))
 
@@ -207,7 +206,7 @@ class Worker:
 
     def _wake(self) -> None:
         self._has_news = True
-        self._event.set()
+        self._bell.ring()
 
     def _is_over(self) -> bool:
         if self._is_hurried:
@@ -383,7 +382,7 @@ class Worker:
         rows = self._database.run(lambda connection: _store.claim(connection, name, known, most, lease_ms))
 
         for row in rows:
-            self._take(Job(row, held_until, self._event.set))
+            self._take(Job(row, held_until, self._bell.ring))
 
         return len(rows) == most
 
@@ -407,8 +406,8 @@ class Worker:
     def _end(self, job: Job) -> None:
         self._ended.put(job)
 
-        if not self._event.is_set():  # It is cleared before what has ended is taken, so the job is not overlooked.
-            self._event.set()
+        if not self._bell.has_rung():  # It is waited for before what has ended is taken, so the job is not overlooked.
+            self._bell.ring()
 
     def _settle(self) -> None:
         """Say what came of the rows that have ended."""
