@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,11 +10,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import flask
 import pytest
 from celery import Celery, exceptions  # type: ignore[import-untyped, unused-ignore]
 from kombu import entity
+from opentelemetry import trace
 from sqlalchemy import select
 
+import aldis.flask
 from aldis.exceptions import AldisWarning, InvalidOptionError, RelayWarning
 from aldis.relay import Relay
 from aldis.relay._celery_request import Request
@@ -288,6 +292,18 @@ def test_a_row_is_published_and_deleted(rabbitmq_place: Place) -> None:
     assert "secret" not in str(message.headers)
 
 
+def test_rows_that_were_claimed_together_fail_apart(rabbitmq_place: Place) -> None:
+    """Each message is a row again, though one claim had published both."""
+    shop = rabbitmq_place.shop
+    ids = [shop.ordered.send("x", do="fail")[0][1] for _ in range(2)]
+    assert shop.relay.drain() == {"done": 2}
+
+    for message in rabbitmq_place.published():
+        run(rabbitmq_place, message.payload[0][0])
+
+    assert [row.message_id for row in rabbitmq_place.rows()] == ids
+
+
 def test_connections_are_kept_until_the_worker_ends(rabbitmq_place: Place) -> None:
     """Rows of one worker share connections; what another process had made is not used."""
     shop, broker = rabbitmq_place.shop, rabbitmq_place.shop.engine._broker
@@ -392,6 +408,22 @@ def test_the_task_runs_the_receiver(lonely: Place) -> None:
 
     assert lonely.ids(made) == ["a"]
     assert lonely.rows() == []
+
+
+def test_receivers_run_in_the_context_of_their_application(lonely: Place) -> None:
+    """In Flask, and with the trace context of the send."""
+    seen: list[Any] = []
+
+    def look(sender: Any, *, do: str) -> None:
+        seen.extend([flask.current_app.name, sender, trace.get_current_span().get_span_context().trace_id])
+
+    app = flask.Flask("shop")
+    aldis.flask.Aldis(app, relay=lonely.shop.relay)
+    lonely.shop.ordered.connect(look, via=lonely.shop.relay.queue("shop.look"))
+    parent = json.dumps({"traceparent": f"00-{7:032x}-{8:016x}-01"})
+    run(lonely, written(a_row(receiver="shop.look", sender='{"name":"shop"}', trace=parent)))
+
+    assert seen == ["shop", app, 7]
 
 
 def test_what_is_no_message_of_the_relay_is_rejected(lonely: Place, caplog: pytest.LogCaptureFixture) -> None:
