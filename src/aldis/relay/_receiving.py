@@ -7,6 +7,7 @@ import logging
 from contextlib import nullcontext
 from enum import Enum
 from functools import partial
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from aldis._refs import describe
@@ -110,6 +111,9 @@ class Receiving:
             finally:
                 current.reset(token)
         except BaseException as error:  # A receiver that exits is no reason to end the worker.
+            if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
+                raise  # Somebody stops the program that drains the relay.
+
             return _failed(row, found, error), error
 
         return DONE, None

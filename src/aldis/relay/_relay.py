@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from typing import Literal, TypeVar, overload
 
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
     from sqlalchemy.orm import Session, scoped_session
 
     from aldis import Signal
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _MOST: Final = 1000
+_LONGEST_ID: Final = 36  # As the column has it.
+_LONGEST_AGE_S: Final = 1e11
 
 
 class ReceiverStatus(NamedTuple):
@@ -255,7 +257,11 @@ class Relay:
         def once(self, session: Session | scoped_session[Any] | Connection, message_id: str | None = None) -> bool: ...
 
         @overload
-        def once(self, session: AsyncSession | AsyncConnection, message_id: str | None = None) -> Awaitable[bool]: ...
+        def once(
+            self,
+            session: AsyncSession | async_scoped_session[Any] | AsyncConnection,
+            message_id: str | None = None,
+        ) -> Awaitable[bool]: ...
 
     def once(self, session: Any, message_id: str | None = None) -> Any:
         """Whether a message has its effect for the first time. For receivers, which may get a message several times.
@@ -272,13 +278,15 @@ class Relay:
 
         :param session: a session or a connection, in the transaction that makes the effect. The relay's tables must be
             in its database. With an async one, the result is to be awaited.
-        :param message_id: of another message than the one that is being received.
+        :param message_id: of another message than the one that is being received, or what else tells effects apart, of
+            up to 36 characters.
         :raises NoMessageError: without ``message_id``, outside of a durable receiver.
         :raises TransactionError: when it is no session and no connection.
+        :raises InvalidOptionError: when ``message_id`` is no such text. Databases would cut it, or refuse it.
         """
         message = current.get()
         receiver = "" if message is None else message.receiver
-        found = self.current().id if message_id is None else message_id
+        found = self.current().id if message_id is None else _check_id(message_id)
         caller = _transactions.as_sync(session)
 
         def note() -> bool:
@@ -414,7 +422,7 @@ class Relay:
             "dead": _store.purge_dead,
         }
 
-        if what not in purges or not older_than_s >= 0:
+        if what not in purges or not 0 <= older_than_s <= _LONGEST_AGE_S:
             raise InvalidOptionError('purge() takes "effects" or "dead", and older_than_s=, seconds of 0 or more.')
 
         return self._tend(self._database.run, lambda connection: purges[what](connection, int(older_than_s * 1000)))
@@ -448,6 +456,13 @@ def _check_key(key: Any) -> str | None:
     return key
 
 
+def _check_id(message_id: Any) -> str:
+    if not isinstance(message_id, str) or not 0 < len(message_id) <= _LONGEST_ID or not message_id.isprintable():
+        raise InvalidOptionError(f"message_id must be a text of up to {_LONGEST_ID} characters, not {message_id!r}.")
+
+    return message_id
+
+
 def _check_aliases(aliases: Any) -> tuple[Any, ...]:
     try:
         return (aliases,) if isinstance(aliases, str) else tuple(aliases)
@@ -456,6 +471,6 @@ def _check_aliases(aliases: Any) -> tuple[Any, ...]:
 
 
 def _is_async(session: Any) -> bool:
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
 
-    return isinstance(session, (AsyncSession, AsyncConnection))
+    return isinstance(session, (AsyncSession, AsyncConnection, async_scoped_session))
