@@ -15,7 +15,8 @@ except ImportError:  # pragma: no cover  # The test environments have click.
 
 from . import _show
 from ._namespace import default_namespace
-from ._relay_commands import needs_relay, relay_commands, run_worker, worker_options
+from ._relay_commands import needs_relay, relay_commands
+from ._worker_command import run_worker, worker_options
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -14,8 +14,9 @@ from aldis import _show
 from aldis.__main__ import add, is_signal, members, print_list, print_signals, select
 from aldis._application import EXTENSION, State
 from aldis._namespace import default_namespace
-from aldis._relay_commands import needs_relay, relay_commands, run_worker, worker_options
+from aldis._relay_commands import needs_relay, relay_commands
 from aldis._signal import Signal
+from aldis._worker_command import run_worker, worker_options
 from aldis.observe import SendRecord, watch
 
 from ._signals import CORE_SIGNALS
