@@ -13,9 +13,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_scoped_session, async_sessionmaker
 from sqlalchemy.orm import scoped_session, sessionmaker
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
-from aldis.exceptions import InvalidOptionError
+from aldis.exceptions import InvalidOptionError, TransactionError
 
 from . import _transactions
 from ._dialects import begin, check_dialect, is_away, is_busy, is_no_text, reading_any_text
@@ -34,6 +34,9 @@ T = TypeVar("T")
 _BUSY_S: Final = 15.0
 _REGISTRIES: Final = (scoped_session, async_scoped_session)
 _MAKERS: Final = (sessionmaker, async_sessionmaker)
+
+# What a database in memory has: one connection for all, or for each thread.
+_OF_ONE: Final = (StaticPool, SingletonThreadPool)
 
 
 @final
@@ -134,6 +137,7 @@ class Database:
         with self.scope():
             engine = self.engine()
             patience = Patience(self.wait_s)
+            _check_is_free(engine)
 
             while True:
                 try:
@@ -154,6 +158,7 @@ class Database:
 
         engine = self._given()
         patience = Patience(self.wait_s)
+        _check_is_free(engine.sync_engine)
 
         while True:
             try:
@@ -178,8 +183,8 @@ class Database:
         with self.scope():
             engine = self.engine()
 
-            if isinstance(engine.pool, StaticPool):
-                return  # Its one connection may be the database.
+            if isinstance(engine.pool, _OF_ONE):
+                return  # Its connection may be the database.
 
             if self.is_async:
                 portal.run(self._portal_engine(engine).dispose())
@@ -209,6 +214,33 @@ class Patience:
 
         self._pause_s = min(self._pause_s * 2, 0.05 if is_busy_now else 1.0)
         return self._pause_s * uniform(0.5, 1.0)  # noqa: S311  # No secret.
+
+
+def _check_is_free(engine: Engine) -> None:
+    """See that no transaction is open on the one connection that a database in memory has.
+
+    To begin another there would end it, and to give the connection back would roll it back, without a word.
+
+    :raises TransactionError: when there is one.
+    """
+    driver = _only_connection(engine)
+
+    # Python 3.12 can have a connection be in a transaction all the time.
+    if getattr(driver, "in_transaction", False) and getattr(driver, "autocommit", True) is not False:
+        raise TransactionError(
+            "The relay cannot begin a transaction: the database is in memory, so it has one connection, and there a"
+            " transaction of the program is open. Commit it or roll it back before."
+        )
+
+
+def _only_connection(engine: Engine) -> Any:
+    if isinstance(engine.pool, SingletonThreadPool):
+        pooled = engine.raw_connection()  # If it is in use in this thread, this counts one more use of it.
+        pooled.close()
+        return pooled.driver_connection
+
+    record = vars(engine.pool).get("connection") if isinstance(engine.pool, StaticPool) else None
+    return None if record is None else record.driver_connection
 
 
 def _in_transaction(

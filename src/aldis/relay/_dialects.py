@@ -116,7 +116,7 @@ def is_busy(error: DBAPIError) -> bool:
     original: Any = error.orig
     words = str(original)
 
-    if any(busy in words for busy in _BUSY) or getattr(original, "sqlstate", None) in _VICTIM:
+    if any(busy in words for busy in _BUSY) or _sqlstate(error) in _VICTIM:
         return True
 
     arguments: tuple[Any, ...] = getattr(original, "args", ())
@@ -152,7 +152,7 @@ def _as_text(stored: bytes) -> str:
 
 def is_away(error: DBAPIError) -> bool:
     """Whether the database cannot be had now, or takes no changes, as a server that has become a replica."""
-    if error.connection_invalidated or getattr(error.orig, "sqlstate", None) == "25006":
+    if error.connection_invalidated or _sqlstate(error) == "25006":
         return True
 
     code = getattr(error.orig, "sqlite_errorcode", None)
@@ -165,4 +165,8 @@ def is_away(error: DBAPIError) -> bool:
 
 def is_full(error: DBAPIError) -> bool:
     """Whether the disk is full."""
-    return "disk is full" in str(error.orig) or getattr(error.orig, "sqlstate", None) == "53100"
+    return "disk is full" in str(error.orig) or _sqlstate(error) == "53100"
+
+
+def _sqlstate(error: DBAPIError) -> str | None:
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)  # As psycopg2 has it.
