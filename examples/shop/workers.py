@@ -116,10 +116,10 @@ def kill_in_the_middle(app: Flask, worker: Worker, invoices: int) -> None:
     """
 
     def is_in_the_middle() -> bool:
-        billing = next(status for status in relay.status() if status.receiver == "billing.invoice")
-        counts = models.invoiced(app)
-        made, done = sum(counts.values()), len(counts) - billing.backlog - billing.in_flight
-        return made >= invoices and made > done
+        made = [
+            entry["message"] for entry in entries(app, "billing") if entry["worker"] == worker.id and entry["is_first"]
+        ]
+        return sum(models.invoiced(app).values()) >= invoices and models.waiting(app, "billing.invoice", made) > 0
 
     def is_killed() -> bool:
         if not is_in_the_middle():

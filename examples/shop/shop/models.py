@@ -12,6 +12,8 @@ from werkzeug.security import check_password_hash, generate_password_hash
 from aldis.relay import Relay
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from flask import Flask
 
 
@@ -131,6 +133,15 @@ def invoiced(app: Flask) -> dict[int, int]:
 
     with app.app_context():
         return {row[0]: row[1] for row in db.session.execute(counts)}
+
+
+def waiting(app: Flask, receiver: str, messages: Sequence[str]) -> int:
+    """How many of these messages have a row still, for one of their receivers."""
+    rows = relay.metadata.tables["aldis_messages"].c
+    count = select(func.count()).where(rows.receiver == receiver, rows.message_id.in_(messages))
+
+    with app.app_context():
+        return db.session.scalars(count).one()
 
 
 def close(app: Flask) -> None:

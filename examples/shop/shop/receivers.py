@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +94,9 @@ def invoice(sender: Flask, *, order_id: int, total_cents: int, **extra: object) 
         db.session.add(Invoice(order_id=order_id, total_cents=total_cents))
 
     db.session.commit()
-    note(sender, "billing", order=order_id, attempt=relay.current().attempt, is_first=is_first)
+    message = relay.current()
+    tried = {"message": message.id, "attempt": message.attempt, "worker": os.getpid()}
+    note(sender, "billing", order=order_id, is_first=is_first, **tried)
     sleep(sender.config["SHOP_INVOICE_TAKES_S"])  # The worst moment to die: it is made, and the row is still there.
 
 
