@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _MOST: Final = 1000
+
+# In MySQL each table, and what is put in it, is made for itself: so often another process may have been first.
+_TRIES: Final = len(_tables.TABLES) + 1
 _LONGEST_ID: Final = 36  # As the column has it.
 _LONGEST_AGE_S: Final = 1e11
 
@@ -321,12 +324,12 @@ class Relay:
 
         :raises RelaySchemaError: when there are some of another version.
         """
-        for _ in _tables.TABLES:
+        for _ in range(_TRIES):
             try:
                 self._database.run(_tables.create)
                 break
             except DBAPIError:
-                continue  # Another process made them at the same time; in MySQL, each table for itself.
+                continue  # Another process made them at the same time.
         else:
             self._database.run(_tables.create)
 
