@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import update
@@ -376,35 +375,6 @@ def test_a_timeout_of_the_receivers_own_is_its_failure(works: Works) -> None:
     assert "raised TimeoutError" in works.relay.dead_letters()[0].reason
 
 
-def test_what_cannot_be_interrupted_loses_its_lease(works: Works) -> None:
-    """R3: A receiver that is stuck outside of Python keeps its lease until its time is over. Then another gets the
-    message, and what the first one says in the end does nothing.
-    """
-    stuck, may_end = Event(), Event()
-    attempts: list[Any] = []
-
-    def work(number: int) -> None:
-        attempts.append(works.relay.current().attempt)
-
-        if attempts == [1]:
-            stuck.set()
-            may_end.wait(30)  # Waits in C: an exception waits too.
-
-    works.connect(work=work, timeout_s=0.2)
-    works.send(1)
-
-    settings = {"concurrency": 1, "lease_s": 0.6, "poll_s": 0.05}
-
-    with works.working(**settings) as first, works.working(**settings) as second:
-        assert stuck.wait(10)
-        soon(lambda: works.rows() == 0)
-        may_end.set()
-        soon(lambda: first.worker.tally["lost"] or second.worker.tally["lost"])
-
-    assert attempts == [1, 2]
-    assert +(first.worker.tally + second.worker.tally) == {"done": 1, "lost": 1}
-
-
 def test_a_worker_that_is_stopped_limits_time_still(works: Works) -> None:
     """The time of receivers ends while the worker waits for them to end."""
     gate = Gate()
@@ -422,17 +392,3 @@ def test_a_worker_that_is_stopped_limits_time_still(works: Works) -> None:
         assert found.ended() is Exit.STOPPED
 
     assert found.worker.tally["failed"] == 1
-
-
-def test_the_worker_logs_nothing_of_payloads(works: Works, caplog: pytest.LogCaptureFixture) -> None:
-    """One line a message at debug, which shows who received what and how that went, and nothing of what was sent."""
-    caplog.set_level(logging.DEBUG, "aldis.relay")
-    works.connect()
-    works.send(987654321)
-
-    with works.working():
-        soon(lambda: works.rows() == 0)
-
-    (line,) = [record.getMessage() for record in caplog.records if record.getMessage().startswith("Message ")]
-    assert line.endswith("for work: done")
-    assert "987654321" not in caplog.text

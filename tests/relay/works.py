@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from itertools import islice
+from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, final
 
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 T = TypeVar("T")
+
+PROGRAMS: Final = Path(__file__).parent / "programs"
 
 SOON_S: Final = 60.0
 
@@ -176,6 +182,17 @@ def running(worker: Worker) -> Generator[Running, None, None]:
     finally:
         worker.stop()
         found.ended()
+
+
+def run_program(name: str, *arguments: str, timeout_s: float = 120) -> str:
+    """Run one of ``programs``. Gives what it printed."""
+    command = [sys.executable, str(PROGRAMS / f"{name}.py"), *arguments]
+    return subprocess.run(command, env=untraced(), check=True, capture_output=True, text=True, timeout=timeout_s).stdout
+
+
+def untraced() -> dict[str, str]:
+    """The environment for programs whose coverage is not measured: that takes several times as long."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 
 
 def batched(rows: Iterable[T], size: int) -> Iterator[list[T]]:
