@@ -137,6 +137,10 @@ test-long: .venvs/$(MAIN)/.ready ## The state machine and the thread tests for m
 mutants: .venv/.ready ## Break the engine line by line, and see that each break is noticed.
 	$(BIN)/python tools/mutate.py
 
+.PHONY: chaos
+chaos: .venv/.ready ## Kill the relay's senders and workers a thousand times, and count. ARGS=--kills=100 is faster.
+	$(BIN)/python tools/chaos.py $(ARGS)
+
 .PHONY: downstream
 downstream: dist/.ready ## Run the test suites of Blinker, Flask and extensions on Blinker and on Aldis.
 	$(PYTHON) tools/downstream.py
