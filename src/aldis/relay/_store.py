@@ -14,13 +14,29 @@ another has claimed the row, it changes nothing.
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
-from sqlalchemy import and_, bindparam, case, delete, exists, func, insert, literal, or_, select, union_all, update
+from sqlalchemy import (
+    String,
+    and_,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    literal,
+    literal_column,
+    or_,
+    select,
+    text,
+    update,
+)
 
-from ._dialects import CHANNEL, take_turns
+from ._dialects import CHANNEL, LISTS, take_turns
 from ._message import DeadLetter, Row, as_time
 from ._outbox import LARGEST_PAYLOAD
 from ._tables import SENT_COLUMNS, dead_letters, effects, messages, now_ms
@@ -72,20 +88,23 @@ def due(connection: Connection, names: Iterable[str]) -> dict[str, int]:
 
     Receivers without rows are left out.
     """
-    soonest = [
-        select(literal(name).label("name"), (_earliest(_m.due_ms) - now_ms()).label("wait")).where(_m.receiver == name)
-        for name in names
-    ]
-
-    if not soonest:
-        return {}
-
-    return {name: wait for name, wait in connection.execute(union_all(*soonest)) if wait is not None}
+    soonest = connection.execute(_soonest(connection.dialect.name), {"names": json.dumps([*names])})
+    return {name: wait for name, wait in soonest if wait is not None}
 
 
-def _earliest(times: ColumnElement[int]) -> ColumnElement[int | None]:
-    earliest = func.min(times)
-    return case((earliest < 0, 0), else_=earliest)
+# One look into the index for each name. A list that grows with them would be put together for longer than it is looked
+# up, and SQLite takes no UNION of more than 500. GROUP BY would read all of a backlog.
+@lru_cache
+def _soonest(dialect: str) -> Any:
+    name = literal_column("known.value", String)
+    first = select(_since_1970(_m.due_ms) - now_ms()).where(_m.receiver == name).order_by(_m.due_ms).limit(1)
+    known = text(LISTS[dialect]).bindparams(bindparam("names", type_=String))
+    return select(name, first.scalar_subquery()).select_from(known)
+
+
+def _since_1970(time: ColumnElement[int]) -> ColumnElement[int | None]:
+    """A time, from which another can be taken, whatever somebody has written there."""
+    return case((time < 0, 0), else_=time)
 
 
 def claim(connection: Connection, name: str, known: Known, limit: int, lease_ms: int) -> list[Row]:
@@ -116,21 +135,27 @@ def _claimable(versions: tuple[tuple[str, int], ...], ordered: tuple[str, ...] |
     conditions: list[Any] = [_m.receiver == bindparam("name"), _m.due_ms <= now_ms(), can_be_read]
 
     if ordered is not None:
-        conditions.append(or_(_m.ordering_key.is_(None), ~exists().where(*_before(ordered))))
+        is_first = and_(~_older(ordered), _m.ordering_key.not_in(_under_way(ordered)))
+        conditions.append(or_(_m.ordering_key.is_(None), is_first))
 
     chosen = select(*_CLAIMED, _m.attempts, _m.losses, _m.token).where(*conditions).order_by(_m.due_ms, _m.id)
     return chosen.limit(bindparam("most")).with_for_update(skip_locked=True)
 
 
-def _before(names: Sequence[str]) -> list[ColumnElement[bool]]:
-    """The rows that an ordered row waits for: older ones of its key, and a younger one that is being received."""
+def _older(names: Sequence[str]) -> ColumnElement[bool]:
+    """Whether there is an older row of the key, which an ordered row waits for."""
     other = _other.c
-    is_under_way = and_(other.token.is_not(None), other.due_ms > now_ms())
-    return [
-        other.receiver.in_(names),
-        other.ordering_key == _m.ordering_key,
-        or_(other.id < _m.id, and_(other.id > _m.id, is_under_way)),
-    ]
+    return exists().where(other.receiver.in_(names), other.ordering_key == _m.ordering_key, other.id < _m.id)
+
+
+def _under_way(names: Sequence[str]) -> Select[Any]:
+    """The keys that are being received: by a younger row, it may be, that was committed first.
+
+    Asked for all of them at once: there are few, and of one key there may be a million rows to look through.
+    """
+    other = _other.c
+    is_claimed = and_(other.token.is_not(None), other.due_ms > now_ms())
+    return select(other.ordering_key).where(other.receiver.in_(names), is_claimed, other.ordering_key.is_not(None))
 
 
 def _cut(rows: Sequence[Any]) -> Sequence[Any]:
@@ -323,7 +348,7 @@ def counts(connection: Connection) -> list[Any]:
         func.count().label("rows"),
         func.sum(case((is_claimed, 1), else_=0)).label("in_flight"),
         func.sum(case((waits_again, 1), else_=0)).label("retrying"),
-        (now_ms() - _earliest(_m.sent_ms)).label("oldest_ms"),
+        (now_ms() - _since_1970(func.min(_m.sent_ms))).label("oldest_ms"),
         func.max(_m.failure).label("failure"),
     ).group_by(_m.receiver)
     return list(connection.execute(statement))
