@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from aldis.flask import Aldis
 from aldis.relay import Relay
-from aldis.relay.contract import DatabaseContract, Harness, RelayContract
+from aldis.relay._contract_claims import CompetingContract
+from aldis.relay.contract import DatabaseContract, Harness, RelayContract, _Contract
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -125,7 +126,7 @@ class OtherIsolation:
         return harness_of(Relay(engine.execution_options(isolation_level=request.param)), sessionmaker(engine))
 
 
-class TestClaimsInOtherIsolation(OtherIsolation, DatabaseContract): ...
+class TestOtherIsolation(OtherIsolation, CompetingContract, _Contract): ...
 
 
 class AsyncHarness(Harness):

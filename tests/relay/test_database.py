@@ -73,6 +73,7 @@ def database(request: pytest.FixtureRequest, sqlite_url: str, make_engine: MakeE
     bind = getattr(given, "kw", {}).get("bind")
 
     if isinstance(bind, Connection):
+        bind.detach()  # Its pool is not that of the engine any more.
         bind.close()
 
 

@@ -70,13 +70,56 @@ class Claims:
         return self.run(lambda connection: list(connection.scalars(statement)))
 
 
-class ClaimsContract:
+class CompetingContract:
     """What workers that claim at the same time can rely on: R3."""
 
     @pytest.fixture
     def claims(self, shop: Shop) -> Claims:
         """The store of the shop."""
         return Claims(shop)
+
+    def test_who_claims_at_the_same_time(self, shop: Shop, claims: Claims) -> None:
+        """R3: However many claim at the same time, each row is claimed once, and none is left."""
+        shop.connect()
+        shop.place(*range(40))
+
+        assert sorted(self._claim_all(shop, claims)) == [*range(40)]
+
+    def test_who_claims_ordered_rows_at_the_same_time(self, shop: Shop, claims: Claims) -> None:
+        """R3: However many claim at the same time, the rows of one key are claimed one after the other, in order."""
+        shop.connect(key="customer")
+        self._send(shop, *((number, "ABC"[number % 3]) for number in range(30)))
+        found = self._claim_all(shop, claims)
+
+        assert sorted(found) == [*range(30)]
+
+        for key in range(3):
+            assert [number for number in found if number % 3 == key] == [*range(key, 30, 3)]
+
+    def _claim_all(self, shop: Shop, claims: Claims) -> list[int]:
+        """Have all rows claimed and finished. Gives the numbers of the orders, as they were claimed."""
+        from json import loads
+
+        found: list[int] = []
+
+        def work(_: int) -> None:
+            while shop.rows():
+                rows: list[Any] = claims.claim(most=3)
+                found.extend(loads(row.payload)["order_id"] for row in rows)
+                claims.finish(*rows)
+
+        with ThreadPoolExecutor(shop.harness.threads) as executor:
+            list(executor.map(work, range(shop.harness.threads)))
+
+        return found
+
+    def _send(self, shop: Shop, *orders: tuple[int, str]) -> None:
+        for number, customer in orders:
+            shop.harness.send(shop.order_placed, "shop", order_id=number, customer=customer)
+
+
+class ClaimsContract(CompetingContract):
+    """What a worker that claims can rely on, and what others can when it is late: R3."""
 
     def test_a_claim(self, shop: Shop, claims: Claims) -> None:
         """R3: A claimed row is nobody else's, and the first that were due are claimed first."""
@@ -272,10 +315,6 @@ class ClaimsContract:
         claims.finish(younger)
         assert [row.id for row in claims.claim()] == [younger.id - 1]
 
-    def _send(self, shop: Shop, *orders: tuple[int, str]) -> None:
-        for number, customer in orders:
-            shop.harness.send(shop.order_placed, "shop", order_id=number, customer=customer)
-
     def test_the_next_look(self, shop: Shop, claims: Claims) -> None:
         """R3: When rows will be due is told by the database's clock, for each receiver that has some."""
         shop.connect("billing")
@@ -288,41 +327,6 @@ class ClaimsContract:
         assert sorted(found) == ["billing", "mail"]
         assert found["billing"] <= 0
         assert 1_700_000 < found["mail"] <= 1_800_000
-
-    def test_who_claims_at_the_same_time(self, shop: Shop, claims: Claims) -> None:
-        """R3: However many claim at the same time, each row is claimed once, and none is left."""
-        shop.connect()
-        shop.place(*range(40))
-
-        assert sorted(self._claim_all(shop, claims)) == [*range(40)]
-
-    def test_who_claims_ordered_rows_at_the_same_time(self, shop: Shop, claims: Claims) -> None:
-        """R3: However many claim at the same time, the rows of one key are claimed one after the other, in order."""
-        shop.connect(key="customer")
-        self._send(shop, *((number, "ABC"[number % 3]) for number in range(30)))
-        found = self._claim_all(shop, claims)
-
-        assert sorted(found) == [*range(30)]
-
-        for key in range(3):
-            assert [number for number in found if number % 3 == key] == [*range(key, 30, 3)]
-
-    def _claim_all(self, shop: Shop, claims: Claims) -> list[int]:
-        """Have all rows claimed and finished. Gives the numbers of the orders, as they were claimed."""
-        from json import loads
-
-        found: list[int] = []
-
-        def work(_: int) -> None:
-            while shop.rows():
-                rows: list[Any] = claims.claim(most=3)
-                found.extend(loads(row.payload)["order_id"] for row in rows)
-                claims.finish(*rows)
-
-        with ThreadPoolExecutor(shop.harness.threads) as executor:
-            list(executor.map(work, range(shop.harness.threads)))
-
-        return found
 
 
 def _leases(rows: tuple[Row, ...]) -> list[tuple[int, str]]:
