@@ -20,12 +20,13 @@ T = TypeVar("T")
 
 CHANNEL: Final = "aldis_relay"
 
-_LIST_OF_MYSQL: Final = "JSON_TABLE(:names, '$[*]' COLUMNS (value VARCHAR(200) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin PATH '$')) AS known"
+_NAME_IN_MYSQL: Final = "VARCHAR(200) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+_LIST_IN_MYSQL: Final = f"JSON_TABLE(:names, '$[*]' COLUMNS (value {_NAME_IN_MYSQL} PATH '$')) AS known"
 LISTS: Final = {
     "sqlite": "json_each(:names) AS known",
     "postgresql": "json_array_elements_text(CAST(:names AS JSON)) AS known(value)",
-    "mysql": _LIST_OF_MYSQL,
-    "mariadb": _LIST_OF_MYSQL,
+    "mysql": _LIST_IN_MYSQL,
+    "mariadb": _LIST_IN_MYSQL,
 }
 """A table of one column, ``known.value``, of the names in a list of JSON."""
 

@@ -88,7 +88,7 @@ def due(connection: Connection, names: Iterable[str]) -> dict[str, int]:
 
     Receivers without rows are left out.
     """
-    soonest = connection.execute(_soonest(connection.dialect.name), {"names": json.dumps([*names])})
+    soonest: Any = connection.execute(_soonest(connection.dialect.name), {"names": json.dumps([*names])})
     return {name: wait for name, wait in soonest if wait is not None}
 
 
