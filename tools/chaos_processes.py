@@ -16,6 +16,7 @@ import time
 import traceback
 from collections import defaultdict, deque
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 from uuid import uuid4
 
@@ -23,7 +24,6 @@ from sqlalchemy import create_engine, make_url, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
-    from pathlib import Path
 
 SERVERS: Final = {
     "postgresql": os.environ.get("ALDIS_TEST_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"),
@@ -120,17 +120,21 @@ class Nursery:
     """Starts processes, for the time of a ``with`` block. At its end, those that are left are killed.
 
     :param script: the file whose ``serve`` is called: see :func:`serve`.
+    :param paths: folders to import from before others.
     :ivar log: where children's logs go.
     """
 
-    def __init__(self, script: Path, log: Path) -> None:
+    def __init__(self, script: Path, log: Path, *paths: Path) -> None:
         self._script = script
+        self._paths = paths
         self.log = log
         self._children: dict[int, Child] = {}
         self._said: defaultdict[int, deque[dict[str, Any]]] = defaultdict(deque)
         self._rest = b""
 
     def __enter__(self) -> Nursery:
+        paths = [*map(str, self._paths), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+
         with self.log.open("ab") as log:
             self._server = subprocess.Popen(
                 [sys.executable, str(self._script)],
@@ -138,7 +142,9 @@ class Nursery:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 bufsize=0,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             )
+
         return self
 
     def __exit__(self, *_: object) -> None:
