@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread, get_ident
 from typing import TYPE_CHECKING, Final, TypeVar, final
 
 from aldis.exceptions import ReceiverTimeoutError
 
+from ._receiving import WAITING_S, Outcome, What
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from ._message import Row
-    from ._receiving import Outcome
 
 T = TypeVar("T")
+
+logger: Final = logging.getLogger("aldis.relay")
 
 _raise_in: Final = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
@@ -126,9 +131,19 @@ class Job:
         self.started = time.monotonic()
 
         if self.started < self.held_until:
-            self.outcome = receive(self)
+            # In a context of its own: what a receiver sets there is none of the next one's.
+            self.outcome = copy_context().run(self._received, receive)
 
         self.ended = time.monotonic()
+
+    def _received(self, receive: Callable[[Job], Outcome]) -> Outcome:
+        try:
+            return receive(self)
+        except Exception as error:  # A handler of logs may be of any make. Without its thread, the job would never end.
+            with suppress(Exception):
+                logger.exception("Message %s could not be seen to", self.row.message_id)
+
+            return Outcome(What.FAILED, f"the worker raised {type(error).__qualname__}", WAITING_S)
 
 
 class _OverError(Exception):
