@@ -671,6 +671,7 @@ def test_using_is_over_with_its_block(shop: Shop) -> None:
     assert shop.fate == (0, 1)
     shop.send()
     assert shop.fate == (0, 2)
+    assert _transactions._using.get() == ()
 
 
 def test_using_is_for_one_relay(shop: Shop, tmp_path: Path, make_engine: Any) -> None:

@@ -53,7 +53,7 @@ VACUUM: Final = (
 _OPTIONS: Final[Any] = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
-    for option, value in (("engine", "InnoDB"), ("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+    for option, value in (("engine", "InnoDB"), ("collate", "utf8mb4_bin"))
 }
 
 
