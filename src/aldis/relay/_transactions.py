@@ -1,8 +1,8 @@
 """Which transaction a send belongs to: the caller's, if the caller has one open.
 
 A registry such as Flask-SQLAlchemy's ``db.session`` is asked for its session. For sessions that are made by hand, each
-session that begins a transaction is noted for the thread and the task in which it does, until the transaction ends; a
-send there finds it, if it is one of the relay's database. ``Relay.using`` says it where neither is enough.
+session that begins a transaction is noted for the thread, the task and the context in which it does; a send there finds
+it, if it is one of the relay's database. ``Relay.using`` says it where neither is enough.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
-from threading import get_ident, local
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
+from weakref import ref
 
 from sqlalchemy import Connection, event, insert
 from sqlalchemy.exc import UnboundExecutionError
@@ -25,29 +25,34 @@ from ._tables import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from typing import TypeAlias
 
     from sqlalchemy import Engine
 
     Caller: TypeAlias = Session | Connection
     Given: TypeAlias = Session | scoped_session[Any] | Connection | AsyncSession | AsyncConnection
 
-# The sessions that are in a transaction here, by their ids. Sessions are added by the thread or task that begins, and
-# may be taken out by any, so nothing but single operations are done to it.
-Sessions: TypeAlias = WeakValueDictionary[int, Session]
-
-_SESSIONS: Final = "aldis.relay.sessions"
 _WRITE: Final = insert(messages)
 _REGISTRIES: Final[Any] = (scoped_session, async_scoped_session)
 
 
-@final
-class _OfThread(local):
-    def __init__(self) -> None:
-        self.sessions: Sessions = WeakValueDictionary()
+class Begun(NamedTuple):
+    """The outermost transaction of a session, and the thread and the task in which it began. It keeps neither alive."""
+
+    transaction: ref[SessionTransaction]
+    thread: int
+    task: ref[Any] | None
+
+    def session(self) -> Session | None:
+        """The session, as long as it is in that transaction."""
+        transaction = self.transaction()
+        session = None if transaction is None else transaction.session
+        return session if session is not None and session.get_transaction() is transaction else None
 
 
-_of_thread: Final = _OfThread()
-_of_tasks: Final[WeakKeyDictionary[Any, Sessions]] = WeakKeyDictionary()
+# In a context variable: the threads of a web server serve others, each in a context of its own, while a session that
+# began in one of them goes on in another. Contexts are copied for new tasks and threads, so it is asked for these, too.
+_begun: Final[ContextVar[tuple[Begun, ...]]] = ContextVar("aldis.relay.begun", default=())
 
 
 @final
@@ -135,18 +140,19 @@ def of_registry(registry: Any) -> Session | None:
 
 
 def noted(engine: Callable[[], Engine]) -> Session | None:
-    """The session of this thread and task that is in a transaction with an engine.
+    """The session of this thread, task and context that is in a transaction with an engine.
 
     :param engine: gives the engine, if there is any session to ask.
     :raises TransactionError: when there are several.
     """
-    sessions = [session for entry in _sessions().valuerefs() if (session := entry()) is not None]
+    here = get_ident(), _task_ref()
+    sessions = [session for begun in _begun.get() if begun[1:] == here and (session := begun.session()) is not None]
 
     if not sessions:
         return None
 
     pool = engine().pool  # Which an engine shares with those that are made of it, for options.
-    found = [session for session in sessions if session.in_transaction() and pool in _pools_of(session)]
+    found = [session for session in sessions if pool in _pools_of(session)]
 
     if len(found) > 1:
         raise TransactionError(
@@ -168,13 +174,9 @@ def _pools_of(session: Session) -> list[Any]:
     return [bind.engine.pool for bind in binds]
 
 
-def _sessions() -> Sessions:
+def _task_ref() -> ref[Any] | None:
     task = _task()
-
-    if task is None:
-        return _of_thread.sessions
-
-    return _of_tasks.setdefault(task, WeakValueDictionary())
+    return None if task is None else ref(task)
 
 
 def _task() -> Any:
@@ -187,13 +189,7 @@ def _task() -> Any:
 
 
 @event.listens_for(Session, "after_transaction_create")
-def _note(session: Session, transaction: SessionTransaction) -> None:
+def _note(_session: Session, transaction: SessionTransaction) -> None:
     if transaction.parent is None:
-        sessions = session.info[_SESSIONS] = _sessions()
-        sessions[id(session)] = session
-
-
-@event.listens_for(Session, "after_transaction_end")
-def _forget(session: Session, transaction: SessionTransaction) -> None:
-    if transaction.parent is None:
-        session.info.pop(_SESSIONS, {}).pop(id(session), None)
+        others = (begun for begun in _begun.get() if begun.session() is not None)
+        _begun.set((*others, Begun(ref(transaction), get_ident(), _task_ref())))
