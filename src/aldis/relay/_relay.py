@@ -233,9 +233,9 @@ class Relay:
     ) -> AbstractContextManager[None]:
         """Have sends of a ``with`` block join this transaction, in the thread and the task that runs the block.
 
-        For a ``Connection``; where several sessions are in a transaction at once; and where the session began in another
-        thread or task than that of the send, as one that FastAPI has made for a request may have, and what is sent
-        inside of ``asyncio.wait_for()``, which in Python 3.11 is a task of its own.
+        For a ``Connection``; where several sessions are in a transaction at once; and where the session began in
+        another thread or task than that of the send: one that FastAPI has made for a request may have, and what is
+        inside of ``asyncio.wait_for()`` is a task of its own in Python 3.11.
 
         :param transaction: a session or a connection.
         :raises TransactionError: when it is neither.
