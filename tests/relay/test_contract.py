@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextvars import copy_context
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
+from celery import Celery  # type: ignore[import-untyped, unused-ignore]
+from celery.contrib.testing.worker import start_worker  # type: ignore[import-untyped, unused-ignore]
+from celery.signals import task_postrun  # type: ignore[import-untyped, unused-ignore]
 from flask import Flask
 from flask_sqlalchemy import SQLAlchemy
+from redis import Redis
 from sqlalchemy import Engine, MetaData, StaticPool, create_engine
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
@@ -16,7 +23,10 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from aldis.flask import Aldis
 from aldis.relay import Relay
 from aldis.relay._contract_claims import CompetingContract
-from aldis.relay.contract import DatabaseContract, Harness, RelayContract, _Contract
+from aldis.relay.celery import CeleryEngine
+from aldis.relay.contract import DatabaseContract, Harness, RelayContract, UnorderedRelayContract, _Contract
+
+from .celery_servers import RABBITMQ, REDIS, answering
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -198,3 +208,66 @@ class TestFlask(RelayContract):
 
         with app.app_context():
             db.engine.dispose()
+
+
+class CeleryHarness(Harness):
+    """A program whose receivers Celery runs: its worker is in a thread of this process."""
+
+    def __init__(self, relay: Relay, sessions: Any, ended: SimpleQueue[str]) -> None:
+        super().__init__(relay, sessions)
+        self._ended = ended
+
+    def run(self) -> None:
+        while published := self.relay.drain().get("done", 0):
+            for _ in range(published):
+                self._ended.get(timeout=30)  # What is to be put back is there.
+
+
+@pytest.fixture(params=["rabbitmq", "redis"], scope="class")
+def celery_harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CeleryHarness]:
+    """One for the tests of a class: it takes seconds to end a worker."""
+    broker = answering(RABBITMQ if request.param == "rabbitmq" else REDIS)
+    name = f"aldis-{uuid4().hex}"
+    app: Any = Celery(name, broker=broker, set_as_current=False)
+    app.conf.update(task_default_queue=name, worker_enable_remote_control=False, worker_hijack_root_logger=False)
+    app.conf.broker_heartbeat = 1  # A worker that waits for nothing else sees only now and then that it is to end.
+    app.conf.broker_transport_options = {"global_keyprefix": f"{name}:"} if request.param == "redis" else {}
+    engine = create_engine(f"sqlite:///{tmp_path_factory.mktemp('celery')}/test.sqlite")
+    relay = Relay(engine, engine=CeleryEngine(app))
+    ended: SimpleQueue[str] = SimpleQueue()
+
+    def note(task_id: str, **_: Any) -> None:
+        ended.put(task_id)
+
+    task_postrun.connect(note)
+
+    working: Any = start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=30)
+
+    with working:
+        yield CeleryHarness(relay, sessionmaker(engine), ended)
+
+    task_postrun.disconnect(note)
+    delete_queue(app, name, broker)
+    app.close()
+    engine.dispose()
+
+
+def delete_queue(app: Any, name: str, broker: str) -> None:
+    """Leave nothing on the broker."""
+    if broker.startswith("redis"):
+        with Redis.from_url(broker) as redis:
+            redis.delete(*redis.scan_iter(f"{name}:*"), "")
+    else:
+        with app.connection_for_write() as connection:
+            connection.default_channel.queue_delete(name)
+            connection.default_channel.exchange_delete(name)
+
+
+@pytest.mark.filterwarnings("ignore:Redis does not confirm:aldis.exceptions.RelayWarning")
+class TestCelery(UnorderedRelayContract):
+    @pytest.fixture
+    def harness(self, celery_harness: CeleryHarness) -> CeleryHarness:
+        gc.collect()  # The receivers of the test before are connected as long as its signals are there.
+        emptied(celery_harness.relay._database.engine())
+        celery_harness.relay.create_tables()
+        return celery_harness

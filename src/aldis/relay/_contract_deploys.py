@@ -10,7 +10,7 @@ from sqlalchemy import insert
 from aldis import Namespace
 
 from ._contract_harness import order_placed
-from ._contract_receiving import SECRET, Failing
+from ._contract_receiving import SECRET
 from ._tables import messages, now_ms
 
 if TYPE_CHECKING:
@@ -107,20 +107,6 @@ class DeploysContract:
 
         assert (shop.numbers("billing"), shop.numbers("BILLING"), shop.rows()) == ([7], [7], {name: 1})
         assert shop.harness.transact(lambda session: shop.relay.once(session, "Effect"))
-
-    def test_order_holds_over_a_new_name(self, shop: Shop) -> None:
-        """R3, R4: Messages of one key are received in order, also when the receiver was renamed between them."""
-        before = shop.connect("invoices", key="customer")
-        shop.place(1)
-        shop.order_placed.disconnect(before)
-        shop.connect("billing", Failing(1, only=1), aliases=["invoices"], key="customer", backoff=3600)
-        shop.place(2)
-        shop.run()
-        assert shop.numbers() == [1]
-
-        shop.make_due()
-        shop.run()
-        assert shop.numbers() == [1, 1, 2]
 
     def test_a_payload_that_is_older(self, shop: Shop) -> None:
         """R4: A payload of an older version is upgraded before it is received."""

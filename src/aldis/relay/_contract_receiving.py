@@ -221,6 +221,25 @@ class ReceivingContract:
 
         assert (found, shop.attempts(), shop.rows()) == ([True, True], [1, 2], {})
 
+    def test_the_clock(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+        """R3: The database's clock decides: what is sent by a clock that is fast is received by one that is slow."""
+        shop.connect()
+
+        with monkeypatch.context() as patch:
+            patch.setattr("time.time", lambda: datetime(2100, 1, 1, tzinfo=UTC).timestamp())
+            shop.place(7)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("time.time", lambda: 0.0)
+            shop.run()
+
+        assert shop.numbers() == [7]
+        assert 2020 < shop.received[0].message.sent_at.year < 2100
+
+
+class OrderContract:
+    """What is received in order: R3, where a queue has a key."""
+
     def test_order(self, shop: Shop) -> None:
         """R3: Messages of one key are received one after the other, in the order in which they were sent."""
         lock = Lock()
@@ -269,21 +288,20 @@ class ReceivingContract:
         assert [number for number in numbers if number % 2] == [1, 3, 5]
         assert (sorted(numbers), shop.rows(), len(shop.reasons())) == ([1, 2, 3, 4, 5], {}, 1)
 
+    def test_order_holds_over_a_new_name(self, shop: Shop) -> None:
+        """R3, R4: Messages of one key are received in order, also when the receiver was renamed between them."""
+        before = shop.connect("invoices", key="customer")
+        shop.place(1)
+        shop.order_placed.disconnect(before)
+        shop.connect("billing", Failing(1, only=1), aliases=["invoices"], key="customer", backoff=3600)
+        shop.place(2)
+        shop.run()
+        assert shop.numbers() == [1]
+
+        shop.make_due()
+        shop.run()
+        assert shop.numbers() == [1, 1, 2]
+
     def _send_keyed(self, shop: Shop) -> None:
         for number in range(1, 6):
             shop.harness.send(shop.order_placed, "shop", order_id=number, customer="AB"[number % 2])
-
-    def test_the_clock(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-        """R3: The database's clock decides: what is sent by a clock that is fast is received by one that is slow."""
-        shop.connect()
-
-        with monkeypatch.context() as patch:
-            patch.setattr("time.time", lambda: datetime(2100, 1, 1, tzinfo=UTC).timestamp())
-            shop.place(7)
-
-        with monkeypatch.context() as patch:
-            patch.setattr("time.time", lambda: 0.0)
-            shop.run()
-
-        assert shop.numbers() == [7]
-        assert 2020 < shop.received[0].message.sent_at.year < 2100

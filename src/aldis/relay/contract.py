@@ -18,9 +18,9 @@
             yield Harness(relay, sessionmaker(engine))
             engine.dispose()
 
-Each test names the promise that it is about, R1 to R6 of the design. :class:`RelayContract` is for all set-ups, those
-with engines of their own among them; :class:`DatabaseContract` for new databases, drivers and their settings. No test
-sleeps.
+Each test names the promise that it is about, R1 to R6 of the design. :class:`RelayContract` is for all set-ups,
+:class:`UnorderedRelayContract` for those with an engine that refuses ``key=``, and :class:`DatabaseContract` for new
+databases, drivers and their settings. No test sleeps.
 
 .. versionadded:: 0.1
 """
@@ -32,10 +32,10 @@ import pytest
 from ._contract_claims import ClaimsContract
 from ._contract_deploys import DeploysContract
 from ._contract_harness import Harness, Shop, orders
-from ._contract_receiving import ReceivingContract
+from ._contract_receiving import OrderContract, ReceivingContract
 from ._contract_sending import SendingContract
 
-__all__ = ["DatabaseContract", "Harness", "RelayContract"]
+__all__ = ["DatabaseContract", "Harness", "RelayContract", "UnorderedRelayContract"]
 
 
 class _Contract:
@@ -53,8 +53,15 @@ class _Contract:
         return Shop(harness)
 
 
-class RelayContract(SendingContract, ReceivingContract, DeploysContract, _Contract):
-    """What every set-up must do, whatever receives the messages.
+class UnorderedRelayContract(SendingContract, ReceivingContract, DeploysContract, _Contract):
+    """What every set-up must do, whatever receives the messages, but for their order.
+
+    .. versionadded:: 0.1
+    """
+
+
+class RelayContract(OrderContract, UnorderedRelayContract):
+    """What every set-up must do that has queues with a key.
 
     .. versionadded:: 0.1
     """
