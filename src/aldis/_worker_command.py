@@ -164,8 +164,7 @@ class _Progress:
     def __init__(self, relay: Relay) -> None:
         self._bar: Any = None
 
-        if sys.stderr.isatty():
-            backlog = sum(status.backlog for status in relay.status() if status.is_known)
+        if sys.stderr.isatty() and (backlog := _backlog(relay)) is not None:
             self._bar = click.progressbar(length=backlog, label="Draining", file=sys.stderr, show_pos=True)
             self._bar.render_progress()
 
@@ -176,3 +175,14 @@ class _Progress:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.render_finish()
+
+
+def _backlog(relay: Relay) -> int | None:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from .exceptions import RelaySchemaError
+
+    try:
+        return sum(status.backlog for status in relay.status() if status.is_known)
+    except (RelaySchemaError, SQLAlchemyError):  # The worker says so, and knows what to do.
+        return None
