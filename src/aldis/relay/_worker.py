@@ -1,7 +1,8 @@
 """The worker: claims rows, has their receivers run, and says what came of them.
 
 One thread, the one that calls :meth:`Worker.run`, does all the work with the database; threads of :mod:`._runners` run
-the receivers. What has ended while a transaction was under way is settled by the next one, all of it at once.
+the receivers. What has ended while a transaction was under way is settled by the next one, all of it at once. Where
+more is to be claimed, that is the one that claims it.
 """
 
 from __future__ import annotations
@@ -269,11 +270,17 @@ class Worker:
         if self._stopping is not None:
             self._take_back()
 
-        self._settle()
+        self._unsettled.extend(taken(self._ended))
+
+        if not self._settles_by_a_claim():
+            self._settle()
+
         self._hold()
 
         if self._stopping is None:
             self._feed()
+
+        self._settle()
 
     def _rest_s(self) -> float:
         """How long nothing is to be done, unless the event is set."""
@@ -316,7 +323,7 @@ class Worker:
         if self._suspicious is not None or any(map(_is_suspicious, self._jobs.values())):
             return 0
 
-        threads, in_hand = self.settings.concurrency, len(self._jobs)
+        threads, in_hand = self.settings.concurrency, len(self._jobs) - len(self._unsettled)
         ahead = min(self.settings.batch - 1, int(threads * _AHEAD_S / self._took_s)) if self._took_s else 0
         room = threads + ahead - in_hand
         return min(room, self.settings.batch) if in_hand < threads or room > ahead // 2 else 0
@@ -379,7 +386,14 @@ class Worker:
         """Claim up to so many rows. Gives whether there may be more."""
         held_until = time.monotonic() + self.settings.lease_s
         lease_ms = int(self.settings.lease_s * 1000)
-        rows = self._database.run(lambda connection: _store.claim(connection, name, known, most, lease_ms))
+        ended = self._unsettled
+
+        def settle_and_claim(connection: Connection) -> tuple[Counter[str], list[Row]]:
+            return _write_outcomes(connection, ended), _store.claim(connection, name, known, most, lease_ms)
+
+        counts, rows = self._database.run(settle_and_claim)
+        self._unsettled = []
+        self._note_settled(ended, counts)
 
         for row in rows:
             self._take(Job(row, held_until, self._bell.ring))
@@ -409,26 +423,36 @@ class Worker:
         if not self._bell.has_rung():  # It is waited for before what has ended is taken, so the job is not overlooked.
             self._bell.ring()
 
+    def _settles_by_a_claim(self) -> bool:
+        """Whether what came of rows is said in the transaction that claims the next: one commit, and not two.
+
+        Not after trouble, which may be one of the claim and is not to keep the rest from being written.
+        """
+        is_well = self._stopping is None and not self._is_away and len(self._unsettled) <= _MOST_FINISHED
+        return is_well and bool(self._hungry and self._room())
+
     def _settle(self) -> None:
         """Say what came of the rows that have ended."""
-        self._unsettled.extend(taken(self._ended))
-
         while self._unsettled:
             now, later = self._unsettled[:_MOST_FINISHED], self._unsettled[_MOST_FINISHED:]
             counts = self._database.run(lambda connection, now=now: _write_outcomes(connection, now))  # type: ignore[misc]
             self._unsettled = later
-            self.tally.update(counts)
+            self._note_settled(now, counts)
 
-            self._settled(len(now))
+    def _note_settled(self, jobs: list[Job], counts: Counter[str]) -> None:
+        self.tally.update(counts)
 
-            for job in now:
-                self._forget(job)
+        if jobs:
+            self._settled(len(jobs))
 
-            if counts["lost"]:
-                logger.warning(
-                    "%d messages were received after their lease had ended: they come, or came, a second time",
-                    counts["lost"],
-                )
+        for job in jobs:
+            self._forget(job)
+
+        if counts["lost"]:
+            logger.warning(
+                "%d messages were received after their lease had ended: they come, or came, a second time",
+                counts["lost"],
+            )
 
     def _forget(self, job: Job) -> None:
         self._jobs.pop(job.lease, None)
@@ -502,7 +526,7 @@ def _write_outcome(connection: Connection, row: Row, outcome: Outcome | None) ->
 
     if outcome.what is What.DEAD:
         logger.error("Message %s for %s is a dead letter: %s", row.message_id, row.receiver, outcome.why)
-        return _store.bury(connection, row, outcome.why)
+        return _store.bury(connection, row._replace(attempts=row.attempts - (not outcome.is_begun)), outcome.why)
 
     if outcome.what is What.WAITS:
         return _store.put_back(connection, row, wait_ms, outcome.why)
