@@ -120,20 +120,20 @@ class Nursery:
     """Starts processes, for the time of a ``with`` block. At its end, those that are left are killed.
 
     :param script: the file whose ``serve`` is called: see :func:`serve`.
-    :param paths: folders to import from before others.
+    :param environment: what is another than here, for all of them.
     :ivar log: where children's logs go.
     """
 
-    def __init__(self, script: Path, log: Path, *paths: Path) -> None:
+    def __init__(self, script: Path, log: Path, **environment: str) -> None:
         self._script = script
-        self._paths = paths
+        self._environment = environment
         self.log = log
         self._children: dict[int, Child] = {}
         self._said: defaultdict[int, deque[dict[str, Any]]] = defaultdict(deque)
         self._rest = b""
 
     def __enter__(self) -> Nursery:
-        paths = [*map(str, self._paths), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+        paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
 
         with self.log.open("ab") as log:
             self._server = subprocess.Popen(
@@ -142,7 +142,7 @@ class Nursery:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 bufsize=0,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), **self._environment},
             )
 
         return self
@@ -184,7 +184,8 @@ class Nursery:
             if time.monotonic() > until:
                 raise TooLateError(f"process {pid} said nothing of {what!r} within {within_s:g} s")
 
-            self._read()
+            if not self._read() and self._children[pid].poll() is not None:
+                raise TooLateError(f"process {pid} ended with {self._children[pid].status}, not with {what!r}")
 
     def _asked(self, do: str, **values: Any) -> Any:
         assert self._server.stdin
@@ -200,12 +201,12 @@ class Nursery:
 
         return answers.popleft()["answer"]
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
         assert self._server.stdout
         readable, _, _ = select.select([self._server.stdout], [], [], 0.05)
 
         if not readable:
-            return
+            return False
 
         news = os.read(self._server.stdout.fileno(), 65536)
 
@@ -217,6 +218,8 @@ class Nursery:
         for line in lines:
             said = json.loads(line)
             self._said[said["pid"]].append(said)
+
+        return True
 
 
 def say(what: str, **values: Any) -> None:

@@ -219,7 +219,7 @@ def _run(shop: Shop, *, lease: float, concurrency: int = 2, batch: int = 20) -> 
     )
 
 
-PROGRAMS: Final = {"sell": sell, "work": work, "die": die, "linger": linger}
+PROGRAMS: Final[dict[str, Callable[..., object]]] = {"sell": sell, "work": work, "die": die, "linger": linger}
 
 if __name__ == "__main__":
     serve(PROGRAMS)

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "tools"))
 
-import chaos
+import chaos_scenarios as chaos
 from chaos_processes import made_database
 
 if TYPE_CHECKING:
