@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 from contextvars import copy_context
+from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
     from tests.relay.conftest import MakeEngine, Server
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "test-an-engine.md"
 
 
 def harness_of(relay: Relay, sessions: Any) -> Harness:
@@ -271,3 +276,14 @@ class TestCelery(UnorderedRelayContract):
         emptied(celery_harness.relay._database.engine())
         celery_harness.relay.create_tables()
         return celery_harness
+
+
+def test_the_example_of_the_docs(tmp_path: Path) -> None:
+    """The page that tells how to run the suite begins with a file of tests that pass."""
+    page = PAGE.read_text("utf-8")
+    (tmp_path / "test_relay.py").write_text(page.partition("```python\n")[2].partition("```")[0], "utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-k", "TestDatabase or committed", "test_relay.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+
+    assert done.returncode == 0, done.stdout
+    assert int(done.stdout.split(" passed")[0].split()[-1]) > 10

@@ -9,14 +9,15 @@
     from aldis.relay import Relay
     from aldis.relay.contract import Harness, RelayContract
 
-    class TestMyDatabase(RelayContract):
-        @pytest.fixture
-        def harness(self, tmp_path):
-            engine = create_engine(f"sqlite:///{tmp_path}/test.sqlite")
-            relay = Relay(engine)
-            relay.create_tables()
-            yield Harness(relay, sessionmaker(engine))
-            engine.dispose()
+    @pytest.fixture
+    def harness(tmp_path):
+        engine = create_engine(f"sqlite:///{tmp_path}/test.sqlite")
+        relay = Relay(engine)
+        relay.create_tables()
+        yield Harness(relay, sessionmaker(engine))
+        engine.dispose()
+
+    class TestMyRelay(RelayContract): ...
 
 Each test names the promise that it is about, R1 to R6 of the design. :class:`RelayContract` is for all set-ups,
 :class:`UnorderedRelayContract` for those with an engine that refuses ``key=``, and :class:`DatabaseContract` for new
@@ -39,12 +40,7 @@ __all__ = ["DatabaseContract", "Harness", "RelayContract", "UnorderedRelayContra
 
 
 class _Contract:
-    """What the classes share."""
-
-    @pytest.fixture
-    def harness(self) -> Harness:
-        """The set-up that is tested, new and empty for each test. To be overridden."""
-        raise NotImplementedError("Give the class a fixture `harness` that returns an aldis.relay.contract.Harness.")
+    """What the classes share. They take a fixture ``harness``, of the subclass, its module or a conftest.py."""
 
     @pytest.fixture
     def shop(self, harness: Harness) -> Shop:
