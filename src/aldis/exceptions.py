@@ -76,7 +76,9 @@ class ContractError(AldisError, TypeError):
 
 
 class PayloadError(AldisError, TypeError):
-    """The keywords of a send are not those that the signal declares. No receiver ran."""
+    """The keywords of a send are not those that the signal declares; or, for durable receivers, their values are of
+    other types. No receiver ran, and nothing was written.
+    """
 
 
 class AsyncReceiverError(AldisError, RuntimeError):

@@ -105,6 +105,13 @@ class Dangling:
     context: OnlyForCheckers
 
 
+class Talkative(collections.UserDict[str, int]):
+    """Fails when it is read, and says in its errors what it has."""
+
+    def __getitem__(self, key: str) -> int:
+        raise LookupError(self.data)
+
+
 class Point(NamedTuple):
     x: float
     y: float
@@ -543,6 +550,7 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
     "a dataclass that refuses": (list[Wary], [{"value": SECRET}], "ValidationError"),
     "no dataclass": (Line, Plain(), "got `Plain`"),
     "nothing of a TypedDict": (Options, {"label": SECRET}, "missing required field `size`"),
+    "a mapping that fails": (Mapping[str, int], Talkative({SECRET: 1}), "LookupError"),
     "an iterator": (list[int], iter([1]), "Expected `array`"),
     "half a character": (str, f"{SECRET}\ud800", "UnicodeEncodeError"),
     "endless": (Tree, endless, "RecursionError"),

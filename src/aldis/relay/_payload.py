@@ -230,10 +230,11 @@ class Form:
             checked = msgspec.convert(payload, self.shape, builtin_types=_NATIVE)
             text = self._encoder.encode(checked)
             self.decoder.decode(text)  # What is inside objects was not looked at yet.
-        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            unlike = _unlike(checked) if self._is_partly else None
+        except Exception as error:  # Mappings may be of any make.
             raise ValueError(_reason(error)) from None
 
-        if self._is_partly and (unlike := _unlike(checked)):
+        if unlike is not None:
             raise ValueError(unlike)
 
         return text.decode()
