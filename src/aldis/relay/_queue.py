@@ -44,7 +44,7 @@ class Durable:
         :raises InvalidOptionError: when ``key`` is no keyword of it.
         """
         contract: Any = signal._table.contract
-        name = getattr(signal, "name", "")
+        name = _name_of(signal)
 
         if contract is None:
             raise InvalidReceiverError(
@@ -121,7 +121,7 @@ class Queue(Durable):
     def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
         """As :meth:`Durable.check`; and a name is one receiver's.
 
-        :raises InvalidOptionError: when it is another's, or had other options.
+        :raises InvalidOptionError: when it is another's, had other options, or is that for another signal of this name.
         """
         super().check(signal, receiver, is_async)
 
@@ -135,8 +135,16 @@ class Queue(Durable):
                     " Give each receiver a name of its own."
                 )
 
-            # To connect it to the same signal again changes its options.
-            if other.signal is not signal and other.queue.settings != self.settings:
+            if other.signal is signal:
+                continue  # To connect it again changes its options.
+
+            if _name_of(other.signal) == _name_of(signal) and _declarer(other.signal) != _declarer(signal):
+                raise InvalidOptionError(
+                    f"{describe(receiver)} is connected as {self!r} to another signal of the name {_name_of(signal)!r}"
+                    " already, and rows know signals by their names. Give it another queue for this one."
+                )
+
+            if other.queue.settings != self.settings:
                 raise InvalidOptionError(
                     f"{describe(receiver)} is connected as {self!r} with other options already. Make the queue once,"
                     " and connect with it."
@@ -185,6 +193,15 @@ def _key_of(value: object) -> str:
     from hashlib import sha256
 
     return sha256(text.encode()).hexdigest()
+
+
+def _name_of(signal: Any) -> str:
+    return getattr(signal, "name", "")
+
+
+def _declarer(signal: Any) -> tuple[Any, ...]:
+    """What makes it the same signal, also when its module was loaded again."""
+    return _origin(signal._table.contract.function)
 
 
 def _origin(receiver: Any) -> tuple[Any, ...]:
