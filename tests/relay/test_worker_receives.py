@@ -276,6 +276,20 @@ def test_texts_that_are_none(works: Works, column: str) -> None:
     works.relay.dead_letters()
 
 
+def test_a_dead_letter_says_how_often_it_was_tried(works: Works) -> None:
+    """R3: What is claimed only to be given up was not tried once more by that."""
+    works.connect(max_attempts=3)
+    works.pile_up("work", 1, attempts=3, losses=1)
+    works.pile_up("work", 1, payload="{")
+
+    with works.working():
+        soon(lambda: works.rows() == 0)
+
+    lost, malformed = works.relay.dead_letters()
+    assert (lost.attempts, malformed.attempts, works.got) == (3, 0, [])
+    assert lost.reason == "its worker died, or lost it, in the last of 3 attempts"
+
+
 # What is logged.
 
 

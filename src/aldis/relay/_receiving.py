@@ -49,11 +49,12 @@ class What(Enum):
 
 
 class Outcome(NamedTuple):
-    """What came of an attempt, why, and for how many seconds to leave the row, if it stays."""
+    """What came of an attempt, why, for how many seconds to leave the row, if it stays, and whether it began at all."""
 
     what: What
     why: str = ""
     wait_s: float = 0.0
+    is_begun: bool = True
 
 
 DONE: Final = Outcome(What.DONE)
@@ -136,7 +137,7 @@ class Receiving:
         try:
             return self._prepare(row)
         except Exception as error:  # It may be of any make.
-            return Outcome(What.DEAD, f"the row is malformed ({type(error).__qualname__})")
+            return _dead(f"the row is malformed ({type(error).__qualname__})")
 
     def _prepare(self, row: Row) -> Outcome | Prepared:
         try:
@@ -178,7 +179,7 @@ def _waits(why: str) -> Outcome:
 
 
 def _dead(why: str) -> Outcome:
-    return Outcome(What.DEAD, why)
+    return Outcome(What.DEAD, why, is_begun=False)
 
 
 def _call_guarded(found: Receiver, call: Callable[[], Any], guard: Guard) -> None:
