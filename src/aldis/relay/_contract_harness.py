@@ -103,9 +103,9 @@ class Shop:
     harness: Harness
 
     def __post_init__(self) -> None:
-        self.relay = self.harness.relay
-        self.run = self.harness.run
-        self.make_due = self.harness.make_due
+        self.relay: Relay = self.harness.relay
+        self.run: Callable[[], object] = self.harness.run
+        self.make_due: Callable[[], object] = self.harness.make_due
         self.order_placed: NamedSignal[Any, ..., Any] = Namespace(sync_wrapper=in_thread).declare(order_placed)
         self.received: list[Received] = []
 

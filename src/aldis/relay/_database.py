@@ -55,7 +55,7 @@ class Database:
         self._target = target
         self.registry: Any = target.session if self._is_extension else None
         self.scope: Callable[[], AbstractContextManager[Any]] = nullcontext
-        self.wait_s = wait_s
+        self.wait_s: float = wait_s
         self._portal_engines: dict[tuple[Engine, int], AsyncEngine] = {}
 
         if isinstance(target, _REGISTRIES):
@@ -66,7 +66,7 @@ class Database:
                 f" likes, or the SQLAlchemy() of Flask-SQLAlchemy; not {_named(target)}."
             )
 
-        self.is_async = isinstance(target, (AsyncEngine, async_sessionmaker, async_scoped_session))
+        self.is_async: bool = isinstance(target, (AsyncEngine, async_sessionmaker, async_scoped_session))
 
         if isinstance(target, (Engine, AsyncEngine)):
             check_dialect(target.dialect.name)

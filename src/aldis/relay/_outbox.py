@@ -53,10 +53,15 @@ class Outgoing:
 
     __slots__ = ("is_awaited", "message_id", "rows", "shared")
 
+    is_awaited: bool
+    message_id: str
+    rows: list[dict[str, Any]]
+    shared: dict[str, Any]
+
     def __init__(self, shared: dict[str, Any], is_awaited: bool) -> None:
         self.message_id = str(uuid4())
         self.shared = {"message_id": self.message_id, **shared}
-        self.rows: list[dict[str, Any]] = []
+        self.rows = []
         self.is_awaited = is_awaited
 
     def add(self, receiver: str, ordering_key: str | None) -> str:

@@ -31,6 +31,10 @@ class Durable:
 
     __slots__ = ("_registry", "group", "key", "name")
 
+    group: Outbox
+    key: str | None
+    name: str
+
     def __init__(self, name: str, key: str | None, registry: Registry, group: Outbox) -> None:
         self.name = check_name(name)
         self.key = key
@@ -89,6 +93,12 @@ class Queue(Durable):
     """
 
     __slots__ = ("aliases", "backoff", "max_attempts", "settings", "timeout_s")
+
+    aliases: tuple[str, ...]
+    backoff: Backoff
+    max_attempts: int
+    settings: tuple[Any, ...]
+    timeout_s: float | None
 
     def __init__(
         self,
