@@ -36,7 +36,6 @@ from sqlalchemy import (
     update,
 )
 
-from ._claimable import claimable
 from ._dialects import CHANNEL, LISTS, take_turns
 from ._message import DeadLetter, Row, as_time
 from ._outbox import LARGEST_PAYLOAD
@@ -52,9 +51,14 @@ if TYPE_CHECKING:
 
 _m: Final = messages.c
 _d: Final = dead_letters.c
+_other: Final = messages.alias("other")
 
 # A row that killed two workers runs alone, so that it does not take others with it. See _cut().
 SUSPICIOUS: Final = 2
+
+# What is too large to have been written by a send is not loaded. Its payload is told from one that is empty.
+_PAYLOAD: Final = case((func.length(_m.payload) > LARGEST_PAYLOAD * 4, None), else_=_m.payload).label("payload")
+_CLAIMED: Final = [_PAYLOAD if name == "payload" else _m[name] for name in ("id", *SENT_COLUMNS)]
 
 _MOST: Final = 2**31 - 1
 
@@ -109,10 +113,13 @@ def claim(connection: Connection, name: str, known: Known, limit: int, lease_ms:
     Those of versions that are newer than the code are left, and of ordered rows those that are not the first of their
     key. A row that has killed two workers is claimed alone.
     """
-    if known.queue.key is not None:
+    is_ordered = known.queue.key is not None
+
+    if is_ordered:
         take_turns(connection, known.queue.name)
 
-    rows = _cut(claimable(connection, name, known, limit))
+    chosen = _claimable(tuple(known.versions.items()), known.names if is_ordered else None)
+    rows = _cut(connection.execute(chosen, {"name": name, "most": limit}).all())
 
     if not rows:
         return []
@@ -120,6 +127,35 @@ def claim(connection: Connection, name: str, known: Known, limit: int, lease_ms:
     token = uuid4().hex
     connection.execute(_CLAIM, {"ids": [row.id for row in rows], "lease_ms": lease_ms, "claim": token})
     return [_row(row, token) for row in rows]
+
+
+@lru_cache
+def _claimable(versions: tuple[tuple[str, int], ...], ordered: tuple[str, ...] | None) -> Select[Any]:
+    can_be_read = or_(*(and_(_m.signal == signal, _m.version <= version) for signal, version in versions))
+    conditions: list[Any] = [_m.receiver == bindparam("name"), _m.due_ms <= now_ms(), can_be_read]
+
+    if ordered is not None:
+        is_first = and_(~_older(ordered), _m.ordering_key.not_in(_under_way(ordered)))
+        conditions.append(or_(_m.ordering_key.is_(None), is_first))
+
+    chosen = select(*_CLAIMED, _m.attempts, _m.losses, _m.token).where(*conditions).order_by(_m.due_ms, _m.id)
+    return chosen.limit(bindparam("most")).with_for_update(skip_locked=True)
+
+
+def _older(names: Sequence[str]) -> ColumnElement[bool]:
+    """Whether there is an older row of the key, which an ordered row waits for."""
+    other = _other.c
+    return exists().where(other.receiver.in_(names), other.ordering_key == _m.ordering_key, other.id < _m.id)
+
+
+def _under_way(names: Sequence[str]) -> Select[Any]:
+    """The keys that are being received: by a younger row, it may be, that was committed first.
+
+    Asked for all of them at once: there are few, and of one key there may be a million rows to look through.
+    """
+    other = _other.c
+    is_claimed = and_(other.token.is_not(None), other.due_ms > now_ms())
+    return select(other.ordering_key).where(other.receiver.in_(names), is_claimed, other.ordering_key.is_not(None))
 
 
 def _cut(rows: Sequence[Any]) -> Sequence[Any]:
