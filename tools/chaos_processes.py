@@ -233,6 +233,8 @@ def _write(said: dict[str, Any]) -> None:
 
 def serve(programs: Mapping[str, Callable[..., object]]) -> None:
     """Be the process that others are forked from, until nobody asks for more."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # In those too, until they have handlers of their own.
+
     for line in sys.stdin:
         asked = json.loads(line)
 

@@ -158,6 +158,7 @@ def work(url: str, lease: float, aim: str = "", at: int = 1, pause: float = 0.0,
         time.sleep(pause)
 
     shop.connect("billing", receive, max_attempts=1000, backoff=0.01)
+    shop.connect("mail", max_attempts=1000)
     _run(shop, lease=lease, **settings)
 
 

@@ -1,19 +1,10 @@
-"""Kill senders and workers of the relay by ``kill -9``, and count what became of orders, messages and effects.
-
-    python tools/chaos.py                     1,000 kills in all
-    python tools/chaos.py --kills 100 --seed 7 --database sqlite
-
-Prints the seed, so that the same choices can be made again (what the machine does meanwhile is another matter), and a
-table by scenario and database. Databases are made for it, and dropped. Exits with 1 when a promise was broken.
-"""
+"""The scenarios of chaos: who is killed, frozen or stopped, and what must be true of what is left."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -22,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
-from chaos_processes import DATABASES, Child, Nursery, TooLateError, made_database, soon
+from chaos_processes import Child, Nursery, TooLateError, made_database, soon
 from chaos_programs import RECEIVERS, Shop, deliveries, effects, orders
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError
@@ -30,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from aldis.relay._tables import dead_letters, messages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Generator, Iterable
+    from collections.abc import Callable, Collection, Generator
 
 PROGRAMS: Final = Path(__file__).parent / "chaos_programs.py"
 
@@ -275,6 +266,35 @@ def kill_workers(place: Place, kills: int, tally: Tally) -> None:
     tally.expect("R3: what was not acknowledged comes again", again, [])
 
 
+def kill_all(place: Place, kills: int, tally: Tally) -> None:
+    """R1, R2, R3: Senders and workers are killed at the same time: each order that is there has its effect, once."""
+
+    def start(number: int, program: str) -> Child:
+        if program == "work":
+            return place.start("work", lease=LEASE_S)
+
+        sender = place.start("sell", seed=str(place.chance.random()), first=number * FAR)
+        sender.heard("sells")
+        return sender
+
+    children = {program: start(1, program) for program in ("sell", "work")}
+
+    for number in range(2, max(kills, 2)):
+        place.rest(0.1)
+        program = place.chance.choice(["sell", "work"])
+        children[program].kill()
+        children[program] = start(number, program)
+
+    for child in children.values():
+        child.kill()
+
+    place.wait_for_silence()
+    place.finish(place.start("work", lease=LEASE_S), place.start("work", lease=LEASE_S))
+    place.sent = place.count(orders)
+    tally.counts.update(kills=max(kills, 2), orders=place.sent)
+    _expect_effects(place, place.numbers(orders), tally)
+
+
 def kill_by_poison(place: Place, kills: int, tally: Tally) -> None:
     """R3: A message that kills its worker each time is a dead letter after its attempts; the others are received."""
     place.shop.connect("billing")
@@ -370,6 +390,7 @@ def _expect_effects(place: Place, numbers: Collection[int], tally: Tally) -> Non
 
 SCENARIOS: Final[dict[str, Callable[[Place, int, Tally], None]]] = {
     "workers killed": kill_workers,
+    "all killed": kill_all,
     "killed by messages": kill_by_poison,  # Two of them may die by one kill.
     "senders killed": kill_senders,
     "workers frozen": freeze_workers,
@@ -383,9 +404,10 @@ LAST: Final = "senders killed"
 def shares(kills: int) -> dict[str, int]:
     """How often each scenario is to kill, freeze or stop, for so many kills. The last gets what is left."""
     poisoned = max(kills * 15 // 100 // MAX_ATTEMPTS, 1) * MAX_ATTEMPTS
-    workers = max(kills * 40 // 100, 1)
-    senders = max(kills - poisoned - workers, 1)
-    return dict(zip(SCENARIOS, (workers, poisoned, senders, max(kills // 50, 1), max(kills // 25, 1)), strict=True))
+    workers, together = max(kills * 25 // 100, 1), max(kills * 25 // 100, 2)
+    senders = max(kills - poisoned - workers - together, 1)
+    counts = (workers, together, poisoned, senders, max(kills // 50, 1), max(kills // 25, 1))
+    return dict(zip(SCENARIOS, counts, strict=True))
 
 
 def run(name: str, database: str, count: int, seed: int, nursery: Nursery) -> Tally:
@@ -418,50 +440,3 @@ def nursery() -> Generator[Nursery, None, None]:
         Nursery(PROGRAMS, Path(folder) / "log") as found,
     ):
         yield found
-
-
-COLUMNS: Final = (
-    *("kills", "freezes", "stops", "held", "orders", "messages", "effects", "redelivered", "dead"),
-    *("lost", "doubled", "seconds"),
-)
-
-
-def line(first: str, second: str, cells: Iterable[object]) -> str:
-    """A line of the table."""
-    return f"{first:<20}{second:<12}" + "".join(
-        f"{cell!s:>{len(column) + 2}}" for column, cell in zip(COLUMNS, cells, strict=True)
-    )
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=1000, help="how many in all (default: 1000)")
-    parser.add_argument("--seed", type=int, default=None, help="of an earlier run")
-    parser.add_argument("--database", choices=DATABASES, action="append", help="may be given several times")
-    options = parser.parse_args()
-    databases = options.database or ["sqlite", "postgresql"]
-    seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
-
-    print(f"Seed {seed}")
-    print(line("", "", COLUMNS))
-    tallies: list[Tally] = []
-
-    with nursery() as programs:
-        for database in databases:
-            left = options.kills // len(databases)
-
-            for name, count in shares(left).items():
-                tally = run(name, database, left if name == LAST else count, seed, programs)
-                left -= tally.counts["kills"]
-                print(line(name, database, (tally.counts[column] or "" for column in COLUMNS)), flush=True)
-                tallies.append(tally)
-
-    total = sum((tally.counts for tally in tallies), Counter[str]())
-    print(line("all", "", (total[column] or "" for column in COLUMNS)))
-    broken = [f"{tally.scenario}, {tally.database}: {what}" for tally in tallies for what in tally.broken]
-    print(*broken or ["No promise was broken."], sep="\n")
-    return 1 if broken else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
