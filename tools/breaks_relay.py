@@ -85,8 +85,8 @@ RELAY: Final = (
         promise="R3",
         file="relay/_store.py",
         old='_m.token == bindparam("claim"))',
-        new='bindparam("claim").is_not(None))',
-        tests=("relay/test_store.py", "relay/test_contract.py"),
+        new='or_(_m.token == bindparam("claim"), _m.id > 0))',
+        tests=("relay/test_store.py", "relay/test_contract.py", "relay/test_chaos.py"),
     ),
     Break(
         name="late-failure",
