@@ -327,8 +327,10 @@ RELAY: Final = (
         what="a worker ends when the database goes away",
         promise="worker",
         file="relay/_worker.py",
-        old="            error.hide_parameters = True\n            self._note_trouble(error)\n            return False",
-        new="            raise",
+        old="            if self._is_inline:
+",
+        new="            if self:
+",
         tests=("relay/test_worker.py",),
     ),
     Break(
@@ -452,5 +454,23 @@ RELAY: Final = (
         old="            if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():",
         new="            if isinstance(error, KeyboardInterrupt) and current_thread() is not main_thread():",
         tests=("relay/test_relay.py",),
+    ),
+    Break(
+        name="no-own-connections",
+        what="receivers that use up the pool cost the worker its leases",
+        promise="R3",
+        file="relay/_database.py",
+        old="        found._own_engines = {}",
+        new="        found._own_engines = None",
+        tests=("relay/test_worker_apart.py",),
+    ),
+    Break(
+        name="refused-together",
+        what="what the database refuses of one message is never written of any",
+        promise="worker",
+        file="relay/_worker.py",
+        old="most = 1 if self._is_away else _MOST_FINISHED",
+        new="most = _MOST_FINISHED",
+        tests=("relay/test_worker_apart.py",),
     ),
 )

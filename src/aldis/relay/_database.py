@@ -57,6 +57,7 @@ class Database:
         self.scope: Callable[[], AbstractContextManager[Any]] = nullcontext
         self.wait_s: float = wait_s
         self._portal_engines: dict[tuple[Engine, int], AsyncEngine] = {}
+        self._own_engines: dict[Engine, Engine] | None = None
 
         if isinstance(target, _REGISTRIES):
             self.registry = target
@@ -71,10 +72,18 @@ class Database:
         if isinstance(target, (Engine, AsyncEngine)):
             check_dialect(target.dialect.name)
 
-    def patient(self, wait_s: float) -> Database:
-        """The same, which waits for so many seconds where it is away."""
+    def impatient(self) -> Database:
+        """The same for a worker: it does not wait where the database is away, for then it could not be stopped."""
         found = copy(self)
-        found.wait_s = wait_s
+        found.wait_s = 0.0
+        return found
+
+    def apart(self) -> Database:
+        """As :meth:`impatient`, with connections of its own: receivers that use up the pool cannot keep the worker from
+        extending their leases.
+        """
+        found = self.impatient()
+        found._own_engines = {}
         return found
 
     def engine(self) -> Engine:
@@ -144,7 +153,7 @@ class Database:
                     if self.is_async:
                         return portal.run(_connected(self._portal_engine(engine), work))
 
-                    with engine.connect() as connection:
+                    with self._own_engine(engine).connect() as connection:
                         return work(connection)
                 except DBAPIError as error:
                     if is_no_text(error):
@@ -178,8 +187,24 @@ class Database:
 
         return self._portal_engines[key]
 
+    def _own_engine(self, engine: Engine) -> Engine:
+        if self._own_engines is None or isinstance(engine.pool, _OF_ONE):
+            return engine
+
+        if engine not in self._own_engines:
+            self._own_engines[engine] = Engine(engine.pool.recreate(), engine.dialect, engine.url)
+
+        return self._own_engines[engine]
+
+    def close(self) -> None:
+        """Close the connections of its own."""
+        for engine in (self._own_engines or {}).values():
+            engine.dispose()
+
     def reconnect(self) -> None:
         """Forget the connections that are not in use: those to a server that went away are of no use."""
+        self.close()
+
         with self.scope():
             engine = self.engine()
 

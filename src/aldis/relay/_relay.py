@@ -303,7 +303,8 @@ class Relay:
     def drain(self) -> dict[str, int]:
         """Receive all that is due, in this thread, and what receivers send meanwhile. For tests and scripts.
 
-        What fails waits for its next attempt, which is not waited for here; nothing limits the time of receivers.
+        What fails waits for its next attempt, which is not waited for here; nothing limits the time of receivers. What
+        the database raises is raised.
 
         :return: how many messages came to which end: ``done``, ``failed``, ``dead``, ``waits``.
         :raises RelaySchemaError: when the tables are not there, or of another version.

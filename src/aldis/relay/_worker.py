@@ -14,12 +14,12 @@ from enum import IntEnum
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, final
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from . import _store, _tables
 from ._backoff import check_number
 from ._bell import Bell
-from ._dialects import is_busy, use_wal
+from ._dialects import is_away, is_busy, use_wal
 from ._receiving import Outcome, What
 from ._runners import Inline, Job, Runners, taken
 from ._wakeups import Wakeups
@@ -121,7 +121,8 @@ class Worker:
         is_inline: bool = False,
     ) -> None:
         self._relay = relay
-        self._database = relay._database.patient(0.0)  # While it waits, it could not be stopped.
+        self._is_inline = is_inline
+        self._database = relay._database.impatient() if is_inline else relay._database.apart()
         self.settings = settings
         self.tally: Counter[str] = Counter()
         self.is_ready = False
@@ -192,6 +193,8 @@ class Worker:
             if wakeups is not None:
                 wakeups.stop()
 
+            self._close(self._database.close)
+
         return Exit.UNFINISHED if self._jobs else Exit.STOPPED
 
     def _start(self) -> None:
@@ -225,11 +228,13 @@ class Worker:
         """Do some work with the database. If that is away, say so once, and have it tried again after a pause."""
         try:
             work()
-        except DBAPIError as error:
-            error.hide_parameters = True
-            self._note_trouble(error)
-            return False
-        except SQLAlchemyError as error:  # No connection is free, for example.
+        except SQLAlchemyError as error:
+            if isinstance(error, StatementError):
+                error.hide_parameters = True
+
+            if self._is_inline:
+                raise  # Whoever drains waits for it, and can neither stop it nor see what it waits for.
+
             self._note_trouble(error)
             return False
 
@@ -253,8 +258,11 @@ class Worker:
         if isinstance(error, DBAPIError) and error.connection_invalidated:
             return  # SQLAlchemy has seen to the other connections, too.
 
+        self._close(self._database.reconnect)
+
+    def _close(self, close: Callable[[], object]) -> None:
         try:
-            self._database.reconnect()
+            close()
         except Exception:
             logger.debug("The connections could not be closed", exc_info=True)
 
@@ -434,8 +442,19 @@ class Worker:
     def _settle(self) -> None:
         """Say what came of the rows that have ended."""
         while self._unsettled:
-            now, later = self._unsettled[:_MOST_FINISHED], self._unsettled[_MOST_FINISHED:]
-            counts = self._database.run(lambda connection, now=now: _write_outcomes(connection, now))  # type: ignore[misc]
+            most = 1 if self._is_away else _MOST_FINISHED  # After trouble one by one: it may be that of one of them.
+            now, later = self._unsettled[:most], self._unsettled[most:]
+
+            try:
+                counts = self._database.run(lambda connection, now=now: _write_outcomes(connection, now))  # type: ignore[misc]
+            except DBAPIError as error:
+                if most > 1 or is_busy(error) or is_away(error):
+                    raise
+
+                error.hide_parameters = True
+                logger.exception("What came of message %s is refused. It comes again", now[0].row.message_id)
+                counts = Counter(lost=1)
+
             self._unsettled = later
             self._note_settled(now, counts)
 
