@@ -469,15 +469,15 @@ class OwnServer:
         self._run("pg_ctl", "start", "-w", "-D", "data", "-l", "log", "-o", options)
 
     def stop(self) -> None:
-        """Stop it as a loss of power would."""
-        self._run("pg_ctl", "stop", "-w", "-D", "data", "-m", "immediate")
+        """Stop it as a loss of power would, if it runs."""
+        self._run("pg_ctl", "stop", "-w", "-D", "data", "-m", "immediate", is_sure=False)
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def _run(self, program: str, *arguments: str, is_sure: bool = True) -> None:
         user: dict[str, Any] = {"user": "postgres", "group": "postgres"} if os.geteuid() == 0 else {}
         subprocess.run(
             [self._programs / program, *arguments],
             cwd=self._folder,
-            check=True,
+            check=is_sure,
             timeout=60,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
