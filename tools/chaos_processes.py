@@ -233,23 +233,33 @@ def _write(said: dict[str, Any]) -> None:
 
 def serve(programs: Mapping[str, Callable[..., object]]) -> None:
     """Be the process that others are forked from, until nobody asks for more."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # In those too, until they have handlers of their own.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # In those too, until they have handlers of their own.
 
     for line in sys.stdin:
         asked = json.loads(line)
 
         if asked["do"] == "start":
-            pid = os.fork()
-
-            if not pid:
-                _run(programs[asked["program"]], asked["arguments"])
-
-            answer: Any = pid
+            answer: Any = _forked(programs[asked["program"]], asked["arguments"])
         else:
             pid, status = os.waitpid(asked["pid"], os.WNOHANG)
             answer = os.waitstatus_to_exitcode(status) if pid else None
 
         _write({"pid": 0, "answer": answer})
+
+
+def _forked(program: Callable[..., object], arguments: dict[str, Any]) -> int:
+    """Have a child run a program. Its signals count when this returns: Python forgets those that come with the fork."""
+    here, there = os.pipe()
+    pid = os.fork()
+
+    if not pid:
+        os.write(there, b".")
+        _run(program, arguments)
+
+    os.read(here, 1)
+    os.close(here)
+    os.close(there)
+    return pid
 
 
 def _run(program: Callable[..., object], arguments: dict[str, Any]) -> None:
