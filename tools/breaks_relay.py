@@ -327,10 +327,8 @@ RELAY: Final = (
         what="a worker ends when the database goes away",
         promise="worker",
         file="relay/_worker.py",
-        old="            if self._is_inline:
-",
-        new="            if self:
-",
+        old="            if self._is_inline:\n",
+        new="            if self:\n",
         tests=("relay/test_worker.py",),
     ),
     Break(
