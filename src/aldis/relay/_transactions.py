@@ -182,10 +182,11 @@ def _task_ref() -> ref[Any] | None:
 def _task() -> Any:
     asyncio: Any = sys.modules.get("asyncio")
 
-    try:
-        return None if asyncio is None else asyncio.current_task()
-    except RuntimeError:  # No event loop runs here.
+    # Asked first, for current_task() raises where no loop runs: that takes most of the time of a look.
+    if asyncio is None or asyncio._get_running_loop() is None:
         return None
+
+    return asyncio.current_task()
 
 
 @event.listens_for(Session, "after_transaction_create")
