@@ -48,7 +48,7 @@ def measure(quick: bool) -> Iterator[Table]:
         ]
         chance = random.Random(4)
 
-        for _ in range(8 if quick else 200):
+        for _ in range(8 if quick else 120):
             for place in places:
                 place.send()
 
