@@ -329,7 +329,7 @@ RELAY: Final = (
         file="relay/_worker.py",
         old="            if self._is_inline:\n",
         new="            if self:\n",
-        tests=("relay/test_worker.py",),
+        tests=("relay/test_worker_away.py",),
     ),
     Break(
         name="clocks-of-programs",
