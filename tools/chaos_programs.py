@@ -54,10 +54,13 @@ def order_placed(sender: str, /, *, number: int) -> object:
 
 @final
 class Shop:
-    """A program's database, relay and signal."""
+    """A program's database, relay and signal.
 
-    def __init__(self, url: str) -> None:
-        patience: dict[str, Any] = {"timeout": 60} if url.startswith("sqlite") else {}
+    :param patience_s: how long to wait for others that write, in SQLite.
+    """
+
+    def __init__(self, url: str, patience_s: float = 60.0) -> None:
+        patience: dict[str, Any] = {"timeout": patience_s} if url.startswith("sqlite") else {}
         self.engine = create_engine(url, connect_args=patience)
         self.sessions = sessionmaker(self.engine)
         self.relay = Relay(self.engine)

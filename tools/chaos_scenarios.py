@@ -8,7 +8,7 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from chaos_processes import Child, Nursery, TooLateError, made_database, soon
 from chaos_programs import RECEIVERS, Shop, deliveries, effects, orders
 from sqlalchemy import func, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from aldis.relay._tables import dead_letters, messages
 
@@ -122,23 +122,32 @@ class Place:
 
         return found
 
-    def send(self, count: int) -> None:
+    def send(self, count: int, shop: Shop | None = None) -> None:
         """Send messages, all in one transaction; the receiver is in other processes."""
-        with self.shop.sessions.begin() as session, self.shop.relay.using(session):
+        shop = shop or self.shop
+
+        with shop.sessions.begin() as session, shop.relay.using(session):
             for number in range(self.sent, self.sent + count):
-                self.shop.signal.send("shop", number=number)
+                shop.signal.send("shop", number=number)
 
         self.sent += count
 
     def target(self, worker: Child) -> int:
         """Send until the worker is where it is to be killed. Gives the number of the message that it has in hand."""
-        for _ in range(100):
-            try:
-                found: int = worker.heard("here", within_s=0.2)["number"]
-            except TooLateError:
-                self.send(15)
-            else:
-                return found
+        hasty = Shop(self.url, patience_s=0.1)  # The worker may have SQLite's lock, and nobody kills it meanwhile.
+        hasty.connect("billing")
+
+        try:
+            for _ in range(200):
+                try:
+                    found: int = worker.heard("here", within_s=0.2)["number"]
+                except TooLateError:
+                    with suppress(OperationalError):
+                        self.send(15, hasty)
+                else:
+                    return found
+        finally:
+            hasty.engine.dispose()
 
         raise TooLateError("a worker does not come to where it is to be killed")
 
