@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from threading import Event
@@ -18,7 +19,7 @@ from aldis.relay._runners import Job, Runners
 from aldis.relay._tables import messages
 from aldis.relay._worker import Exit
 
-from .works import Works, running, soon
+from .works import Works, run_program, running, soon
 
 if TYPE_CHECKING:
     from .conftest import MakeEngine
@@ -373,6 +374,15 @@ def test_a_timeout_of_the_receivers_own_is_its_failure(works: Works) -> None:
         soon(works.relay.dead_letters)
 
     assert "raised TimeoutError" in works.relay.dead_letters()[0].reason
+
+
+def test_what_cannot_be_interrupted_loses_its_lease(sqlite_url: str) -> None:
+    """R3: A receiver that is stuck outside of Python keeps its lease until its time is over. Then another gets the
+    message, and what the first one says in the end does nothing.
+    """
+    said = json.loads(run_program("stuck", sqlite_url))
+
+    assert said == {"attempts": [1, 2], "tally": {"done": 1, "lost": 1}}
 
 
 def test_a_worker_that_is_stopped_limits_time_still(works: Works) -> None:

@@ -101,7 +101,7 @@ class Processes:
             (self._folder / str(number)).unlink(missing_ok=True)
 
             if self._stops or code in _STOPPED_FOR_GOOD:
-                self._codes.append(code if code >= 0 else Exit.FAILED)
+                self._codes.append(_exit_of(code))
             else:
                 logger.error("A worker process ended with %d. Another starts in %g seconds", code, _AGAIN_S)
                 self._start_at[number] = time.monotonic() + _AGAIN_S
@@ -123,3 +123,11 @@ class Processes:
             return False
 
         return max(ages) < self._stale_s
+
+
+def _exit_of(code: int) -> int:
+    """With what a process counts that has ended since all were to stop."""
+    if code == -signal.SIGTERM:
+        return Exit.STOPPED  # It was still starting, and did not know yet how to stop.
+
+    return code if code >= 0 else Exit.FAILED

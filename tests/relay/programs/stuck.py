@@ -1,0 +1,68 @@
+"""Has two workers in threads, and a receiver that is stuck outside of Python in its first attempt.
+
+    python stuck.py URL
+
+Prints the attempts that began, and how many messages came to which end. It is not traced: on Python 3.11, threads that
+are traced stand still as long as an exception waits for one of them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from threading import Event, Thread
+
+from sqlalchemy import create_engine
+
+from aldis import Namespace
+from aldis.relay import Relay
+from aldis.relay._worker import Settings, Worker
+
+
+def number_sent(sender: str, /, *, number: int) -> object:
+    """Carries a number."""
+
+
+def main(url: str) -> None:
+    engine = create_engine(url)
+    relay = Relay(engine)
+    relay.create_tables()
+    signal = Namespace().declare(number_sent)
+    attempts: list[int] = []
+    may_end, is_received = Event(), Event()
+
+    def receive(sender: str, *, number: int) -> None:
+        attempts.append(relay.current().attempt)
+
+        if attempts == [1]:
+            may_end.wait(60)  # In one piece, in C.
+        else:
+            is_received.set()
+
+    signal.connect(receive, via=relay.queue("work", timeout_s=0.2))
+    signal.send("sender", number=1)
+    workers = [Worker(relay, Settings(concurrency=1, lease_s=0.6, poll_s=0.05)) for _ in range(2)]
+    threads = [Thread(target=worker.run) for worker in workers]
+
+    for thread in threads:
+        thread.start()
+
+    is_received.wait(30)
+    may_end.set()
+
+    while sum((worker.tally for worker in workers), Counter[str]()).total() < 2:
+        time.sleep(0.005)
+
+    for worker, thread in zip(workers, threads, strict=True):
+        worker.stop()
+        thread.join()
+
+    engine.dispose()
+    tally = sum((worker.tally for worker in workers), Counter[str]())
+    sys.stdout.write(json.dumps({"attempts": attempts, "tally": tally}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
