@@ -97,6 +97,7 @@ def test_connections_that_end(postgresql_works: Works, switch: Switch) -> None:
             soon(lambda part=part: len(works.got) >= part * 40)  # type: ignore[misc]
             switch.end_connections()
 
+        works.engine.dispose()  # The test's own were ended, too.
         soon(lambda: found.worker.tally.total() and not works.rows(), within_s=60)
 
     numbers = works.run(lambda db: list(db.scalars(text("SELECT number FROM effects ORDER BY number"))))
@@ -358,11 +359,11 @@ class Stuck(QueuePool):
     """A pool that cannot be emptied by a worker."""
 
     def dispose(self) -> None:
-        """Fail in threads that are not the test's."""
+        """Close them, and fail in threads that are not the test's."""
+        super().dispose()
+
         if current_thread() is not main_thread():
             raise OSError("stuck")
-
-        super().dispose()
 
 
 def test_connections_that_cannot_be_closed(

@@ -31,17 +31,17 @@ def works(sqlite_url: str, make_engine: MakeEngine) -> Works:
 def test_async_receivers_are_awaited(works: Works) -> None:
     """Async receivers run in one loop, next to each other, as many as there are threads."""
     loops: set[asyncio.AbstractEventLoop] = set()
-    together: list[asyncio.Event] = []
+    all_are_there = asyncio.Event()
+    there: list[int] = []
 
     async def work(number: int) -> None:
         loops.add(asyncio.get_running_loop())
-        together.append(asyncio.Event())
+        there.append(number)
 
-        if len(together) == 3:
-            for event in together:
-                event.set()
+        if len(there) == 3:
+            all_are_there.set()
 
-        await together[number].wait()
+        await all_are_there.wait()
 
     works.connect_async(work)
     works.pile_up("work", 3)
