@@ -313,6 +313,9 @@ def kill_by_poison(place: Place, kills: int, tally: Tally) -> None:
 
     while place.count(messages):
         if worker.poll() is not None:
+            if tally.counts["kills"] == len(poison) * MAX_ATTEMPTS:
+                raise TooLateError("R3: messages kill more workers than they have attempts")
+
             tally.expect("a worker ends by a message only", worker.status, -signal.SIGKILL)
             tally.counts["kills"] += 1
             worker = place.start("die", lease=LEASE_S, poison=poison, max_attempts=MAX_ATTEMPTS)

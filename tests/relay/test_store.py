@@ -254,7 +254,7 @@ def ignore(_: int) -> None: ...
 
 
 @pytest.mark.parametrize("column", [*SENT_COLUMNS, "attempts", "losses", "due_ms", "token"])
-@pytest.mark.parametrize("value", ["'text'", "x'ff00'", "0.5", "-1e300", "''"])
+@pytest.mark.parametrize("value", ["'text'", "x'ff00'", "0.5", "-1e300", "''", "CAST(x'ff' AS TEXT)"])
 def test_values_of_other_types(sqlite_url: str, make_engine: MakeEngine, column: str, value: str) -> None:
     """R3: SQLite takes any value in any column: a row that has one keeps nobody from receiving the others."""
     works = Works(make_engine(sqlite_url))

@@ -138,3 +138,16 @@ def test_a_row_that_killed_two_workers_runs_alone(works: Works) -> None:
     assert [found for found in together if 100 in found] == [{100}] * 3
     assert any(len(found) > 1 for found in together)
     assert took_s < 10
+
+
+def test_a_row_that_is_alone_begins_at_once(works: Works) -> None:
+    """A row that is to run alone waits for nothing when nothing else runs."""
+    works.connect()
+    works.pile_up("work", 3, losses=2)
+    began = time.monotonic()
+
+    with works.working(lease_s=60, drains=True) as found:
+        found.ended()
+
+    assert (works.rows(), works.numbers()) == (0, [0, 1, 2])
+    assert time.monotonic() - began < 10
