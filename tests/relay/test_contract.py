@@ -166,9 +166,16 @@ class AsyncHarness(Harness):
 
 
 class Async:
-    @pytest.fixture
-    def harness(self, sqlite_url: str) -> Iterator[Harness]:
-        engine = create_async_engine(sqlite_url.replace("sqlite:", "sqlite+aiosqlite:"))
+    """A file of SQLite, and PostgreSQL, from an event loop."""
+
+    @pytest.fixture(params=["sqlite+aiosqlite", "postgresql+psycopg"])
+    def harness(self, request: pytest.FixtureRequest) -> Iterator[Harness]:
+        if request.param == "sqlite+aiosqlite":
+            url = request.getfixturevalue("sqlite_url").replace("sqlite:", f"{request.param}:")
+        else:
+            url = emptied(request.getfixturevalue("postgresql_engine")).url
+
+        engine = create_async_engine(url)
         sessions = async_sessionmaker(engine)
 
         with asyncio.Runner() as runner:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,7 +22,7 @@ from aldis.relay._contract_harness import Harness, Shop
 from aldis.relay._dialects import begin
 from aldis.relay._tables import SENT_COLUMNS, dead_letters, effects, messages, now_ms
 
-from .works import Works, soon
+from .works import SOON_S, Works, soon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,18 +126,25 @@ def in_transaction(shop: Shop, work: Callable[[Connection], Any]) -> Iterator[Co
 
 @contextmanager
 def beside(shop: Shop, work: Callable[[], Any]) -> Iterator[Future[Any]]:
-    """Do some work in another thread, until it is done or waits for a lock."""
+    """Do some work in another thread, until it is done or waits for a lock. After the block, it has come to its end."""
     engine = shop.relay._database.engine()
     waiting = WAITING.get(engine.dialect.name)
+    future: Future[Any] = Future()
 
-    with ThreadPoolExecutor(1) as executor:
-        future = executor.submit(work)
+    def do() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
 
-        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            # SQLite does not tell who waits. There, it may not have come so far.
-            soon(lambda: future.done() or waiting is None or connection.scalar(text(waiting)))
+    Thread(target=do, daemon=True).start()
 
-        yield future
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        # SQLite does not tell who waits. There, it may not have come so far.
+        soon(lambda: future.done() or waiting is None or connection.scalar(text(waiting)))
+
+    yield future
+    future.exception(SOON_S)
 
 
 def test_a_claim_beside_a_claim_of_its_key(shop: Shop, claims: Claims, engine: Engine) -> None:
