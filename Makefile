@@ -69,7 +69,7 @@ JOBS ?= 2
 
 .PHONY: test
 test: ## Everything that CI checks.
-	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target lint core types docs $(PYTHONS:%=test-%)
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target lint core relay types docs $(PYTHONS:%=test-%)
 	@echo "Tested on Python $(PYTHONS)$(if $(OTHERS),; whole programs and browsers on $(MAIN) only)."
 	@$(if $(MISSING),echo "Not tested on Python $(MISSING): not installed here.")
 
@@ -99,11 +99,19 @@ typing: .venv/.ready .venvs/$(MAIN)/.ready
 core: .venvs/core/.ready ## The core's tests, with no optional package installed.
 	.venvs/core/bin/python -m pytest $(PYTEST) --cov=aldis --cov-branch --cov-report= tests/core
 
+# Beside the others of the main Python, for these wait more than they work. Its coverage is in a folder of its own, where
+# nobody takes it for a part of theirs.
+.PHONY: relay
+relay: .venvs/$(MAIN)/.ready .venv/.ready programs ## The relay's tests.
+	@mkdir -p .coverages
+	COVERAGE_FILE=$(CURDIR)/.coverages/relay .venvs/$(MAIN)/bin/python -m pytest $(PYTEST) --cov=aldis --cov-branch --cov-report= tests/relay
+
 test-%: .venvs/%/.ready .venv/.ready programs
 	.venvs/$*/bin/python -m pytest $(PYTEST) $(EXAMPLES) $(if $(filter $(MAIN),$*),$(REST),tests $(OTHERS))
+	$(if $(filter $(MAIN),$*),$(COVERED))
 
-# Its coverage is added to that of `core`.
-test-$(MAIN): core
+# Its coverage is added to that of the two.
+test-$(MAIN): core relay
 
 # What some tests run, and Debian has.
 .PHONY: programs
@@ -118,8 +126,10 @@ PYTEST := -q --no-header
 # Whole programs and browsers take half of the time, and the tests of their parts run everywhere.
 OTHERS := -m "not program"
 
-# On the main Python, `core` has run the core's tests already; together the two cover every branch.
-REST := tests --ignore=tests/core --cov=aldis --cov-branch --cov-append --cov-report=term-missing:skip-covered --cov-fail-under=100
+# On the main Python, `core` and `relay` have run theirs already; together the three cover every branch.
+REST := tests --ignore=tests/core --ignore=tests/relay --cov=aldis --cov-branch --cov-append --cov-report=
+COVERED = .venvs/$(MAIN)/bin/python -m coverage combine --quiet --keep --append .coverages/relay && \
+	.venvs/$(MAIN)/bin/python -m coverage report --show-missing --skip-covered --fail-under=100
 
 .PHONY: docs
 docs: .venv/.ready ## Build the documentation; warnings are errors.
