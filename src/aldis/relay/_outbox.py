@@ -7,8 +7,8 @@ is one transaction of its own: all rows, or none.
 
 from __future__ import annotations
 
-from os import urandom
 from typing import TYPE_CHECKING, Any, Final, final
+from uuid import uuid4
 
 from sqlalchemy import Connection, Integer, func, insert, literal_column, select
 from sqlalchemy.exc import DBAPIError, UnboundExecutionError
@@ -58,7 +58,7 @@ class Outgoing:
     shared: dict[str, Any]
 
     def __init__(self, shared: dict[str, Any], is_awaited: bool) -> None:
-        self.message_id = _new_id()
+        self.message_id = str(uuid4())
         self.shared = {"message_id": self.message_id, **shared}
         self.rows = []
         self.is_awaited = is_awaited
@@ -69,13 +69,6 @@ class Outgoing:
             self.rows.append({**self.shared, "receiver": receiver, "ordering_key": ordering_key})
 
         return self.message_id
-
-
-def _new_id() -> str:
-    """A random UUID, as ``str(uuid4())`` gives one that takes thrice as long."""
-    digits = urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) % 4]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 @final
