@@ -285,7 +285,7 @@ def test_a_dead_letter_says_how_often_it_was_tried(works: Works) -> None:
     with works.working():
         soon(lambda: works.rows() == 0)
 
-    lost, malformed = works.relay.dead_letters()
+    malformed, lost = sorted(works.relay.dead_letters(), key=lambda letter: letter.attempts)
     assert (lost.attempts, malformed.attempts, works.got) == (3, 0, [])
     assert lost.reason == "its worker died, or lost it, in the last of 3 attempts"
 

@@ -208,8 +208,8 @@ class Database:
         with self.scope():
             engine = self.engine()
 
-            if isinstance(engine.pool, _OF_ONE):
-                return  # Its connection may be the database.
+            if engine.dialect.name == "sqlite":
+                return  # There is no server behind it, and in memory the connection is the database.
 
             if self.is_async:
                 portal.run(self._portal_engine(engine).dispose())
