@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import sqlite3
 from queue import SimpleQueue
 from threading import Event, current_thread, get_ident, main_thread
@@ -152,14 +151,14 @@ def test_a_worker_may_begin_before_its_database(works: Works, tmp_path: Path, ca
     works.connect()
     works.pile_up("work", 1)
     works.engine.dispose()
-    shutil.move(tmp_path / "test.sqlite", tmp_path / "moved.sqlite")
-    (tmp_path / "test.sqlite").mkdir()
+    file, moved = tmp_path / "test.sqlite", tmp_path / "moved.sqlite"
+    file.rename(moved)
+    file.symlink_to(tmp_path / "nowhere" / "test.sqlite")
 
     with works.working() as found:
         soon(lambda: told(caplog))
         assert not found.worker.is_ready
-        (tmp_path / "test.sqlite").rmdir()
-        shutil.move(tmp_path / "moved.sqlite", tmp_path / "test.sqlite")
+        moved.replace(file)  # At one blow: SQLite would make an empty one where it finds none.
         soon(lambda: works.numbers() == [0])
 
 
