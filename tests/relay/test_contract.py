@@ -183,7 +183,7 @@ class Async:
             relay.create_tables()
             yield AsyncHarness(relay, sessions, runner)
             runner.run(engine.dispose())
-            relay._database.reconnect()  # The connections that it has for work that is not awaited.
+            relay._database.close_portal()  # The connections that it has for work that is not awaited.
 
 
 class TestAsync(Async, RelayContract): ...

@@ -219,13 +219,38 @@ def test_an_async_database_in_memory() -> None:
     assert asyncio.run(program()) == [1, 2, 3]
 
 
-def test_a_fork_has_connections_of_its_own(sqlite_url: str) -> None:
-    """A process that was forked makes its own connections to an async database."""
+def test_a_fork_has_connections_of_its_own(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was forked makes its own connections to an async database, and leaves its parent's alone."""
     database = Database(create_async_engine(sqlite_url.replace("sqlite:", "sqlite+aiosqlite:")), 0.0)
-    found = database._portal_engine(database.engine())
+    tables(database)
+    parents = database._portal_engine(database.engine())
+    assert database._portal_engine(database.engine()) is parents
+    parents_pool = parents.sync_engine.pool
 
-    assert database._portal_engine(database.engine()) is found
-    assert {process for _, process in database._portal_engines} == {os.getpid()}
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getpid", lambda: -1)
+        database.run(insert(1))
+        assert database._portal_engine(database.engine()) is not parents
+        database.close_portal()
+
+    pool: Any = parents.sync_engine.pool
+    assert pool is parents_pool
+    assert pool.checkedin() == 1
+    database.close_portal()
+    assert parents.sync_engine.pool is not parents_pool
+
+
+def test_connections_of_a_worker(database: Database) -> None:
+    """A worker has connections of its own, closes them when it ends, and no others."""
+    tables(database)
+    own = database.apart()
+    own.run(insert(1))
+    own.close()
+    own.run(insert(2))
+    own.reconnect()
+    database.close()
+
+    assert database.look(numbers) == [1, 2]
 
 
 # What errors mean.

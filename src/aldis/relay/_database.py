@@ -84,6 +84,7 @@ class Database:
         """
         found = self.impatient()
         found._own_engines = {}
+        found._portal_engines = {}
         return found
 
     def engine(self) -> Engine:
@@ -197,9 +198,18 @@ class Database:
         return self._own_engines[engine]
 
     def close(self) -> None:
-        """Close the connections of its own."""
-        for engine in (self._own_engines or {}).values():
-            engine.dispose()
+        """Close the connections of its own, if it has some, see :meth:`apart`."""
+        if self._own_engines is not None:
+            self.close_portal()
+
+            for engine in self._own_engines.values():
+                engine.dispose()
+
+    def close_portal(self) -> None:
+        """Close the connections to an async database that what is not awaited has."""
+        for (_, process), engine in self._portal_engines.items():
+            if process == os.getpid():  # The others are the parent's.
+                portal.run(engine.dispose())
 
     def reconnect(self) -> None:
         """Forget the connections that are not in use: those to a server that went away are of no use."""
@@ -212,7 +222,7 @@ class Database:
                 return  # There is no server behind it, and in memory the connection is the database.
 
             if self.is_async:
-                portal.run(self._portal_engine(engine).dispose())
+                self.close_portal()
             else:
                 engine.dispose()
 
