@@ -10,7 +10,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import Connection, Engine, NullPool, StaticPool, event, text
+from sqlalchemy import AsyncAdaptedQueuePool, Connection, Engine, NullPool, StaticPool, event, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
@@ -233,9 +233,9 @@ def test_a_fork_has_connections_of_its_own(sqlite_url: str, monkeypatch: pytest.
         assert database._portal_engine(database.engine()) is not parents
         database.close_portal()
 
-    pool: Any = parents.sync_engine.pool
-    assert pool is parents_pool
-    assert pool.checkedin() == 1
+    assert parents.sync_engine.pool is parents_pool
+    assert isinstance(parents_pool, AsyncAdaptedQueuePool)
+    assert parents_pool.checkedin() == 1
     database.close_portal()
     assert parents.sync_engine.pool is not parents_pool
 
