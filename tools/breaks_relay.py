@@ -523,7 +523,7 @@ RELAY: Final = (
         file="relay/_worker.py",
         old="        self._looked_at = now = time.monotonic()",
         new="        self._looked_at = now = time.monotonic()\n        self._found_nothing = not self._jobs",
-        tests=("relay/test_worker_receives.py",),
+        tests=("relay/test_worker_away.py",),
     ),
     Break(
         name="no-text-stops",

@@ -322,6 +322,25 @@ def test_signs_of_life_need_no_database(works: Works) -> None:
         soon(lambda: works.rows() == 0)
 
 
+def test_a_drain_is_not_over_when_claims_fail(works: Works) -> None:
+    """R3: A worker that drains does not take a database that takes no changes for an empty one."""
+    failures = [0]
+
+    def fail(_: object, statement: str, *__: object) -> None:
+        if statement.startswith("UPDATE aldis_messages") and failures[0] < 3:
+            failures[0] += 1
+            raise Fault("disk I/O error", 10)
+
+    works.connect()
+    works.pile_up("work", 3)
+    event.listen(works.engine, "do_execute", fail)
+
+    with works.working(drains=True) as found:
+        found.ended()
+
+    assert (failures, works.rows()) == ([3], 0)
+
+
 def test_others_that_write_for_long(
     works: Works, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,7 +67,7 @@ def test_a_stop_lets_receivers_end(works: Works) -> None:
 
 def test_a_stop_is_heeded_at_once(works: Works) -> None:
     """Whenever a worker is stopped, it ends as soon as it can: also at the moment at which a receiver ends."""
-    workers = [works.worker(concurrency=1, lease_s=60) for _ in range(20)]
+    workers = [works.worker(concurrency=1, lease_s=60, drains=True) for _ in range(20)]  # With nothing that wakes them.
     works.connect(work=lambda number: workers[number].stop())
 
     for number, worker in enumerate(workers):
@@ -277,7 +277,7 @@ def test_a_receiver_that_takes_too_long_is_interrupted(works: Works, caplog: pyt
     works.connect(work=work, timeout_s=0.2, max_attempts=1)
     works.send(1)
 
-    with works.working(concurrency=1, poll_s=60, lease_s=60):
+    with works.working(concurrency=1, lease_s=60, drains=True):  # With nothing else that wakes it.
         took_s = soon(works.relay.dead_letters)
 
     (letter,) = works.relay.dead_letters()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import event
 
 from .works import Works, run_program, soon
 
@@ -159,26 +158,6 @@ def test_a_drain_receives_what_receivers_send(works: Works) -> None:
 
     assert (works.rows(), len(works.got)) == (0, 120)
     assert works.relay.drain() == {}
-
-
-def test_a_drain_is_not_over_when_claims_fail(works: Works) -> None:
-    """A worker that drains waits for a database that can be looked at, and takes no changes: rows are left."""
-    mode = ["ON"]
-
-    def set_mode(connection: Any, _: object) -> None:
-        connection.execute(f"PRAGMA query_only={mode[0]}")
-
-    works.connect()
-    works.pile_up("work", 3)
-    works.engine.dispose()
-    event.listen(works.engine, "connect", set_mode)
-
-    with works.working(drains=True) as found:
-        soon(lambda: found.worker._is_away)
-        mode[0] = "OFF"
-        found.ended()
-
-    assert works.rows() == 0
 
 
 # Rows that were not written by a send.
