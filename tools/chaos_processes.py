@@ -6,6 +6,7 @@ things by lines of JSON, in a pipe that all of them share; a line is short enoug
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import select
@@ -17,7 +18,7 @@ import traceback
 from collections import defaultdict, deque
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, final
 from uuid import uuid4
 
 from sqlalchemy import create_engine, make_url, text
@@ -122,7 +123,10 @@ class Nursery:
     :param script: the file whose ``serve`` is called: see :func:`serve`.
     :param environment: what is another than here, for all of them.
     :ivar log: where children's logs go.
+    :cvar open: those in whose block somebody is.
     """
+
+    open: ClassVar[set[Nursery]] = set()
 
     def __init__(self, script: Path, log: Path, **environment: str) -> None:
         self._script = script
@@ -147,9 +151,12 @@ class Nursery:
                 env={**untraced, "PYTHONPATH": os.pathsep.join(paths), **self._environment},
             )
 
+        self.open.add(self)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.open.remove(self)
+
         for child in self._children.values():
             if child.status is None:
                 with suppress(ProcessLookupError):
@@ -188,6 +195,15 @@ class Nursery:
 
             if not self._read() and self._children[pid].poll() is not None:
                 raise TooLateError(f"process {pid} ended with {self._children[pid].status}, not with {what!r}")
+
+    def account(self) -> str:
+        """What children have logged, with what those that run are doing: to see why something was too late."""
+        for child in self._children.values():
+            if child.poll() is None:
+                child.send_signal(signal.SIGUSR1)
+
+        time.sleep(0.5)
+        return self.log.read_text(errors="replace")
 
     def _asked(self, do: str, **values: Any) -> Any:
         assert self._server.stdin
@@ -271,6 +287,7 @@ def _run(program: Callable[..., object], arguments: dict[str, Any]) -> None:
     try:
         os.close(0)
         os.open(os.devnull, os.O_RDONLY)
+        faulthandler.register(signal.SIGUSR1)
         program(**arguments)
         code = 0
     except SystemExit as error:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
+
+sys.path.append(str(Path(__file__).parents[2] / "tools"))
+
+from chaos_processes import Nursery, TooLateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +29,14 @@ class MakeEngine(Protocol):
     """What the fixture ``make_engine`` is."""
 
     def __call__(self, url: str, **options: Any) -> Engine: ...
+
+
+def pytest_exception_interact(
+    call: pytest.CallInfo[object], report: pytest.TestReport | pytest.CollectReport
+) -> None:
+    """Where a process was too late, show what it was doing."""
+    if call.excinfo is not None and call.excinfo.errisinstance(TooLateError):
+        report.sections += [("Log of the processes", nursery.account()) for nursery in Nursery.open]
 
 
 class Server:

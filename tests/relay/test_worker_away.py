@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from queue import SimpleQueue
 from threading import Event, current_thread, get_ident, main_thread
 from typing import TYPE_CHECKING
@@ -127,6 +128,42 @@ def test_a_database_that_is_away_for_a_while(
         works.send(2)
         soon(lambda: works.numbers() == [1, 2])
         soon(lambda: BACK in caplog.messages)
+
+    first, second = told(caplog)
+    assert (first.startswith(AWAY), second) == (True, BACK)
+
+
+def test_a_worker_that_has_nothing_to_do_does_not_take_its_database_for_back(
+    works: Works, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R3: What wakes a worker meanwhile, without anything to read or to write, does not tell that the database is back."""
+    entered, may_end = Event(), Event()
+
+    def work(number: int) -> None:
+        entered.set()
+        may_end.wait(20)
+
+    works.connect(work=work)
+    works.pile_up("work", 2)
+    failing = Failing(works)
+
+    with works.working(concurrency=1, batch=1) as found:
+        assert entered.wait(10)
+        found.worker._hold_at = 0.0
+        failing.begin()
+        found.worker._bell.ring()
+        soon(lambda: found.worker._is_away)
+        found.worker._hold_at = time.monotonic() + 60  # There is no room, and no lease to extend.
+
+        for _ in range(3):
+            failing.has_failed.clear()
+            found.worker._bell.ring()
+            assert failing.has_failed.wait(10)
+
+        assert found.worker._is_away
+        failing.end()
+        may_end.set()
+        soon(lambda: works.rows() == 0)
 
     first, second = told(caplog)
     assert (first.startswith(AWAY), second) == (True, BACK)

@@ -14,6 +14,7 @@ from enum import IntEnum
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, final
 
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from . import _store, _tables
@@ -253,6 +254,7 @@ class Worker:
             logger.warning("The database does not answer as it should. Trying again: %s", error)
 
         self._is_away = True
+        self._has_news = True  # Of what it has not seen, or not claimed.
         self._pause_s = min(self._pause_s * 2, _AWAY_S[1])
 
         if isinstance(error, DBAPIError) and error.connection_invalidated:
@@ -279,6 +281,9 @@ class Worker:
             self._take_back()
 
         self._unsettled.extend(taken(self._ended))
+
+        if self._is_away:
+            self._database.look(_ask)  # Nothing else may be to do, and then nothing would tell whether it is back.
 
         if not self._settles_by_a_claim():
             self._settle()
@@ -512,6 +517,10 @@ class Worker:
         if self._suspicious is not None:
             self._unsettled.append(self._suspicious)
             self._suspicious = None
+
+
+def _ask(connection: Connection) -> None:
+    connection.execute(select(1))
 
 
 def _is_suspicious(job: Job) -> bool:
