@@ -31,9 +31,7 @@ class MakeEngine(Protocol):
     def __call__(self, url: str, **options: Any) -> Engine: ...
 
 
-def pytest_exception_interact(
-    call: pytest.CallInfo[object], report: pytest.TestReport | pytest.CollectReport
-) -> None:
+def pytest_exception_interact(call: pytest.CallInfo[object], report: pytest.TestReport | pytest.CollectReport) -> None:
     """Where a process was too late, show what it was doing."""
     if call.excinfo is not None and call.excinfo.errisinstance(TooLateError):
         report.sections += [("Log of the processes", nursery.account()) for nursery in Nursery.open]

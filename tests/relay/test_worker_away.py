@@ -136,7 +136,7 @@ def test_a_database_that_is_away_for_a_while(
 def test_a_worker_that_has_nothing_to_do_does_not_take_its_database_for_back(
     works: Works, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R3: What wakes a worker meanwhile, without anything to read or to write, does not tell that the database is back."""
+    """R3: To wake a worker that has nothing to read or to write does not tell that the database is back."""
     entered, may_end = Event(), Event()
 
     def work(number: int) -> None:
