@@ -209,6 +209,13 @@ def test_many_dead_letters(works: Works) -> None:
     assert works.relay.retry_dead(*(letter.id for letter in first)) == 1000
 
 
+@pytest.mark.parametrize("most", [0, -1, "all", None])
+def test_so_many_dead_letters_cannot_be_asked_for(works: Works, most: Any) -> None:
+    """A limit that is none is refused, and is not taken for no limit, as SQLite would."""
+    with pytest.raises(InvalidOptionError, match="most must be a number, 1 or more"):
+        works.relay.dead_letters(most=most)
+
+
 def test_no_dead_letters(works: Works) -> None:
     """To list, show, retry or drop dead letters that are not there is no error."""
     assert works.relay.dead_letters() == works.relay.dead_letters("nobody") == []

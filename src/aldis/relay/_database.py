@@ -218,12 +218,9 @@ class Database:
         with self.scope():
             engine = self.engine()
 
-            if engine.dialect.name == "sqlite":
-                return  # There is no server behind it, and in memory the connection is the database.
-
-            if self.is_async:
-                self.close_portal()
-            else:
+            # There is no server behind SQLite, and in memory the connection is the database. The connections of an async
+            # engine are those of a loop of the program's.
+            if engine.dialect.name != "sqlite" and not self.is_async:
                 engine.dispose()
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 from zlib import crc32
 
-from sqlalchemy import func, select, text
+from sqlalchemy import ARRAY, BigInteger, String, any_, bindparam, func, select, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from aldis.exceptions import InvalidOptionError
@@ -14,7 +15,7 @@ from aldis.exceptions import InvalidOptionError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import ColumnElement, Connection, Engine
 
 T = TypeVar("T")
 
@@ -29,6 +30,10 @@ LISTS: Final = {
     "mariadb": _LIST_IN_MYSQL,
 }
 """A table of one column, ``known.value``, of the names in a list of JSON."""
+
+# As one parameter, where it can be: a statement that grows with the list is put together for longer than it is executed.
+_ARRAY: Final = bindparam("ids", type_=ARRAY(BigInteger))
+_IN_JSON: Final = select(func.json_each(bindparam("ids", type_=String)).table_valued("value").c.value)
 
 _KNOWN: Final = ("sqlite", "postgresql", "mysql", "mariadb")
 _BUSY: Final = ("database is locked", "database table is locked", "database schema is locked")
@@ -50,6 +55,19 @@ def check_dialect(name: str) -> None:
     """
     if name not in _KNOWN:
         raise InvalidOptionError(f"The relay runs on SQLite, PostgreSQL, MariaDB and MySQL, not on {name}.")
+
+
+def is_among(number: ColumnElement[int], dialect: str) -> ColumnElement[bool]:
+    """Whether a number is one of ``:ids``, see :func:`as_ids`."""
+    if dialect == "postgresql":
+        return number == any_(_ARRAY)
+
+    return number.in_(_IN_JSON if dialect == "sqlite" else bindparam("ids", expanding=True))
+
+
+def as_ids(numbers: list[int], dialect: str) -> Any:
+    """What ``:ids`` of :func:`is_among` are given as."""
+    return json.dumps(numbers) if dialect == "sqlite" else numbers
 
 
 def begin(connection: Connection) -> None:

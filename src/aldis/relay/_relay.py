@@ -370,11 +370,11 @@ class Relay:
         :param receiver: only those of this receiver.
         :param most: how many, up to 1,000.
         :param after: only those with a larger number: that of the last one, to page on.
+        :raises InvalidOptionError: when ``most`` is less than one.
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        return self._tend(
-            self._database.look, lambda connection: _store.dead(connection, receiver, min(most, _MOST), after)
-        )
+        limit = min(int(check_number("most", most, least=1)), _MOST)
+        return self._tend(self._database.look, lambda connection: _store.dead(connection, receiver, limit, after))
 
     def dead_payload(self, number: int) -> str | None:
         """The payload of a dead letter, as JSON; ``None`` if there is no such letter.

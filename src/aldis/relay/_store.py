@@ -36,7 +36,7 @@ from sqlalchemy import (
     update,
 )
 
-from ._dialects import CHANNEL, LISTS, take_turns
+from ._dialects import CHANNEL, LISTS, as_ids, is_among, take_turns
 from ._message import DeadLetter, Row, as_time
 from ._outbox import LARGEST_PAYLOAD
 from ._tables import SENT_COLUMNS, dead_letters, effects, messages, now_ms
@@ -44,7 +44,7 @@ from ._tables import SENT_COLUMNS, dead_letters, effects, messages, now_ms
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import ColumnElement, Connection, Delete, Update
     from sqlalchemy.sql import Select
 
     from ._registry import Known
@@ -68,19 +68,24 @@ def _one_more(count: ColumnElement[int]) -> ColumnElement[int]:
     return case((count < 0, 1), (count < _MOST, count + 1), else_=_MOST)
 
 
-# What a worker says of each row is made once: to put such statements together takes as long as to have them done.
-_IDS: Final = _m.id.in_(bindparam("ids", expanding=True))
-_CLAIM: Final = (
-    update(messages)
-    .where(_IDS)
-    .values(
-        due_ms=now_ms() + bindparam("lease_ms"),
-        attempts=_one_more(_m.attempts),
-        losses=case((_m.token.is_not(None), _one_more(_m.losses)), else_=_m.losses),
-        token=bindparam("claim"),
+# What a worker says of many rows is made once: to put such statements together takes as long as to have them done.
+@lru_cache
+def _claiming(dialect: str) -> Update:
+    return (
+        update(messages)
+        .where(is_among(_m.id, dialect))
+        .values(
+            due_ms=now_ms() + bindparam("lease_ms"),
+            attempts=_one_more(_m.attempts),
+            losses=case((_m.token.is_not(None), _one_more(_m.losses)), else_=_m.losses),
+            token=bindparam("claim"),
+        )
     )
-)
-_FINISH: Final = delete(messages).where(_IDS, _m.token == bindparam("claim"))
+
+
+@lru_cache
+def _finishing(dialect: str) -> Delete:
+    return delete(messages).where(is_among(_m.id, dialect), _m.token == bindparam("claim"))
 
 
 def due(connection: Connection, names: Iterable[str]) -> dict[str, int]:
@@ -119,14 +124,15 @@ def claim(connection: Connection, name: str, known: Known, limit: int, lease_ms:
         take_turns(connection, known.queue.name)
 
     chosen = _claimable(tuple(known.versions.items()), known.names if is_ordered else None)
-    rows = _cut(connection.execute(chosen, {"name": name, "most": limit}).all())
-
-    if not rows:
-        return []
-
     token = uuid4().hex
-    connection.execute(_CLAIM, {"ids": [row.id for row in rows], "lease_ms": lease_ms, "claim": token})
-    return [_row(row, token) for row in rows]
+    rows = _cut([_row(row, token) for row in connection.execute(chosen, {"name": name, "most": limit})])
+
+    if rows:
+        dialect = connection.dialect.name
+        ids = as_ids([row.id for row in rows], dialect)
+        connection.execute(_claiming(dialect), {"ids": ids, "lease_ms": lease_ms, "claim": token})
+
+    return rows
 
 
 @lru_cache
@@ -158,27 +164,24 @@ def _under_way(names: Sequence[str]) -> Select[Any]:
     return select(other.ordering_key).where(other.receiver.in_(names), is_claimed, other.ordering_key.is_not(None))
 
 
-def _cut(rows: Sequence[Any]) -> Sequence[Any]:
+def _cut(rows: list[Row]) -> list[Row]:
     """Up to the first suspicious row, or that one alone."""
     for place, row in enumerate(rows):
-        if _losses(row) >= SUSPICIOUS:
+        if row.losses >= SUSPICIOUS:
             return rows[: max(place, 1)]
 
     return rows
 
 
-def _row(row: Any, token: str) -> Row:
-    """A row as it is after the claim. SQLite lets a column have a value of any type."""
+def _row(row: Any, claim: str) -> Row:
+    """A row as it is after the claim. SQLite lets a column have a value of any type.
+
+    It has lost one worker more, if it has the token of a claim that ran out.
+    """
     # As a tuple: to ask it for a column by name takes as long as all of this.
-    id, message_id, signal, receiver, version, sender, payload, trace, key, sent_ms, attempts, _, _ = row
+    id, message_id, signal, receiver, version, sender, payload, trace, key, sent_ms, attempts, losses, token = row
     sent = (message_id, signal, receiver, _int(version), sender, payload, trace, key, _int(sent_ms))
-    return Row(id, *sent, _count(attempts) + 1, _losses(row), token)
-
-
-def _losses(row: Any) -> int:
-    """How many workers died with a row: one more, if it has the token of a claim that ran out."""
-    *_, losses, token = row
-    return _count(losses) + (token is not None)
+    return Row(id, *sent, _count(attempts) + 1, _count(losses) + (token is not None), claim)
 
 
 def _count(value: Any) -> int:
@@ -206,8 +209,11 @@ def extend(connection: Connection, leases: Collection[tuple[int, str]], lease_ms
 
 def finish(connection: Connection, leases: Iterable[tuple[int, str]]) -> int:
     """Delete rows that were received. Gives how many: fewer, if leases were lost."""
+    dialect = connection.dialect.name
+    statement = _finishing(dialect)
     return sum(
-        connection.execute(_FINISH, {"ids": ids, "claim": token}).rowcount for token, ids in _by_token(leases).items()
+        connection.execute(statement, {"ids": as_ids(ids, dialect), "claim": token}).rowcount
+        for token, ids in _by_token(leases).items()
     )
 
 
