@@ -218,8 +218,8 @@ class Database:
         with self.scope():
             engine = self.engine()
 
-            # There is no server behind SQLite, and in memory the connection is the database. The connections of an async
-            # engine are those of a loop of the program's.
+            # There is no server behind SQLite, and in memory the connection is the database. Those of an async
+            # engine are of a loop of the program's.
             if engine.dialect.name != "sqlite" and not self.is_async:
                 engine.dispose()
 

@@ -31,7 +31,7 @@ LISTS: Final = {
 }
 """A table of one column, ``known.value``, of the names in a list of JSON."""
 
-# As one parameter, where it can be: a statement that grows with the list is put together for longer than it is executed.
+# As one parameter, where it can be: a statement that grows with the list is put together for longer than executed.
 _ARRAY: Final = bindparam("ids", type_=ARRAY(BigInteger))
 _IN_JSON: Final = select(func.json_each(bindparam("ids", type_=String)).table_valued("value").c.value)
 
