@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from aldis import InvalidOptionError
 from aldis.exceptions import TransactionError
 from aldis.relay import Relay
-from aldis.relay._database import Database, Patience
+from aldis.relay._database import Database, Patience, _close_portals
 from aldis.relay._dialects import check_dialect, is_away, is_busy, is_full
 
 from .works import Works, soon
@@ -219,7 +219,10 @@ def test_an_async_database_in_memory() -> None:
     assert asyncio.run(program()) == [1, 2, 3]
 
 
-def test_a_fork_has_connections_of_its_own(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("close", [Database.close_portal, lambda _: _close_portals()], ids=["asked to", "at exit"])
+def test_a_fork_has_connections_of_its_own(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch, close: Callable[[Database], None]
+) -> None:
     """A process that was forked makes its own connections to an async database, and leaves its parent's alone."""
     database = Database(create_async_engine(sqlite_url.replace("sqlite:", "sqlite+aiosqlite:")), 0.0)
     tables(database)
@@ -231,12 +234,12 @@ def test_a_fork_has_connections_of_its_own(sqlite_url: str, monkeypatch: pytest.
         patch.setattr(os, "getpid", lambda: -1)
         database.run(insert(1))
         assert database._portal_engine(database.engine()) is not parents
-        database.close_portal()
+        close(database)
 
     assert parents.sync_engine.pool is parents_pool
     assert isinstance(parents_pool, AsyncAdaptedQueuePool)
     assert parents_pool.checkedin() == 1
-    database.close_portal()
+    close(database)
     assert parents.sync_engine.pool is not parents_pool
 
 

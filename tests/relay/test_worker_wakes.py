@@ -12,12 +12,16 @@ import pytest
 from sqlalchemy import StaticPool, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from aldis.relay import _wakeups
+from aldis.relay import _store, _wakeups
 from aldis.relay._wakeups import Wakeups
 
 from .works import Works, running, soon
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection
+
     from .conftest import MakeEngine, Server
     from .works import Running
 
@@ -26,8 +30,8 @@ LONG_S = 600.0
 
 def drowsy(found: Running) -> None:
     """Wait until a worker will not look again by itself for long."""
-    found.worker._idle_s = LONG_S
-    soon(lambda: found.worker._look_at > time.monotonic() + LONG_S / 2, "a long pause")
+    found.worker._turns._idle_s = LONG_S
+    soon(lambda: found.worker._turns._look_at > time.monotonic() + LONG_S / 2, "a long pause")
 
 
 @pytest.mark.parametrize("driver", ["sqlite", "postgresql+psycopg", "postgresql+psycopg2"])
@@ -61,7 +65,7 @@ def test_a_rollback_wakes_nobody(postgresql_url: str, make_engine: MakeEngine) -
             works.send(1)
             connection.rollback()
             works.send(2)
-            assert not found.worker._has_news
+            assert not found.worker._turns._has_news
             connection.commit()
 
         soon(lambda: works.numbers() == [0, 2], within_s=30)
@@ -79,19 +83,19 @@ def test_polling_alone(kind: str, request: pytest.FixtureRequest, make_engine: M
             soon(lambda number=number: works.numbers() == [*range(number + 1)])  # type: ignore[misc]
 
 
-def test_looks_become_rarer(works: Works) -> None:
+def test_looks_become_rarer(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that finds nothing looks at longer and longer intervals, up to its longest."""
     works.connect()
     looks: list[float] = []
     worker = works.worker(poll_s=0.1, drains=True)  # Without anything that wakes it.
     worker.settings.drains = False
-    look = worker._look
+    due = _store.due
 
-    def noted() -> None:
+    def noted(connection: Connection, names: Iterable[str]) -> dict[str, int]:
         looks.append(time.monotonic())
-        look()
+        return due(connection, names)
 
-    worker._look = noted  # type: ignore[method-assign]
+    monkeypatch.setattr(_store, "due", noted)
 
     with running(worker):
         soon(lambda: len(looks) > 8)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from copy import copy
 from random import uniform
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BUSY_S: Final = 15.0
+_CLOSE_S: Final = 1.0
 _REGISTRIES: Final = (scoped_session, async_scoped_session)
 _MAKERS: Final = (sessionmaker, async_sessionmaker)
 
@@ -184,7 +187,8 @@ class Database:
         key = engine, os.getpid()  # A fork leaves the connections with its parent.
 
         if key not in self._portal_engines:
-            self._portal_engines[key] = AsyncEngine(Engine(engine.pool.recreate(), engine.dialect, engine.url))
+            made = self._portal_engines[key] = AsyncEngine(Engine(engine.pool.recreate(), engine.dialect, engine.url))
+            _in_portals[made] = os.getpid()
 
         return self._portal_engines[key]
 
@@ -222,6 +226,19 @@ class Database:
             # engine are of a loop of the program's.
             if engine.dialect.name != "sqlite" and not self.is_async:
                 engine.dispose()
+
+
+# The engines for portals, by the process that they are of.
+_in_portals: Final[WeakKeyDictionary[AsyncEngine, int]] = WeakKeyDictionary()
+
+
+@atexit.register
+def _close_portals() -> None:
+    """Close what the program cannot: drivers warn of connections that are left open at its end."""
+    for engine, process in [*_in_portals.items()]:
+        if process == os.getpid():
+            with suppress(Exception):
+                portal.submit(engine.dispose()).result(_CLOSE_S)  # Receivers may keep the loop to themselves.
 
 
 @final

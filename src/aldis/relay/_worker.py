@@ -23,6 +23,7 @@ from ._bell import Bell
 from ._dialects import is_away, is_busy, use_wal
 from ._receiving import Outcome, What
 from ._runners import Inline, Job, Runners, taken
+from ._turns import Turns
 from ._wakeups import Wakeups
 
 if TYPE_CHECKING:
@@ -36,10 +37,8 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("aldis.relay")
 
-_KNOWN_S: Final = 1.0
 _AWAY_S: Final = (0.2, 5.0)
 _AHEAD_S: Final = 0.25
-_AMONG_BACKLOGS_S: Final = 0.05
 _REPORT_S: Final = 60.0
 _SAME_STOP_S: Final = 1.0
 _MOST_FINISHED: Final = 500
@@ -130,19 +129,13 @@ class Worker:
         self._beat = beat
         self._settled = settled
         self._bell = Bell()
-        self._has_news = False
+        self._turns = Turns(relay._registry, settings.poll_s)
         self._stopping: float | None = None
         self._is_hurried = False
         self._ended: SimpleQueue[Job] = SimpleQueue()
         self._unsettled: list[Job] = []
         self._jobs: dict[tuple[int, str], Job] = {}
         self._suspicious: Job | None = None
-        self._known: dict[str, Known] = {}
-        self._known_until = 0.0
-        self._hungry: list[str] = []
-        self._looked_at = 0.0
-        self._look_at = 0.0
-        self._idle_s = 0.0
         self._found_nothing = False
         self._took_s = 0.0
         self._deadline = float("inf")
@@ -210,7 +203,7 @@ class Worker:
             return Wakeups(self._database.engine(), self._wake)
 
     def _wake(self) -> None:
-        self._has_news = True
+        self._turns.hear()
         self._bell.ring()
 
     def _is_over(self) -> bool:
@@ -254,7 +247,7 @@ class Worker:
             logger.warning("The database does not answer as it should. Trying again: %s", error)
 
         self._is_away = True
-        self._has_news = True  # Of what it has not seen, or not claimed.
+        self._turns.hear()  # Of what was not seen, or not claimed.
         self._pause_s = min(self._pause_s * 2, _AWAY_S[1])
 
         if isinstance(error, DBAPIError) and error.connection_invalidated:
@@ -309,7 +302,7 @@ class Worker:
             ends.append(self._hold_at)
 
             if self._stopping is None and self._room():
-                ends.append(now if self._hungry else self._look_at)
+                ends.append(self._turns.next_at(now))
 
         return max(min(ends) - now, 0.0)
 
@@ -353,47 +346,24 @@ class Worker:
         if not self._room():
             return
 
-        is_looking = self._is_to_look()
+        if self.settings.drains:
+            self._turns.hear()  # It ends when a look finds nothing.
+
+        is_looking = self._turns.is_to_look()
 
         if is_looking:
-            self._look()
+            self._turns.look(self._database)
 
-        for name in [*self._hungry]:
+        for name in [*self._turns.hungry]:
             if not (room := self._room()):
                 break
 
-            self._hungry.remove(name)
-            known = self._known.get(name)
+            known = self._turns.take(name)
 
             if known is not None and self._claim(name, known, room):
-                self._hungry.append(name)
+                self._turns.hungry.append(name)
 
-        self._found_nothing = is_looking and not (self._hungry or self._jobs)
-
-    def _is_to_look(self) -> bool:
-        now = time.monotonic()
-
-        if self._hungry:
-            return now >= self._looked_at + _AMONG_BACKLOGS_S  # A backlog may last for hours, and others have rows too.
-
-        return self._has_news or self.settings.drains or now >= self._look_at
-
-    def _look(self) -> None:
-        """Ask which receivers have due rows. Those that have waited for their turn keep it."""
-        self._looked_at = now = time.monotonic()
-        self._has_news = False
-
-        if now >= self._known_until:
-            self._known = self._relay._registry.known()
-            self._known_until = now + _KNOWN_S
-
-        waits = self._database.look(lambda connection: _store.due(connection, self._known))
-        due = [name for name, wait_ms in waits.items() if wait_ms <= 0]
-        waiting = [name for name in self._hungry if name in due]
-        self._hungry = waiting + [name for name in due if name not in waiting]
-        self._idle_s = min(max(self._idle_s * 2, 0.01), self.settings.poll_s)
-        soonest_s = min((wait_ms / 1000 for wait_ms in waits.values() if wait_ms > 0), default=self._idle_s)
-        self._look_at = now + min(max(soonest_s, 0.001), self._idle_s)
+        self._found_nothing = is_looking and not (self._turns.hungry or self._jobs)
 
     def _claim(self, name: str, known: Known, most: int) -> bool:
         """Claim up to so many rows. Gives whether there may be more."""
@@ -414,7 +384,7 @@ class Worker:
         return len(rows) == most
 
     def _take(self, job: Job) -> None:
-        self._idle_s = 0.0
+        self._turns.note_claimed()
         self._jobs[job.lease] = job
 
         if _is_suspicious(job) and len(self._jobs) > 1:
@@ -442,7 +412,7 @@ class Worker:
         Not after trouble, which may be one of the claim and is not to keep the rest from being written.
         """
         is_well = self._stopping is None and not self._is_away and len(self._unsettled) <= _MOST_FINISHED
-        return is_well and bool(self._hungry and self._room())
+        return is_well and bool(self._turns.hungry and self._room())
 
     def _settle(self) -> None:
         """Say what came of the rows that have ended."""
@@ -482,7 +452,7 @@ class Worker:
         self._jobs.pop(job.lease, None)
 
         if job.row.ordering_key is not None:
-            self._has_news = True  # The next of its key can be claimed.
+            self._turns.hear()  # The next of its key can be claimed.
 
         if job.started is not None:
             took_s = max(job.ended - job.started, 1e-6)
