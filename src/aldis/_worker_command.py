@@ -27,7 +27,10 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--grace", default=30.0, show_default=True, help="Seconds that receivers have when it stops."),
         click.option("--poll", default=1.0, show_default=True, help="The most seconds between two looks."),
         click.option(
-            "--lease", default=60.0, show_default=True, help="Seconds after which those of a dead worker come again."
+            "--lease",
+            default=60.0,
+            show_default=True,
+            help="Seconds until the messages of a dead worker come again.",
         ),
         click.option("--batch", default=100, show_default=True, help="The most messages to claim at once."),
         click.option("--processes", "-p", default=1, show_default=True, help="How many processes."),

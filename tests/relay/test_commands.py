@@ -8,6 +8,7 @@ import pty
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -508,6 +509,32 @@ def test_systemd_is_told(shop: Shop, tmp_path: Path, address: str) -> None:
             assert process.wait(SOON_S) == 0
             left = iter(lambda: systemd.recv(100), b"STOPPING=1")
             assert set(left) <= {b"WATCHDOG=1"}
+
+
+@pytest.mark.program
+@pytest.mark.skipif(not hasattr(socket, "SO_PASSCRED"), reason="this system does not tell who sent a datagram")
+def test_systemd_is_told_by_one(shop: Shop, tmp_path: Path) -> None:
+    """Of several processes the first speaks for all: systemd hears no others."""
+    name = str(tmp_path / "notify")
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.settimeout(SOON_S)
+        systemd.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        systemd.bind(name)
+
+        with shop.worker("--processes", "2", "--lease", "0.5", NOTIFY_SOCKET=name) as process:
+            speakers = [spoken(systemd) for _ in range(6)]
+            process.terminate()
+            assert process.wait(SOON_S) == 0
+
+    assert {*speakers} == {process.pid}
+
+
+def spoken(systemd: socket.socket) -> int:
+    """Who says something."""
+    _, [(_, _, credentials)], _, _ = systemd.recvmsg(100, socket.CMSG_SPACE(12))
+    pid: int = struct.unpack("iii", credentials)[0]
+    return pid
 
 
 @pytest.mark.program

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import StaticPool, make_url, text
+from sqlalchemy import StaticPool, event, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from aldis.relay import _store, _wakeups
@@ -69,6 +69,21 @@ def test_a_rollback_wakes_nobody(postgresql_url: str, make_engine: MakeEngine) -
             connection.commit()
 
         soon(lambda: works.numbers() == [0, 2], within_s=30)
+
+
+@pytest.mark.parametrize("notify", [True, False])
+def test_whether_others_are_told_of_the_next_of_a_key(
+    postgresql_url: str, make_engine: MakeEngine, notify: bool
+) -> None:
+    """A row that was received may make way for another of its key: other workers are told, unless nobody is."""
+    works = Works(make_engine(postgresql_url), notify=notify)
+    works.connect(key="number")
+    works.send(1)
+    statements: list[str] = []
+    event.listen(works.engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    works.relay.drain()
+
+    assert any("pg_notify" in statement for statement in statements) is notify
 
 
 @pytest.mark.parametrize("kind", ["mariadb", "postgresql"])
@@ -173,12 +188,18 @@ def works(sqlite_url: str, make_engine: MakeEngine) -> Works:
     return Works(make_engine(sqlite_url))
 
 
-def test_what_cannot_be_watched_is_not(make_engine: MakeEngine, mariadb_url: str, sqlite_url: str) -> None:
-    """A database in memory, an async engine and other databases have no thread that watches them."""
+def test_what_cannot_be_watched_is_not(
+    make_engine: MakeEngine, mariadb_url: str, postgresql_url: str, sqlite_url: str
+) -> None:
+    """A database in memory, an async engine and other databases have no thread that watches them, and PostgreSQL has
+    none where it is not to notify.
+    """
     awaited = create_async_engine(sqlite_url.replace("sqlite:", "sqlite+aiosqlite:")).sync_engine
     memory: dict[str, Any] = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
 
     for engine in (make_engine("sqlite://", **memory), awaited, make_engine(mariadb_url)):
-        Wakeups(engine, lambda: None)
+        Wakeups(engine, listens=True, wake=lambda: None)
+
+    Wakeups(make_engine(postgresql_url), listens=False, wake=lambda: None)
 
     assert watchers() == 0

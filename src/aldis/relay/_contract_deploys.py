@@ -33,7 +33,7 @@ _MALFORMED: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "a sender that is no JSON": ({"sender": SECRET}, "sender is malformed"),
     "a sender of another kind": ({"sender": '{"pickle": "' + SECRET + '"}'}, "sender is malformed"),
     "a deep sender": ({"sender": "[" * 60_000}, "sender is malformed"),
-    "many attempts": ({"attempts": 2_000_000_000}, "in the last of 10 attempts"),
+    "many attempts": ({"attempts": 2_000_000_000}, "in the last of 20 attempts"),
 }
 
 

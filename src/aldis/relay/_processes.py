@@ -82,6 +82,7 @@ class Processes:
             if now >= start_at and not self._stops:
                 del self._start_at[number]
                 environment = {**os.environ, CHILD: str(self._folder / str(number))}
+                environment.pop("NOTIFY_SOCKET", None)  # To systemd, this process speaks for all of them.
                 # In a group of its own, or Ctrl-C would reach it twice.
                 self._children[number] = subprocess.Popen(  # noqa: S603
                     [sys.executable, *sys.orig_argv[1:]], env=environment, process_group=0

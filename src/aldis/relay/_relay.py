@@ -105,7 +105,8 @@ class Relay:
     :param database: an ``Engine``, a ``sessionmaker`` or a ``scoped_session`` of SQLAlchemy, their async likes, or the
         ``SQLAlchemy()`` of Flask-SQLAlchemy.
     :param notify: with PostgreSQL, tell workers of what is committed by ``NOTIFY``, so that they need not wait for
-        their next look. Turn it off where thousands of sends are committed in a second, or behind a pooler without it.
+        their next look, and have them listen. Turn it off where thousands of sends are committed in a second, or behind
+        a pooler without it.
     :param wait_s: for how many seconds a send outside of any transaction waits for a database that is away.
     :param engine: what runs the receivers: by default the threads of the worker; or a
         :class:`aldis.relay.celery.CeleryEngine`.
@@ -120,7 +121,8 @@ class Relay:
         self._database = Database(database, check_number("wait_s", wait_s, least=0))
         self._senders = Senders()
         self._registry = Registry()
-        self._outbox = Outbox(self, self._database, self._senders, bool(notify))
+        self._notifies = bool(notify)
+        self._outbox = Outbox(self, self._database, self._senders, self._notifies)
         self._receiving = Receiving(self._registry, self._senders)
         self._engine: Engine = InProcess() if engine is None else engine
         self._engine.attach(self)
@@ -131,7 +133,7 @@ class Relay:
         self,
         name: str,
         *,
-        max_attempts: int = 10,
+        max_attempts: int = 20,
         backoff: float | Backoff | None = None,
         timeout_s: float | None = None,
         key: str | None = None,
@@ -145,7 +147,8 @@ class Relay:
         :param max_attempts: how often a message is tried before it becomes a dead letter. An attempt counts when it
             begins, so one that ends with the worker's death counts.
         :param backoff: seconds to wait after a failed attempt, or a callable that gives them for the number of the
-            attempt. By default :class:`Exponential`: 1 second, then twice as long each time, up to an hour.
+            attempt. By default :class:`Exponential`: 1 second, then twice as long each time, up to an hour. With the
+            20 attempts that are the default, the last is some eight hours after the first; with 10, nine minutes.
         :param timeout_s: how many seconds an attempt may take. Then :class:`~aldis.exceptions.ReceiverTimeoutError` is
             raised in it: as soon as it runs Python, for what waits outside of it cannot be interrupted.
         :param key: a keyword. Messages of the same value are received one after the other, in the order in which they
@@ -385,7 +388,7 @@ class Relay:
         return self._tend(self._database.look, lambda connection: _store.payload_of(connection, number))
 
     def retry_dead(self, *numbers: int) -> int:
-        """Have dead letters received again, as if they had been sent now, by the same ids.
+        """Have dead letters received again, with all their attempts, by the same ids. They keep the time of their send.
 
         :param numbers: the letters'.
         :return: how many there were.
@@ -417,8 +420,8 @@ class Relay:
         """Delete what is older: notes of effects, see :meth:`once`, or dead letters.
 
         :param what: which of the two.
-        :param older_than_s: seconds. An effect whose note is gone would be made again by a message that comes again;
-            no message that is younger than its last attempt's lease can.
+        :param older_than_s: seconds. An effect whose note is gone is made again if its message comes again, which it
+            can until its row is deleted, and its dead letter. Keep notes for longer than dead letters.
         :return: how many there were.
         :raises RelaySchemaError: when the tables are not there, or of another version.
         :raises InvalidOptionError: when it is something else.

@@ -106,6 +106,7 @@ dead_letters: Final = Table(
     Column("died_ms", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("reason", String(500), nullable=False),
+    sqlite_autoincrement=True,  # A number that somebody has noted is never another's.
     **_OPTIONS,
 )
 Index("aldis_dead_letters_receiver", dead_letters.c.receiver, dead_letters.c.id)

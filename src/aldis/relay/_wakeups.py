@@ -31,11 +31,13 @@ class Wakeups:
     """Wakes a worker. Its connection is one of its own, for as long as it lives.
 
     :param engine: the database.
+    :param listens: whether to have PostgreSQL tell of new rows.
     :param wake: called when there may be something new.
     """
 
-    def __init__(self, engine: Engine, wake: Callable[[], object]) -> None:
+    def __init__(self, engine: Engine, *, listens: bool, wake: Callable[[], object]) -> None:
         self._engine = engine
+        self._listens = listens
         self._wake = wake
         self._stopped = Event()
         watch = self._watch()
@@ -52,7 +54,7 @@ class Wakeups:
         if name == "sqlite" and driver == "pysqlite" and self._engine.url.database not in (None, "", ":memory:"):
             return self._watch_sqlite
 
-        return self._listen if name == "postgresql" and driver in ("psycopg", "psycopg2") else None
+        return self._listen if self._listens and name == "postgresql" and driver in ("psycopg", "psycopg2") else None
 
     def stop(self) -> None:
         """End the thread, soon."""

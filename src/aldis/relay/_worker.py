@@ -200,7 +200,7 @@ class Worker:
 
     def _wakeups(self) -> Wakeups:
         with self._database.scope():
-            return Wakeups(self._database.engine(), self._wake)
+            return Wakeups(self._database.engine(), listens=self._relay._notifies, wake=self._wake)
 
     def _wake(self) -> None:
         self._turns.hear()
@@ -372,7 +372,7 @@ class Worker:
         ended = self._unsettled
 
         def settle_and_claim(connection: Connection) -> tuple[Counter[str], list[Row]]:
-            return _write_outcomes(connection, ended), _store.claim(connection, name, known, most, lease_ms)
+            return self._write_outcomes(connection, ended), _store.claim(connection, name, known, most, lease_ms)
 
         counts, rows = self._database.run(settle_and_claim)
         self._unsettled = []
@@ -421,7 +421,7 @@ class Worker:
             now, later = self._unsettled[:most], self._unsettled[most:]
 
             try:
-                counts = self._database.run(lambda connection, now=now: _write_outcomes(connection, now))  # type: ignore[misc]
+                counts = self._database.run(lambda connection, now=now: self._write_outcomes(connection, now))  # type: ignore[misc]
             except DBAPIError as error:
                 if most > 1 or is_busy(error) or is_away(error):
                     raise
@@ -432,6 +432,24 @@ class Worker:
 
             self._unsettled = later
             self._note_settled(now, counts)
+
+    def _write_outcomes(self, connection: Connection, jobs: list[Job]) -> Counter[str]:
+        """Write what came of rows. Gives how many came to which end."""
+        counts: Counter[str] = Counter()
+        done = [job.lease for job in jobs if job.outcome is not None and job.outcome.what is What.DONE]
+        counts["done"] = _store.finish(connection, done) if done else 0
+        counts["lost"] = len(done) - counts["done"]
+
+        if self._relay._notifies and any(job.row.ordering_key is not None for job in jobs):
+            _store.tell(connection)
+
+        for job in jobs:
+            if job.outcome is None or job.outcome.what is not What.DONE:
+                is_held = _write_outcome(connection, job.row, job.outcome)
+                end = "given back" if job.outcome is None else job.outcome.what.value
+                counts[end if is_held else "lost"] += 1
+
+        return counts
 
     def _note_settled(self, jobs: list[Job], counts: Counter[str]) -> None:
         self.tally.update(counts)
@@ -495,25 +513,6 @@ def _ask(connection: Connection) -> None:
 
 def _is_suspicious(job: Job) -> bool:
     return job.row.losses >= _store.SUSPICIOUS
-
-
-def _write_outcomes(connection: Connection, jobs: list[Job]) -> Counter[str]:
-    """Write what came of rows. Gives how many came to which end."""
-    counts: Counter[str] = Counter()
-    done = [job.lease for job in jobs if job.outcome is not None and job.outcome.what is What.DONE]
-    counts["done"] = _store.finish(connection, done) if done else 0
-    counts["lost"] = len(done) - counts["done"]
-
-    if any(job.row.ordering_key is not None for job in jobs):
-        _store.tell(connection)
-
-    for job in jobs:
-        if job.outcome is None or job.outcome.what is not What.DONE:
-            is_held = _write_outcome(connection, job.row, job.outcome)
-            end = "given back" if job.outcome is None else job.outcome.what.value
-            counts[end if is_held else "lost"] += 1
-
-    return counts
 
 
 def _write_outcome(connection: Connection, row: Row, outcome: Outcome | None) -> bool:
