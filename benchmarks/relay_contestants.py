@@ -348,7 +348,11 @@ class Dbos(Contestant):
                 "application_version": "1",
             }
         )
-        step = dbos.DBOS.step(name="effect")(run) if is_step else run
+
+        def effect(number: int) -> None:
+            run(number)
+
+        step = dbos.DBOS.step(name="effect")(effect) if is_step else run
 
         @dbos.DBOS.workflow(name=NAME)
         def job(number: int) -> None:

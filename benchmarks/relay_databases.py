@@ -56,6 +56,16 @@ class Database:
         engine.dispose()
         return f"{self.name}: {', '.join(f'{name} = {value}' for name, value in found)}"
 
+    def tidy(self) -> None:
+        """Do what autovacuum would do within a minute."""
+        if self.name == "PostgreSQL":
+            engine = self.engine(isolation_level="AUTOCOMMIT")
+
+            with engine.connect() as connection:
+                connection.exec_driver_sql("VACUUM ANALYZE")
+
+            engine.dispose()
+
 
 def make_engine(url: str, **options: Any) -> Engine:
     """An engine. One of SQLite waits for the disk at each commit."""

@@ -133,6 +133,7 @@ def _draining(found: list[Contestant], quick: bool) -> Table:
 def _drain(one: Contestant, number: int) -> float:
     # What the orders left, and what wakes an idle worker, is not measured: from the first job to the last is.
     one.hand_all_over(range(number))
+    one.database.tidy()
 
     with tempfile.TemporaryDirectory(prefix="aldis-bench-") as folder:
         task = Task(Path(folder), count=number)

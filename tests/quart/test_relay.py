@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from threading import Barrier
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 from aldis import InvalidOptionError, Namespace
 from aldis.quart import Aldis
 from aldis.relay import Relay
+from aldis.relay._worker import Settings, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,6 +67,26 @@ def test_receivers_run_in_an_app_context_of_their_own(relay: Relay) -> None:
     assert received == []
     assert relay.drain() == {"done": 2}
     assert received == [("invoice", True, "shop", 7, 1), ("mail", True, "shop", 7, 1)]
+
+
+def test_sync_receivers_run_as_many_at_once_as_the_worker_has_threads(relay: Relay) -> None:
+    """However few cores there are: by default, an event loop has four threads more than those."""
+    app = Quart("shop")
+    Aldis(app, relay=relay)
+    together = Barrier(40)
+
+    def wait(sender: Quart, *, order_id: int) -> None:
+        together.wait(20)
+
+    async def send() -> None:
+        for number in range(40):
+            await order_placed.send_async(app, order_id=number)
+
+    order_placed.connect(wait, app, via=relay.queue("wait"))
+    asyncio.run(send())
+    worker = Worker(relay, Settings(concurrency=40, drains=True))
+    worker.run()
+    assert worker.tally["done"] == 40
 
 
 def test_an_application_is_set_up_once(relay: Relay) -> None:

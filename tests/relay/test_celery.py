@@ -466,6 +466,15 @@ def test_the_last_failed_attempt_is_a_dead_letter(lonely: Place) -> None:
     assert lonely.shop.relay.dead_payload(letter.id) == '{"do":"fail"}'
 
 
+def test_what_was_not_begun_is_not_counted(lonely: Place) -> None:
+    """A dead letter that nobody could read has the attempts that were made, whether it was written at once or later."""
+    row = a_row(payload="{", attempts=2)
+    run(lonely, written(row))
+    run(lonely, written(row._replace(token="other"), Outcome(What.DEAD, "why", is_begun=False)))
+
+    assert [letter.attempts for letter in lonely.shop.relay.dead_letters()] == [1, 1]
+
+
 def test_a_receiver_that_takes_too_long_is_interrupted(lonely: Place) -> None:
     """timeout_s holds in Celery's workers."""
     run(lonely, written(a_row(payload='{"do":"linger"}')))

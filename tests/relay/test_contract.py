@@ -168,12 +168,12 @@ class AsyncHarness(Harness):
 class Async:
     """A file of SQLite, and PostgreSQL, from an event loop."""
 
-    @pytest.fixture(params=["sqlite+aiosqlite", "postgresql+psycopg"])
+    @pytest.fixture(params=["sqlite+aiosqlite", "postgresql+psycopg", "postgresql+asyncpg"])
     def harness(self, request: pytest.FixtureRequest) -> Iterator[Harness]:
         if request.param == "sqlite+aiosqlite":
             url = request.getfixturevalue("sqlite_url").replace("sqlite:", f"{request.param}:")
         else:
-            url = emptied(request.getfixturevalue("postgresql_engine")).url
+            url = emptied(request.getfixturevalue("postgresql_engine")).url.set(drivername=request.param)
 
         engine = create_async_engine(url)
         sessions = async_sessionmaker(engine)

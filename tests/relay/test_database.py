@@ -448,7 +448,7 @@ def test_patience_ends(sqlite_url: str, make_engine: MakeEngine, monkeypatch: py
     error = error_of(executing(make_engine(f"{sqlite_url}/no/where"), "SELECT 1"))
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    patience = Patience(60.0)
+    patience = Patience(60.0, 15.0)
     pauses = [patience.pause_s(error) for _ in range(12)]
 
     assert pauses[0] < 0.003 < pauses[4] < 0.07

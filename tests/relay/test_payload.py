@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import enum
+import json
 import math
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -272,6 +273,23 @@ def test_what_is_sent_is_what_is_received(desk: Desk, annotation: Any, value: An
     assert received == value
     assert type(received) is type(value)
     assert repr(received) == repr(value)
+
+
+KEYS = {name: of for name, of in WRITABLE.items() if name.startswith("dict by") or name == "Mapping"}
+
+
+@pytest.mark.parametrize(("annotation", "value"), KEYS.values(), ids=KEYS.keys())
+def test_keys_that_are_texts_in_json(desk: Desk, annotation: Any, value: Any) -> None:
+    """R4: Dicts arrive as they were sent, also where defaults or upgraders make something of the payload before."""
+    desk.connect(declare(annotation, default={})).send(None, value=value)
+    assert desk.relay.drain() == {"done": 1}
+    older: Any = declare(annotation)
+    upgraded = Namespace().declare(version=2, upgraders={1: lambda payload: payload})(older._table.contract.function)
+    other = Desk(desk.engine)
+    other.connect(upgraded)
+    desk.write(json.dumps({"value": json.loads(msgspec.json.encode(value))}))
+    assert other.relay.drain() == {"done": 1}
+    assert [*desk.got, *other.got] == [{"value": value}] * 2
 
 
 def test_values_that_are_not_compared(desk: Desk) -> None:

@@ -209,6 +209,16 @@ def test_many_dead_letters(works: Works) -> None:
     assert works.relay.retry_dead(*(letter.id for letter in first)) == 1000
 
 
+def test_a_drain_claims_one_at_a_time(works: Works) -> None:
+    """R3: Nothing extends leases in a drain, so no message waits with a lease for those before it."""
+    claimed: list[int] = []
+    works.connect(work=lambda _: claimed.append(works.in_flight()))
+    works.send(1, 2, 3)
+
+    assert works.relay.drain() == {"done": 3}
+    assert claimed == [1, 1, 1]
+
+
 @pytest.mark.parametrize("most", [0, -1, "all", None])
 def test_so_many_dead_letters_cannot_be_asked_for(works: Works, most: Any) -> None:
     """A limit that is none is refused, and is not taken for no limit, as SQLite would."""

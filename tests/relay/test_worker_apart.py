@@ -7,12 +7,18 @@ import time
 from threading import Event
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+import pytest
+from sqlalchemy import text, update
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from aldis.relay import _worker
+from aldis.relay._tables import messages
+from aldis.relay._worker import Exit
 
 from .works import Works, soon
 
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Iterator
 
     from .conftest import MakeEngine
 
@@ -75,3 +81,133 @@ def test_an_outcome_that_is_refused_holds_up_no_other(
         soon(lambda: len(works.relay.dead_letters()) == 2, "the deaths")
 
     assert '"number"' not in caplog.text
+
+
+# Receivers that hang.
+
+
+@pytest.fixture
+def works(sqlite_url: str, make_engine: MakeEngine) -> Works:
+    """In a file of SQLite."""
+    return Works(make_engine(sqlite_url))
+
+
+@pytest.fixture
+def gate() -> Iterator[Event]:
+    """What receivers that hang wait for."""
+    found = Event()
+    yield found
+    found.set()
+
+
+def suspect(works: Works, receiver: str) -> None:
+    """Have the rows of a receiver be those that two workers died with."""
+    works.run(lambda db: db.execute(update(messages).where(messages.c.receiver == receiver).values(losses=2)))
+
+
+def test_receivers_that_hang_cost_their_threads_and_no_more(works: Works, gate: Event) -> None:
+    """R3: Those whose time is over, and that cannot be interrupted, do not keep a row from running that runs alone, nor
+    what comes after it.
+    """
+    works.connect("hangs", lambda _: gate.wait(60) and None, timeout_s=0.05, max_attempts=1)
+    works.connect("sound")
+
+    with works.working(concurrency=3, lease_s=0.5) as found:
+        works.pile_up("hangs", 2)
+        soon(lambda: sum(job.is_late for job in [*found.worker._jobs.values()]) == 2, "two that are late")
+        works.pile_up("sound", 1)
+        suspect(works, "sound")
+        soon(lambda: works.numbers("sound") == [0], "the one that runs alone")
+        works.pile_up("sound", 20)
+        soon(lambda: len(works.numbers("sound")) == 21, "the others")
+        gate.set()
+
+
+def test_a_row_that_is_to_run_alone_does_not_wait_for_ever(
+    works: Works, gate: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R3: Where another receiver takes long, it is left to another worker, and this one goes on."""
+    monkeypatch.setattr(_worker, "_ALONE_S", 0.2)
+    works.connect("long", lambda _: gate.wait(60) and None)
+    works.connect("suspicious")
+    works.connect("sound")
+
+    with works.working(concurrency=2, lease_s=5) as found:
+        works.pile_up("long", 1)
+        soon(lambda: works.numbers("long"))
+        works.pile_up("suspicious", 1)
+        suspect(works, "suspicious")
+        soon(lambda: found.worker.tally["waits"] == 1, "the end of its patience")
+        works.pile_up("sound", 5)
+        soon(lambda: len(works.numbers("sound")) == 5, "the others")
+        assert works.numbers("suspicious") == []
+        gate.set()
+        soon(lambda: works.numbers("suspicious") == [0], "its turn")
+
+
+def test_what_was_claimed_ahead_is_left_when_receivers_hang(works: Works, gate: Event) -> None:
+    """R3: What waits for a thread that does not come is given back, and another worker receives it meanwhile."""
+    works.connect(work=lambda number: None if number != 60 else gate.wait(60) and None)
+    works.pile_up("work", 100)
+
+    with works.working(concurrency=1, batch=50, lease_s=0.5, poll_s=0.02) as found:
+        soon(lambda: 60 in works.numbers(), "the one that hangs")
+        assert found.worker._jobs.keys()
+        soon(lambda: found.worker.tally["given back"] > 0, "the others given back")
+
+        with works.working(poll_s=0.02):
+            soon(lambda: works.rows() == 1, "the others")
+
+        gate.set()
+        soon(lambda: works.rows() == 0)
+
+    assert sorted(works.numbers()) == [*range(100)]
+
+
+def test_an_async_receiver_that_keeps_its_loop_to_itself(sqlite_url: str, make_engine: MakeEngine, gate: Event) -> None:
+    """R3: With an async database too, its lease is extended, and the worker can be stopped."""
+    engine = create_async_engine(sqlite_url.replace("sqlite:", "sqlite+aiosqlite:"))
+    works = Works(engine)  # type: ignore[arg-type]
+    looker = Works(make_engine(sqlite_url))
+    entered = Event()
+
+    async def work(_: int) -> None:
+        entered.set()
+        gate.wait(60)
+
+    works.connect_async(work)
+    works.pile_up("work", 1)
+
+    with works.working(lease_s=0.5, grace_s=0.2) as found:
+        assert entered.wait(10)
+        until = time.monotonic() + 1.5
+
+        while time.monotonic() < until:
+            assert looker.in_flight() == 1
+            time.sleep(0.05)
+
+        found.worker.stop()
+        assert found.ended() is Exit.UNFINISHED
+
+    gate.set()
+    works.relay._database.close_portal()
+
+
+def test_async_receivers_do_not_wait_for_each_other(works: Works) -> None:
+    """One that drains the relay, which would run another in the loop that it keeps waiting, is told so."""
+
+    async def work(number: int) -> None:
+        if number == 1:
+            works.send(2)
+            assert works.relay.drain() == {"failed": 1}
+
+    works.connect_async(work)
+    works.send(1)
+
+    with works.working():
+        soon(lambda: works.attempts() == [1])
+
+    (status,) = works.relay.status()
+    assert status.failure is not None
+    assert status.failure.endswith("raised RuntimeError")
+    assert works.numbers() == [1]

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import socket
 import sqlite3
 import time
 from queue import SimpleQueue
 from threading import Event, current_thread, get_ident, main_thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import QueuePool, event, text
-from sqlalchemy.exc import DBAPIError, TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import create_async_engine
 
-from aldis.relay import _database
+from aldis import NamedSignal, Namespace
+from aldis.relay import Relay, _database
 from aldis.relay._worker import Exit, Settings, Worker
 
-from .works import Works, running, soon
+from .works import Works, number_sent, running, soon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,6 +137,40 @@ def test_a_database_that_is_away_for_a_while(
     assert (first.startswith(AWAY), second) == (True, BACK)
 
 
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """The address of a server that is not there, for asyncpg, which raises errors of the network as they are."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"postgresql+asyncpg://aldis@127.0.0.1:{bound.getsockname()[1]}/aldis"
+
+
+def test_a_server_that_is_not_there(nobody: str, caplog: pytest.LogCaptureFixture) -> None:
+    """R3: A worker waits for a server that refuses connections, whatever the driver makes of that."""
+    worker = Worker(Relay(create_async_engine(nobody)), Settings())
+
+    with running(worker) as found:
+        soon(lambda: told(caplog))
+        soon(lambda: worker._pause_s > 0.5)
+        worker.stop()
+        assert found.ended() is Exit.STOPPED
+
+    assert [line.startswith(AWAY) for line in told(caplog)] == [True]
+
+
+def test_a_send_to_a_server_that_is_not_there(nobody: str) -> None:
+    """R1: It raises what a send raises when the database is away, after it has waited for as long as it was to."""
+    relay = Relay(create_async_engine(nobody), wait_s=0.3)
+    signal: NamedSignal[Any, ..., Any] = Namespace().declare(number_sent)
+    signal.connect(lambda sender, *, number: None, weak=False, via=relay.queue("work"))
+    began = time.monotonic()
+
+    with pytest.raises(OperationalError, match="onnect"):
+        asyncio.run(signal.send_async("sender", number=1))
+
+    assert time.monotonic() - began > 0.3
+
+
 def test_a_worker_that_has_nothing_to_do_does_not_take_its_database_for_back(
     works: Works, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -226,18 +264,22 @@ class Fault(sqlite3.OperationalError):
 class Failing:
     """Has what other threads do in the database fail, in the driver, as long as it is told to.
 
+    :param reads: whether they fail to read, too.
     :ivar has_failed: set when something did.
     """
 
-    def __init__(self, works: Works, what: str = "disk I/O error", code: int = 10) -> None:
+    def __init__(self, works: Works, what: str = "disk I/O error", code: int = 10, *, reads: bool = True) -> None:
         self.has_failed = Event()
         self._error = what, code
         self._is_on = False
+        self._reads = reads
         self._thread = get_ident()
         event.listen(works.engine, "do_execute", self._fail)
 
-    def _fail(self, *_: object) -> None:
-        if self._is_on and get_ident() != self._thread:
+    def _fail(self, _: object, statement: str, *__: object) -> None:
+        is_hit = self._reads or statement.startswith(("INSERT", "UPDATE", "DELETE"))
+
+        if self._is_on and is_hit and get_ident() != self._thread:
             self.has_failed.set()
             raise Fault(*self._error)
 
@@ -301,6 +343,37 @@ def test_a_stop_is_over_when_the_database_is_back(works: Works) -> None:
         assert found.ended() is Exit.STOPPED
 
     assert works.rows() == 0
+
+
+def test_a_worker_whose_disk_is_full_forgets_nothing(works: Works, caplog: pytest.LogCaptureFixture) -> None:
+    """R3: What came of messages is written when there is room again: none is received a second time."""
+    entered, go_on = Event(), Event()
+
+    def work(number: int) -> None:
+        entered.set()
+        go_on.wait(20)
+
+    works.connect(work=work)
+    works.send(1, 2, 3)
+    failing = Failing(works, "database or disk is full", 13, reads=False)
+
+    with works.working(concurrency=3, lease_s=2) as found:
+        soon(lambda: works.in_flight() == 3)
+        failing.begin()
+        go_on.set()
+        soon(lambda: found.worker._is_away)
+
+        for _ in range(3):
+            failing.has_failed.clear()
+            found.worker._bell.ring()
+            assert failing.has_failed.wait(10)
+
+        failing.end()
+        soon(lambda: works.rows() == 0)
+
+    assert sorted(works.numbers()) == [1, 2, 3]
+    assert found.worker.tally == {"done": 3, "lost": 0}
+    assert told(caplog)[-1] == BACK
 
 
 def test_the_time_of_receivers_ends_without_a_database(works: Works) -> None:
@@ -382,7 +455,7 @@ def test_others_that_write_for_long(
     works: Works, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that has to wait for other writers for long says nothing, for nothing is wrong, and waits on."""
-    monkeypatch.setattr(_database, "_BUSY_S", 0.1)
+    monkeypatch.setattr(_database, "_BUSY_IN_WORKERS_S", 0.1)
     works.connect()
     busy = Failing(works, "database is locked", 5)
 

@@ -46,7 +46,7 @@ def test_a_lock_that_is_held_for_long_is_no_trouble(
     sqlite_url: str, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Others may write for longer than a worker's patience: nothing is wrong, and it goes on after them."""
-    monkeypatch.setattr(_database, "_BUSY_S", 0.05)
+    monkeypatch.setattr(_database, "_BUSY_IN_WORKERS_S", 0.05)
     works = Works(make_engine(sqlite_url, connect_args={"timeout": 0.01}))
     works.connect()
     works.send(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from itertools import pairwise
@@ -13,6 +14,8 @@ from sqlalchemy import StaticPool, event, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from aldis.relay import _store, _wakeups
+from aldis.relay._registry import Registry
+from aldis.relay._turns import Turns
 from aldis.relay._wakeups import Wakeups
 
 from .works import Works, running, soon
@@ -47,6 +50,26 @@ def test_what_is_committed_wakes_workers(driver: str, request: pytest.FixtureReq
         drowsy(found)
 
         for number in range(1, 6):
+            works.send(number)
+            soon(lambda number=number: works.numbers() == [*range(number + 1)], within_s=30)  # type: ignore[misc]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has had autocommit= since Python 3.12")
+def test_connections_that_are_always_in_a_transaction(sqlite_url: str, make_engine: MakeEngine) -> None:
+    """With autocommit=False, a file gets its write-ahead log, and what is committed wakes workers, too."""
+    works = Works(make_engine(sqlite_url, connect_args={"autocommit": False}))
+    works.connect()
+
+    with works.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.connection.driver_connection.autocommit is False  # type: ignore[union-attr]
+
+    with works.working(poll_s=LONG_S, lease_s=LONG_S) as found:
+        works.send(0)
+        soon(lambda: works.got)
+        drowsy(found)
+
+        for number in range(1, 4):
             works.send(number)
             soon(lambda number=number: works.numbers() == [*range(number + 1)], within_s=30)  # type: ignore[misc]
 
@@ -117,6 +140,19 @@ def test_looks_become_rarer(works: Works, monkeypatch: pytest.MonkeyPatch) -> No
 
     pauses = [after - before for before, after in pairwise(looks)]
     assert sum(pauses[-3:]) >= 0.3 > 0.1 > pauses[0]
+
+
+def test_turns_that_have_heard_something() -> None:
+    """What is heard is looked for at once, and when there was something, the next look is soon."""
+    turns = Turns(Registry(), LONG_S)
+    turns._look_at = now = time.monotonic() + LONG_S
+    assert (turns.is_to_look(), turns.next_at(0.0)) == (False, now)
+
+    turns.note_claimed()
+    assert turns.next_at(0.0) < time.monotonic() + 1
+    turns._look_at = now
+    turns.hear()
+    assert (turns.is_to_look(), turns.next_at(0.0)) == (True, 0.0)
 
 
 def test_what_is_tried_again_is_looked_for_in_time(works: Works) -> None:

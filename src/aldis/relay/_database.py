@@ -20,8 +20,8 @@ from sqlalchemy.pool import SingletonThreadPool, StaticPool
 from aldis.exceptions import InvalidOptionError, TransactionError
 
 from . import _transactions
-from ._dialects import begin, check_dialect, is_away, is_busy, is_no_text, reading_any_text
-from ._portal import portal
+from ._dialects import as_dbapi_error, begin, check_dialect, is_away, is_busy, is_no_text, limit_wait, reading_any_text
+from ._portal import databases
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BUSY_S: Final = 15.0
+_BUSY_IN_WORKERS_S: Final = 1.0
 _CLOSE_S: Final = 1.0
 _REGISTRIES: Final = (scoped_session, async_scoped_session)
 _MAKERS: Final = (sessionmaker, async_sessionmaker)
@@ -83,7 +84,8 @@ class Database:
 
     def apart(self) -> Database:
         """As :meth:`impatient`, with connections of its own: receivers that use up the pool cannot keep the worker from
-        extending their leases.
+        extending their leases. Nor does it wait for other transactions for long: it tries again, and has other things
+        to do meanwhile.
         """
         found = self.impatient()
         found._own_engines = {}
@@ -149,13 +151,13 @@ class Database:
     def _do(self, work: Callable[[Connection], T]) -> T:
         with self.scope():
             engine = self.engine()
-            patience = Patience(self.wait_s)
+            patience = Patience(self.wait_s, self._busy_s())
             _check_is_free(engine)
 
             while True:
                 try:
                     if self.is_async:
-                        return portal.run(_connected(self._portal_engine(engine), work))
+                        return databases.run(_connected(self._portal_engine(engine), work))
 
                     with self._own_engine(engine).connect() as connection:
                         return work(connection)
@@ -165,12 +167,16 @@ class Database:
                     else:
                         time.sleep(patience.pause_s(error))
 
+    def _busy_s(self) -> float:
+        """For how many seconds other transactions may be in the way of one of ours."""
+        return _BUSY_S if self._own_engines is None else _BUSY_IN_WORKERS_S
+
     async def run_async(self, work: Callable[[Connection], T]) -> T:
         """As :meth:`run`, awaited, with the async engine itself."""
         from asyncio import sleep
 
         engine = self._given()
-        patience = Patience(self.wait_s)
+        patience = Patience(self.wait_s, self._busy_s())
         _check_is_free(engine.sync_engine)
 
         while True:
@@ -190,6 +196,9 @@ class Database:
             made = self._portal_engines[key] = AsyncEngine(Engine(engine.pool.recreate(), engine.dialect, engine.url))
             _in_portals[made] = os.getpid()
 
+            if self._own_engines is not None:
+                limit_wait(made.sync_engine, _BUSY_IN_WORKERS_S)
+
         return self._portal_engines[key]
 
     def _own_engine(self, engine: Engine) -> Engine:
@@ -197,7 +206,8 @@ class Database:
             return engine
 
         if engine not in self._own_engines:
-            self._own_engines[engine] = Engine(engine.pool.recreate(), engine.dialect, engine.url)
+            own = self._own_engines[engine] = Engine(engine.pool.recreate(), engine.dialect, engine.url)
+            limit_wait(own, _BUSY_IN_WORKERS_S)
 
         return self._own_engines[engine]
 
@@ -213,7 +223,7 @@ class Database:
         """Close the connections to an async database that what is not awaited has."""
         for (_, process), engine in self._portal_engines.items():
             if process == os.getpid():  # The others are the parent's.
-                portal.run(engine.dispose())
+                databases.submit(engine.dispose()).result(_CLOSE_S)
 
     def reconnect(self) -> None:
         """Forget the connections that are not in use: those to a server that went away are of no use."""
@@ -238,16 +248,17 @@ def _close_portals() -> None:
     for engine, process in [*_in_portals.items()]:
         if process == os.getpid():
             with suppress(Exception):
-                portal.submit(engine.dispose()).result(_CLOSE_S)  # Receivers may keep the loop to themselves.
+                databases.submit(engine.dispose()).result(_CLOSE_S)
 
 
 @final
 class Patience:
     """How often something is tried again, and for how long."""
 
-    def __init__(self, wait_s: float) -> None:
+    def __init__(self, wait_s: float, busy_s: float) -> None:
         self._began = time.monotonic()
         self._wait_s = wait_s
+        self._busy_s = busy_s
         self._pause_s = 0.001
 
     def pause_s(self, error: DBAPIError) -> float:
@@ -256,7 +267,7 @@ class Patience:
         :raises DBAPIError: the error, when it is of no use to try again, or was tried for long enough.
         """
         is_busy_now = is_busy(error)
-        lasts_s = _BUSY_S if is_busy_now else self._wait_s if is_away(error) else 0.0
+        lasts_s = self._busy_s if is_busy_now else self._wait_s if is_away(error) else 0.0
 
         if time.monotonic() - self._began >= lasts_s:
             raise error
@@ -312,8 +323,9 @@ def _autocommitting(work: Callable[[Connection], T]) -> Callable[[Connection], T
 
 
 async def _connected(engine: AsyncEngine, work: Callable[[Connection], T]) -> T:
-    async with engine.connect() as connection:
-        return await connection.run_sync(work)
+    with as_dbapi_error():
+        async with engine.connect() as connection:
+            return await connection.run_sync(work)
 
 
 def _named(value: object) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 from zlib import crc32
 
-from sqlalchemy import ARRAY, BigInteger, String, any_, bindparam, func, select, text
+from sqlalchemy import ARRAY, BigInteger, String, any_, bindparam, event, func, select, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from aldis.exceptions import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from sqlalchemy import ColumnElement, Connection, Engine
 
@@ -40,7 +42,10 @@ _BUSY: Final = ("database is locked", "database table is locked", "database sche
 
 _AWAY_IN_SQLITE: Final = frozenset({8, 10, 14})  # SQLITE_READONLY, SQLITE_IOERR, SQLITE_CANTOPEN
 
-# SQLSTATEs of PostgreSQL: a transaction that was the victim of others, which may just be made again.
+# SQLSTATEs of PostgreSQL: no connection; it stops, or starts; it takes no changes.
+_AWAY_IN_POSTGRESQL: Final = ("08", "57P0", "25006")
+
+# And of a transaction that was the victim of others, which may just be made again.
 _VICTIM: Final = frozenset({"40001", "40P01", "55P03"})
 _VICTIM_OF_MYSQL: Final = frozenset({(1205,), (1213,)})
 
@@ -128,6 +133,18 @@ def take_turns(connection: Connection, receiver: str) -> None:
         connection.execute(text("SELECT value FROM aldis_relay WHERE name = 'schema' FOR UPDATE"))
 
 
+def limit_wait(engine: Engine, seconds: float) -> None:
+    """Have new connections to SQLite wait no longer than so for others that write."""
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", partial(_set_busy_timeout, seconds))
+
+
+def _set_busy_timeout(seconds: float, connection: Any, _: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
+    cursor.close()
+
+
 def use_wal(connection: Connection) -> str | None:
     """Have a file of SQLite keep a write-ahead log, so that readers and the writer do not wait for each other.
 
@@ -136,7 +153,18 @@ def use_wal(connection: Connection) -> str | None:
     if connection.dialect.name != "sqlite":
         return None
 
-    return connection.exec_driver_sql("PRAGMA journal_mode=WAL").scalar()
+    driver: Any = connection.connection.driver_connection
+
+    if getattr(driver, "autocommit", None) is not False:
+        return connection.exec_driver_sql("PRAGMA journal_mode=WAL").scalar()
+
+    # Python 3.12 can have a connection be in a transaction all the time, and in one, the mode stays what it is.
+    driver.autocommit = True
+
+    try:
+        return connection.exec_driver_sql("PRAGMA journal_mode=WAL").scalar()
+    finally:
+        driver.autocommit = False
 
 
 def is_busy(error: DBAPIError) -> bool:
@@ -178,9 +206,21 @@ def _as_text(stored: bytes) -> str:
     return stored.decode(errors="backslashreplace")
 
 
+@contextmanager
+def as_dbapi_error() -> Generator[None, None, None]:
+    """Raise what asyncpg raises of the network when it connects, which SQLAlchemy leaves as it is, like the rest.
+
+    :raises OperationalError: in place of an ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OperationalError(None, None, error, connection_invalidated=True) from error
+
+
 def is_away(error: DBAPIError) -> bool:
     """Whether the database cannot be had now, or takes no changes, as a server that has become a replica."""
-    if error.connection_invalidated or _sqlstate(error) == "25006":
+    if error.connection_invalidated or (_sqlstate(error) or "").startswith(_AWAY_IN_POSTGRESQL):
         return True
 
     code = getattr(error.orig, "sqlite_errorcode", None)

@@ -40,7 +40,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
     attempts: int
     losses: int
     token: str
-    end: tuple[Literal["failed", "dead", "waits"], str, float] | None = None
+    end: tuple[Literal["failed", "dead", "waits"], str, float, bool] | None = None
 
 
 _COLUMNS: Final = tuple(name for name in Envelope.__struct_fields__ if name in Row._fields)
@@ -51,7 +51,7 @@ def written(row: Row, outcome: Outcome | None = None) -> dict[str, Any]:
 
     :raises MalformedEnvelopeError: when a column has a value of another type than its own, as SQLite lets it.
     """
-    end = None if outcome is None else (outcome.what.value, outcome.why, outcome.wait_s)
+    end = None if outcome is None else (outcome.what.value, *outcome[1:])
     columns = {name: getattr(row, name) for name in _COLUMNS}
     found: dict[str, Any] = to_builtins(_checked({**columns, "format": FORMAT, "end": end}))
     return found

@@ -199,7 +199,7 @@ class Schema:
         defaults = {name: value for name, value in self._defaults.items() if name not in plain}
 
         try:
-            return msgspec.convert({**plain, **defaults}, self._shape)
+            return msgspec.convert({**plain, **defaults}, self._shape, str_keys=True)  # As keys are in JSON.
         except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
             raise UnreadableError(f"the payload does not fit: {_reason(error)}") from None
 

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _MOST: Final = 1000
+_DRAIN_S: Final = 600.0
 
 # In MySQL each table, and what is put in it, is made for itself: so often another process may have been first.
 _TRIES: Final = len(_tables.TABLES) + 1
@@ -307,14 +308,17 @@ class Relay:
         """Receive all that is due, in this thread, and what receivers send meanwhile. For tests and scripts.
 
         What fails waits for its next attempt, which is not waited for here; nothing limits the time of receivers. What
-        the database raises is raised.
+        the database raises is raised. Nothing extends a lease: a receiver that takes longer than ten minutes may be
+        called by a worker, too.
 
-        :return: how many messages came to which end: ``done``, ``failed``, ``dead``, ``waits``.
+        :return: how many messages came to which end: ``done``, ``failed``, ``dead``, ``waits``; and ``lost``, if a
+            receiver took longer than that.
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
         from ._worker import Settings, Worker
 
-        worker = Worker(self, Settings(concurrency=1, drains=True), is_inline=True)
+        # One at a time: the second of a batch would wait for the first, and its lease run out.
+        worker = Worker(self, Settings(concurrency=1, batch=1, lease_s=_DRAIN_S, drains=True), is_inline=True)
         worker.run()
         return {end: count for end, count in worker.tally.items() if count}
 

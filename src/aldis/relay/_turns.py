@@ -54,10 +54,11 @@ class Turns:
     def note_claimed(self) -> None:
         """A row was claimed, and where there is one, others come: have the next look be soon."""
         self._idle_s = 0.0
+        self._look_at = min(self._look_at, time.monotonic() + _LEAST_S)
 
     def next_at(self, now: float) -> float:
         """When to claim, or to look, if nothing is heard before."""
-        return now if self.hungry else self._look_at
+        return now if self.hungry or self._has_news else self._look_at
 
     def is_to_look(self) -> bool:
         """Whether it is time to look."""

@@ -80,6 +80,7 @@ class Wakeups:
         version = None
 
         while not self._stopped.is_set():
+            connection.rollback()  # Python 3.12 can have it be in a transaction, which sees no changes.
             (found,) = connection.execute("PRAGMA data_version").fetchone()
 
             if found != version:

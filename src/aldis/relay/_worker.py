@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from . import _store, _tables
 from ._backoff import check_number
 from ._bell import Bell
-from ._dialects import is_away, is_busy, use_wal
+from ._dialects import is_away, is_busy, is_full, use_wal
 from ._receiving import Outcome, What
 from ._runners import Inline, Job, Runners, taken
 from ._turns import Turns
@@ -39,6 +39,7 @@ logger: Final = logging.getLogger("aldis.relay")
 
 _AWAY_S: Final = (0.2, 5.0)
 _AHEAD_S: Final = 0.25
+_ALONE_S: Final = 5.0
 _REPORT_S: Final = 60.0
 _SAME_STOP_S: Final = 1.0
 _MOST_FINISHED: Final = 500
@@ -108,7 +109,8 @@ class Settings:
 class Worker:
     """Receives the messages of one relay, until it is stopped.
 
-    :ivar tally: how many messages came to which end: ``done``, ``failed``, ``dead``, ``waits`` and ``lost``.
+    :ivar tally: how many messages came to which end: ``done``, ``failed``, ``dead``, ``waits``, ``lost`` or
+        ``given back``.
     """
 
     def __init__(
@@ -136,6 +138,8 @@ class Worker:
         self._unsettled: list[Job] = []
         self._jobs: dict[tuple[int, str], Job] = {}
         self._suspicious: Job | None = None
+        self._suspicious_until = 0.0
+        self._waited: set[tuple[int, str]] = set()
         self._found_nothing = False
         self._took_s = 0.0
         self._deadline = float("inf")
@@ -240,6 +244,8 @@ class Worker:
         return True
 
     def _note_trouble(self, error: SQLAlchemyError) -> None:
+        self._turns.hear()  # Of what was not seen, or not claimed.
+
         if isinstance(error, DBAPIError) and is_busy(error):
             return  # Others write for long. Nothing is wrong, and the next step does it again.
 
@@ -247,7 +253,6 @@ class Worker:
             logger.warning("The database does not answer as it should. Trying again: %s", error)
 
         self._is_away = True
-        self._turns.hear()  # Of what was not seen, or not claimed.
         self._pause_s = min(self._pause_s * 2, _AWAY_S[1])
 
         if isinstance(error, DBAPIError) and error.connection_invalidated:
@@ -293,6 +298,9 @@ class Worker:
         now = time.monotonic()
         ends = [self._deadline, self._report_at]
 
+        if self._suspicious is not None:
+            ends.append(self._suspicious_until)
+
         if self._stopping is not None:
             ends.append(self._stopping + self.settings.grace_s + 0.01)
 
@@ -326,7 +334,7 @@ class Worker:
         Enough for every thread, and ahead of that as many as will be begun in a moment: what waits here for long is
         kept from other workers. Ahead, rows are claimed when half of that is used up, so that one claim gets several.
         """
-        if self._suspicious is not None or any(map(_is_suspicious, self._jobs.values())):
+        if self._suspicious is not None or any(map(_runs_alone, self._jobs.values())):
             return 0
 
         threads, in_hand = self.settings.concurrency, len(self._jobs) - len(self._unsettled)
@@ -337,10 +345,7 @@ class Worker:
     def _feed(self) -> None:
         """Claim for the receivers that have due rows, in turn, so that none waits for the backlog of another."""
         if self._suspicious is not None:
-            if len(self._jobs) == 1:
-                self._runners.put(self._suspicious)
-                self._suspicious = None
-
+            self._begin_alone(self._suspicious)
             return
 
         if not self._room():
@@ -365,6 +370,23 @@ class Worker:
 
         self._found_nothing = is_looking and not (self._turns.hungry or self._jobs)
 
+    def _begin_alone(self, job: Job) -> None:
+        """Begin a suspicious row when nothing else runs. If that takes too long, leave it to another worker."""
+        if self._is_alone(job):
+            self._runners.put(job)
+        elif time.monotonic() >= self._suspicious_until:
+            job.outcome = Outcome(What.WAITS, "it is to run alone, and others run for long", self.settings.lease_s)
+            self._unsettled.append(job)
+        else:
+            return
+
+        self._suspicious = None
+
+    def _is_alone(self, job: Job) -> bool:
+        """Whether a job is, but for those that run on though their time is over: they may never end."""
+        others = [other for other in self._jobs.values() if other is not job]
+        return len(others) < self.settings.concurrency and all(other.is_late for other in others)
+
     def _claim(self, name: str, known: Known, most: int) -> bool:
         """Claim up to so many rows. Gives whether there may be more."""
         held_until = time.monotonic() + self.settings.lease_s
@@ -387,8 +409,9 @@ class Worker:
         self._turns.note_claimed()
         self._jobs[job.lease] = job
 
-        if _is_suspicious(job) and len(self._jobs) > 1:
-            self._suspicious = job  # Begun when it is alone.
+        if _is_suspicious(job) and not self._is_alone(job):
+            self._suspicious = job
+            self._suspicious_until = time.monotonic() + _ALONE_S
         else:
             self._runners.put(job)
 
@@ -423,7 +446,7 @@ class Worker:
             try:
                 counts = self._database.run(lambda connection, now=now: self._write_outcomes(connection, now))  # type: ignore[misc]
             except DBAPIError as error:
-                if most > 1 or is_busy(error) or is_away(error):
+                if most > 1 or is_busy(error) or is_away(error) or is_full(error):
                     raise
 
                 error.hide_parameters = True
@@ -483,6 +506,7 @@ class Worker:
         if now < self._hold_at:
             return
 
+        self._leave_what_waits()
         jobs = [job for job in self._jobs.values() if job.outcome is None and not job.is_late]
 
         if jobs:
@@ -497,6 +521,16 @@ class Worker:
                 logger.warning("%d leases were lost to other workers", len(jobs) - len(held))
 
         self._hold_at = now + self.settings.lease_s / 4
+
+    def _leave_what_waits(self) -> None:
+        """Have what was claimed ahead given back, if it waits for threads that do not come free."""
+        waits = {job.lease for job in self._jobs.values() if job.started is None and job is not self._suspicious}
+
+        if waits & self._waited:
+            self._unsettled.extend(self._runners.take_back())
+            self._took_s = 0.0  # What it was is of no use any more: claim nothing ahead.
+
+        self._waited = waits
 
     def _take_back(self) -> None:
         """Begin no more of what was claimed, and have it given back."""
@@ -513,6 +547,10 @@ def _ask(connection: Connection) -> None:
 
 def _is_suspicious(job: Job) -> bool:
     return job.row.losses >= _store.SUSPICIOUS
+
+
+def _runs_alone(job: Job) -> bool:
+    return _is_suspicious(job) and not job.is_late
 
 
 def _write_outcome(connection: Connection, row: Row, outcome: Outcome | None) -> bool:

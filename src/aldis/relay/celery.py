@@ -40,7 +40,9 @@ What cannot be promised:
   longer than the ``visibility_timeout``; with RabbitMQ when it runs for longer than the ``consumer_timeout``, 30
   minutes by default.
 - Messages of one key in order: ``relay.queue(key=...)`` is refused.
-- Who revokes the task or purges the queue loses messages.
+- Who revokes the task or purges the queue loses messages. So does a Celery worker of another program on the same
+  queue, for Celery discards the messages of tasks that a worker does not know, and logs them whole: route the task to
+  a queue of its own, and deploy the Celery workers first.
 - A worker with the ``gevent`` or ``eventlet`` pool does not hold receivers to their ``timeout_s``, for nothing can
   interrupt them there, unless they are async.
 """
@@ -202,12 +204,12 @@ class CeleryEngine:
             return found
 
         if row.payload is None:
-            return Outcome(What.DEAD, "the payload is larger than a send may write")
+            return Outcome(What.DEAD, "the payload is larger than a send may write", is_begun=False)
 
         try:
             envelope = written(row._replace(token=str(uuid4())))
         except MalformedEnvelopeError as error:
-            return Outcome(What.DEAD, f"the row is malformed: {error}")
+            return Outcome(What.DEAD, f"the row is malformed: {error}", is_begun=False)
 
         try:
             self._broker.publish(envelope, row.receiver)
@@ -287,7 +289,7 @@ def _write(row: Row, outcome: Outcome, connection: Connection) -> None:
 
     if outcome.what is What.DEAD:
         logger.error("Message %s for %s is a dead letter: %s", row.message_id, row.receiver, outcome.why)
-        _store.bury_sent(connection, row, outcome.why)
+        _store.bury_sent(connection, row._replace(attempts=row.attempts - (not outcome.is_begun)), outcome.why)
     elif outcome.what is What.WAITS:
         not_counted = row._replace(attempts=row.attempts - 1)
         _store.add_again(connection, not_counted, int(outcome.wait_s * 1000), outcome.why)
