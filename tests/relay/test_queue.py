@@ -215,7 +215,7 @@ def test_how_long_a_message_waits(shop: Shop, backoff: Any, expected_s: float) -
     ended = shop.relay.drain()
 
     if expected_s == 0:
-        assert ended == {"failed": 9, "dead": 1}
+        assert ended == {"failed": 19, "dead": 1}
         return
 
     assert ended == {"failed": 1}
