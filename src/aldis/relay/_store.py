@@ -15,11 +15,13 @@ another has claimed the row, it changes nothing.
 from __future__ import annotations
 
 import json
+from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from sqlalchemy import (
+    BigInteger,
     String,
     and_,
     bindparam,
@@ -118,14 +120,8 @@ def claim(connection: Connection, name: str, known: Known, limit: int, lease_ms:
     Those of versions that are newer than the code are left, and of ordered rows those that are not the first of their
     key. A row that has killed two workers is claimed alone.
     """
-    is_ordered = known.queue.key is not None
-
-    if is_ordered:
-        take_turns(connection, known.queue.name)
-
-    chosen = _claimable(tuple(known.versions.items()), known.names if is_ordered else None)
     token = uuid4().hex
-    rows = _cut([_row(row, token) for row in connection.execute(chosen, {"name": name, "most": limit})])
+    rows = _cut([_row(row, token) for row in _choose(connection, name, known, limit)])
 
     if rows:
         dialect = connection.dialect.name
@@ -135,10 +131,50 @@ def claim(connection: Connection, name: str, known: Known, limit: int, lease_ms:
     return rows
 
 
+def _choose(connection: Connection, name: str, known: Known, limit: int) -> Sequence[Any]:
+    """The rows to claim, whose token is not written yet."""
+    versions, names = tuple(known.versions.items()), known.names
+    values: dict[str, Any] = {"name": name, "most": limit}
+
+    if known.queue.key is None:
+        return connection.execute(_claimable(versions), values).all()
+
+    take_turns(connection, known.queue.name)
+    end = connection.execute(_END_OF_FRONT, values).first()
+
+    if end is None:
+        return connection.execute(_claimable(versions, names), values).all()
+
+    # Of a long backlog of few values, hardly any row is the first of its value: to look at all of them takes long. So
+    # these are found by their values, beside what is in front.
+    values.update(end_ms=end.due_ms, end_id=end.id)
+    found = {row.id: row for row in connection.execute(_claimable(versions, names, Part.FRONT), values)}
+
+    if len(found) < limit:
+        found.update((row.id, row) for row in connection.execute(_claimable(versions, names, Part.FIRSTS), values))
+
+    if not found:
+        values["last"] = connection.scalar(_LAST_KEY, values)
+        found = {row.id: row for row in connection.execute(_claimable(versions, names, Part.REST), values)}
+
+    return [*found.values()][:limit]
+
+
+class Part(Enum):
+    """Where rows are chosen from."""
+
+    ALL = 1
+    FRONT = 2
+    FIRSTS = 3
+    REST = 4
+
+
 @lru_cache
-def _claimable(versions: tuple[tuple[str, int], ...], ordered: tuple[str, ...] | None) -> Select[Any]:
+def _claimable(
+    versions: tuple[tuple[str, int], ...], ordered: tuple[str, ...] | None = None, part: Part = Part.ALL
+) -> Select[Any]:
     can_be_read = or_(*(and_(_m.signal == signal, _m.version <= version) for signal, version in versions))
-    conditions: list[Any] = [_m.receiver == bindparam("name"), _m.due_ms <= now_ms(), can_be_read]
+    conditions = [*_due(part), can_be_read]
 
     if ordered is not None:
         is_first = and_(~_older(ordered), _m.ordering_key.not_in(_under_way(ordered)))
@@ -146,6 +182,65 @@ def _claimable(versions: tuple[tuple[str, int], ...], ordered: tuple[str, ...] |
 
     chosen = select(*_CLAIMED, _m.attempts, _m.losses, _m.token).where(*conditions).order_by(_m.due_ms, _m.id)
     return chosen.limit(bindparam("most")).with_for_update(skip_locked=True)
+
+
+def _due(part: Part) -> list[Any]:
+    """The conditions of due rows of one receiver."""
+    is_its, is_due = _m.receiver == bindparam("name"), _m.due_ms <= now_ms()
+
+    if part is Part.ALL:
+        return [is_its, is_due]
+
+    if part is Part.FRONT:
+        end_ms, end_id = bindparam("end_ms", type_=BigInteger), bindparam("end_id", type_=BigInteger)
+        return [is_its, _m.due_ms <= end_ms, or_(_m.due_ms < end_ms, _m.id < end_id)]
+
+    if part is Part.REST:
+        return [is_its, is_due, or_(_m.ordering_key.is_(None), _m.ordering_key > bindparam("last", type_=String))]
+
+    # As no index has them, for databases would rather read all that is due than look for some by their ids.
+    is_its, is_due = func.coalesce(_m.receiver, "") == bindparam("name"), func.coalesce(_m.due_ms, 0) <= now_ms()
+    return [_m.id.in_(_firsts()), is_its, is_due]
+
+
+# Where the front of a backlog ends. Most are shorter.
+_FRONT: Final = 1000
+_END_OF_FRONT: Final = (
+    select(_m.due_ms, _m.id)
+    .where(_m.receiver == bindparam("name"), _m.due_ms <= now_ms())
+    .order_by(_m.due_ms, _m.id)
+    .limit(1)
+    .offset(_FRONT)
+)
+
+
+def _keys() -> Any:
+    """The values that rows of a receiver have, in order: one look into the index for each, up to a number of them."""
+    is_theirs = and_(_m.receiver == bindparam("name"), _m.ordering_key.is_not(None))  # Which the index is for.
+    least = select(func.min(_m.ordering_key)).where(is_theirs)
+    keys = select(least.scalar_subquery().label("value"), literal(1).label("place")).cte("keys", recursive=True)
+    following = least.where(_m.ordering_key > keys.c.value).correlate(keys).scalar_subquery()
+    are_more = and_(keys.c.value.is_not(None), keys.c.place < _MOST_KEYS)
+    return keys.union_all(select(following, keys.c.place + 1).where(are_more))
+
+
+def _firsts() -> Select[Any]:
+    """The first row of each of these values, due or not."""
+    keys = _keys()
+    first = select(func.min(_other.c.id)).where(
+        _other.c.receiver == bindparam("name"), _other.c.ordering_key == keys.c.value
+    )
+    return select(first.correlate(keys).scalar_subquery()).where(keys.c.value.is_not(None))
+
+
+def _last_key() -> Select[Any]:
+    """The last of these values, if there are more."""
+    keys = _keys()
+    return select(keys.c.value).where(keys.c.place == _MOST_KEYS)
+
+
+_MOST_KEYS: Final = 1000
+_LAST_KEY: Final = _last_key()
 
 
 def _older(names: Sequence[str]) -> ColumnElement[bool]:
