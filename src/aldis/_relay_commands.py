@@ -18,7 +18,7 @@ from .exceptions import RelayError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from .relay import Relay
+    from .relay import ReceiverStatus, Relay
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _HEADS: Final = ("RECEIVER", "BACKLOG", "OLDEST", "IN FLIGHT", "RETRYING", "DEAD", "")
@@ -101,11 +101,13 @@ def _status(relay: Relay, *, as_json: bool) -> None:
         click.echo("No durable receiver is connected, and no message waits.")
         return
 
-    rows = [
-        (s.receiver, s.backlog, _age(s.oldest_age_s), s.in_flight, s.retrying, s.dead, _note(s.is_known, s.failure))
-        for s in found
-    ]
-    _print_table(_HEADS, rows)
+    _print_table(_HEADS, [_cells(status) for status in found])
+
+
+def _cells(status: ReceiverStatus) -> tuple[object, ...]:
+    age = _age(status.oldest_age_s) if status.backlog or status.in_flight else "-"
+    note = _note(status.is_known, status.failure)
+    return status.receiver, status.backlog, age, status.in_flight, status.retrying, status.dead, note
 
 
 def _note(is_known: bool, failure: str | None) -> str:
@@ -227,7 +229,7 @@ def _age(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
 
-    return f"{max(seconds, 0):.1f} s" if seconds else "-"
+    return f"{max(seconds, 0):.1f} s"
 
 
 def _as_text(value: object) -> str:

@@ -216,13 +216,17 @@ def test_status(shop: Shop) -> None:
 
 
 def test_ages(shop: Shop) -> None:
-    """An age is shown by the largest unit of which there are two."""
+    """An age is shown by the largest unit of which there are two. Only what is not there has none."""
     shop.place()
 
-    with shop.module.engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE aldis_messages SET sent_ms = sent_ms - 3 * 3600 * 1000")
+    for past, shown in ((0, "0.0 s"), (3, "3 h")):
+        with shop.module.engine.begin() as connection:
+            hours_ago = f"CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER) + 60000 - {past} * 3600000"
+            connection.exec_driver_sql(f"UPDATE aldis_messages SET sent_ms = {hours_ago}")
 
-    assert " 3 h " in shop.command("status", shop.name).output
+        ages = {line.split("  ")[0]: shown in line for line in shop.command("status", shop.name).output.splitlines()}
+        assert ages["invoice"]
+        assert not ages["search"]
 
 
 def test_status_as_json(shop: Shop) -> None:
