@@ -140,7 +140,7 @@ RELAY: Final = (
         file="relay/_worker.py",
         old="        if jobs:\n            lease_ms",
         new="        if not self:\n            lease_ms",
-        tests=("relay/test_worker.py",),
+        tests=("relay/test_worker_ends.py",),
     ),
     Break(
         name="late-receivers-hold",
@@ -149,7 +149,7 @@ RELAY: Final = (
         file="relay/_worker.py",
         old=" and not job.is_late]",
         new="]",
-        tests=("relay/test_worker.py",),
+        tests=("relay/test_worker_ends.py",),
     ),
     Break(
         name="attempts-without-end",
@@ -230,7 +230,7 @@ RELAY: Final = (
         file="relay/_dialects.py",
         old='"BEGIN IMMEDIATE"',
         new='"BEGIN"',
-        tests=("relay/test_store.py",),
+        tests=("relay/test_database.py",),
     ),
     Break(
         name="unknown-dies",
@@ -239,7 +239,7 @@ RELAY: Final = (
         file="relay/_receiving.py",
         old='return _waits("no receiver of that name',
         new='return _dead("no receiver of that name',
-        tests=("relay/test_contract.py", "relay/test_worker.py"),
+        tests=("relay/test_celery.py",),
     ),
     Break(
         name="newer-claimed",
@@ -248,7 +248,7 @@ RELAY: Final = (
         file="relay/_store.py",
         old="_m.version <= version)",
         new="_m.version <= 10**9)",
-        tests=("relay/test_store.py", "relay/test_contract.py"),
+        tests=("relay/test_store.py",),
     ),
     Break(
         name="aliases-forgotten",

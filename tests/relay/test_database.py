@@ -19,7 +19,7 @@ from aldis import InvalidOptionError
 from aldis.exceptions import TransactionError
 from aldis.relay import Relay
 from aldis.relay._database import Database, Patience, _close_portals
-from aldis.relay._dialects import check_dialect, is_away, is_busy, is_full
+from aldis.relay._dialects import check_dialect, is_away, is_busy, is_full, use_wal
 
 from .works import Works, soon
 
@@ -241,6 +241,26 @@ def test_a_fork_has_connections_of_its_own(
     assert parents_pool.checkedin() == 1
     close(database)
     assert parents.sync_engine.pool is not parents_pool
+
+
+def test_what_is_read_before_it_is_written(sqlite_url: str, make_engine: MakeEngine) -> None:
+    """R6: In SQLite, nobody else writes from the beginning of a transaction on: it would have to be made again."""
+    database = Database(make_engine(sqlite_url), 0.0)
+    tables(database)
+    database.run_plain(use_wal)
+    hasty = make_engine(sqlite_url, connect_args={"timeout": 0.01})
+    tries: list[list[int]] = []
+
+    def read_and_write(connection: Connection) -> None:
+        tries.append(numbers(connection))
+
+        with pytest.raises(OperationalError, match="locked"), hasty.begin() as other:
+            insert(1)(other)
+
+        insert(2)(connection)
+
+    database.run(read_and_write)
+    assert (tries, database.look(numbers)) == ([[]], [2])
 
 
 def test_connections_of_a_worker(database: Database) -> None:

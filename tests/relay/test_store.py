@@ -168,6 +168,17 @@ def test_a_claim_beside_a_claim_of_its_key(shop: Shop, claims: Claims, engine: E
     assert found.result() == []
 
 
+def test_rows_of_a_newer_version_are_not_claimed(shop: Shop, claims: Claims) -> None:
+    """R4: They are left as they are, for workers of that version, with those of signals that are not declared here."""
+    shop.connect()
+    send(shop, 1, 2, 3)
+    claims.run(lambda db: db.execute(update(messages).where(messages.c.id == 1).values(version=2)))
+    claims.run(lambda db: db.execute(update(messages).where(messages.c.id == 2).values(signal="other")))
+
+    assert [row.id for row in claims.claim()] == [3]
+    assert max(claims.wait_ms()[:2]) <= 0
+
+
 def test_a_claim_beside_what_is_said_too_late(shop: Shop, claims: Claims) -> None:
     """R3: A row that one worker buries too late, while another is claiming it, is no dead letter."""
     shop.connect()
