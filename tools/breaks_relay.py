@@ -293,7 +293,7 @@ RELAY: Final = (
         file="relay/_worker.py",
         old='have it given back."""\n        self._unsettled.extend(self._runners.take_back())\n',
         new='have it given back."""\n        self._runners.take_back()\n',
-        tests=("relay/test_worker.py",),
+        tests=("relay/test_worker_ends.py",),
     ),
     Break(
         name="given-back-counts",
@@ -311,7 +311,10 @@ RELAY: Final = (
         file="relay/_runners.py",
         old="if self.started < self.held_until:",
         new='if self.started < float("inf"):',
-        tests=("relay/test_worker.py",),
+        tests=(
+            "relay/test_worker_ends.py",
+            "relay/test_worker_away.py",
+        ),
     ),
     Break(
         name="no-limit",
@@ -320,7 +323,7 @@ RELAY: Final = (
         file="relay/_runners.py",
         old="            _raise_in(ctypes.c_ulong(self._thread or 0), ctypes.py_object(ReceiverTimeoutError))\n",
         new="",
-        tests=("relay/test_worker.py",),
+        tests=("relay/test_worker_ends.py",),
     ),
     Break(
         name="database-away",
@@ -370,7 +373,7 @@ RELAY: Final = (
         file="relay/_wakeups.py",
         old="            if found != version:",
         new="            if found is None:",
-        tests=("relay/test_worker.py",),
+        tests=("relay/test_worker_wakes.py",),
     ),
     Break(
         name="forked-portal",
