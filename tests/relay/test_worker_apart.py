@@ -18,7 +18,7 @@ from aldis.relay._worker import Exit
 from .works import Works, soon
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .conftest import MakeEngine
 
@@ -105,10 +105,8 @@ def suspect(works: Works, receiver: str) -> None:
     works.run(lambda db: db.execute(update(messages).where(messages.c.receiver == receiver).values(losses=2)))
 
 
-def test_receivers_that_hang_cost_their_threads_and_no_more(works: Works, gate: Event) -> None:
-    """R3: Those whose time is over, and that cannot be interrupted, do not keep a row from running that runs alone, nor
-    what comes after it.
-    """
+def hanging(gate: Event) -> Callable[[int], object]:
+    """A receiver that hears of the end of its time, and goes on."""
 
     def hang(_: int) -> None:
         while not gate.is_set():
@@ -118,7 +116,14 @@ def test_receivers_that_hang_cost_their_threads_and_no_more(works: Works, gate: 
             except ReceiverTimeoutError:
                 continue
 
-    works.connect("hangs", hang, timeout_s=0.2, max_attempts=1)
+    return hang
+
+
+def test_receivers_that_hang_cost_their_threads_and_no_more(works: Works, gate: Event) -> None:
+    """R3: Those whose time is over, and that cannot be interrupted, do not keep a row from running that runs alone, nor
+    what comes after it.
+    """
+    works.connect("hangs", hanging(gate), timeout_s=0.2, max_attempts=1)
     works.connect("sound")
 
     with works.working(concurrency=3, lease_s=0.5) as found:
@@ -129,6 +134,20 @@ def test_receivers_that_hang_cost_their_threads_and_no_more(works: Works, gate: 
         soon(lambda: works.numbers("sound") == [0], "the one that runs alone")
         works.pile_up("sound", 20)
         soon(lambda: len(works.numbers("sound")) == 21, "the others")
+        gate.set()
+
+
+def test_a_row_that_runs_alone_and_hangs(works: Works, gate: Event) -> None:
+    """R3: When its time is over, others run beside it."""
+    works.connect("hangs", hanging(gate), timeout_s=0.2, max_attempts=1)
+    works.connect("sound")
+    works.pile_up("hangs", 1)
+    suspect(works, "hangs")
+
+    with works.working(concurrency=2, lease_s=0.5):
+        soon(lambda: works.numbers("hangs"))
+        works.pile_up("sound", 3)
+        soon(lambda: len(works.numbers("sound")) == 3, "the others")
         gate.set()
 
 
