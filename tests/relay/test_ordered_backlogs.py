@@ -124,9 +124,8 @@ def test_more_values_than_are_looked_for(backlog: Backlog) -> None:
 
 def test_so_many_and_no_more(backlog: Backlog) -> None:
     """R3: What is found in several places is claimed once, and not more of it than was asked for."""
-    backlog.add(
-        [f"{number:03}" for number in range(50)] + ["hot"] * LONG + [f"{number:03}" for number in range(50, 99)]
-    )
+    some = [f"{number:03}" for number in range(99)]
+    backlog.add([*some[:50], *[None] * 5, *["hot"] * LONG, *some[50:]])
     assert backlog.claimed(20) == [*range(1, 21)]
     claimed = backlog.claimed(60)
     assert len(claimed) == len({*claimed}) == 60
