@@ -37,7 +37,7 @@ BACKLOGS: Final = {
     "rows of one receiver": (PLAIN, None, True),
     "with a key, each its own": ((KEYED, "CAST(i AS VARCHAR(20))", 1), None, True),
     "with a key, ten rows each": ((KEYED, "CAST(i / 10 AS VARCHAR(20))", 1), None, True),
-    "with a key, ten keys in all": ((KEYED, "CAST(i % 10 AS VARCHAR(20))", 1), None, False),
+    "with a key, ten keys in all": ((KEYED, "CAST(i % 10 AS VARCHAR(20))", 1), None, True),
     "behind rows of an unknown receiver": (PLAIN, ("gone", "NULL", 1), True),
     "behind rows of a newer version": (PLAIN, (RECEIVER, "NULL", 2), False),
 }
