@@ -329,6 +329,17 @@ def test_sqlite_is_busy(sqlite_url: str, make_engine: MakeEngine) -> None:
         assert meaning(executing(engine, "INSERT INTO t VALUES (2)")) == "busy"
 
 
+@pytest.mark.parametrize("code", ["08006", "57P01", "57P03", "25006"])
+def test_a_server_that_says_so_is_away(postgresql_url: str, code: str) -> None:
+    """That it stops, or starts, is told by asyncpg by errors that are of no kind, but have a code."""
+    engine = create_async_engine(postgresql_url.replace("psycopg", "asyncpg"))
+    database = Database(engine, 0.0)
+    statement = f"DO $$ BEGIN RAISE EXCEPTION 'no' USING ERRCODE = '{code}'; END $$"
+
+    assert meaning(lambda: database.run(lambda connection: connection.execute(text(statement)))) == "away"
+    database.close_portal()
+
+
 def test_sqlite_is_away(tmp_path: Any, make_engine: MakeEngine) -> None:
     """A file that cannot be opened, or takes no changes, may be there later. A missing table is another matter."""
     engine = make_engine(f"sqlite:///{tmp_path}/there.sqlite")

@@ -209,6 +209,22 @@ def test_many_dead_letters(works: Works) -> None:
     assert works.relay.retry_dead(*(letter.id for letter in first)) == 1000
 
 
+def test_the_number_of_a_dead_letter_is_never_another_s(any_url: str, make_engine: MakeEngine) -> None:
+    """What somebody has noted, to drop it or to retry it, does not mean another letter later."""
+    works = Works(make_engine(any_url))
+    works.connect(work=fail, max_attempts=1)
+    numbers: list[int] = []
+
+    for number in range(3):
+        works.send(number)
+        works.relay.drain()
+        (letter,) = works.relay.dead_letters()
+        numbers.append(letter.id)
+        works.relay.drop_dead(letter.id)
+
+    assert len({*numbers}) == 3
+
+
 def test_a_drain_claims_one_at_a_time(works: Works) -> None:
     """R3: Nothing extends leases in a drain, so no message waits with a lease for those before it."""
     claimed: list[int] = []

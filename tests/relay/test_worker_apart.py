@@ -137,6 +137,36 @@ def test_receivers_that_hang_cost_their_threads_and_no_more(works: Works, gate: 
         gate.set()
 
 
+def test_a_receiver_that_locks_others_out_is_interrupted(sqlite_url: str, make_engine: MakeEngine) -> None:
+    """R3: A worker that waits for who writes to SQLite ends the time of receivers, however patient the program is."""
+    works = Works(make_engine(sqlite_url, connect_args={"timeout": 60}))
+    interrupted_s: list[float] = []
+
+    def lock(_: int) -> None:
+        began = time.monotonic()
+
+        with works.engine.connect() as connection:
+            connection.execute(text("BEGIN IMMEDIATE"))
+
+            try:
+                while time.monotonic() < began + 40:
+                    time.sleep(0.005)
+            except ReceiverTimeoutError:
+                interrupted_s.append(time.monotonic() - began)
+                connection.rollback()
+
+    works.connect("locks", lock, timeout_s=3, max_attempts=1)
+    works.connect("sound", lambda _: time.sleep(1.5))
+    works.pile_up("locks", 1)
+    works.pile_up("sound", 1)
+
+    with works.working(concurrency=2):  # It has to write that the sound one has ended, while the other locks it out.
+        soon(lambda: works.rows() == 0)
+
+    assert interrupted_s
+    assert interrupted_s[0] < 20
+
+
 def test_a_row_that_runs_alone_and_hangs(works: Works, gate: Event) -> None:
     """R3: When its time is over, others run beside it."""
     works.connect("hangs", hanging(gate), timeout_s=0.2, max_attempts=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import sys
 import threading
 import time
@@ -37,13 +38,8 @@ def drowsy(found: Running) -> None:
     soon(lambda: found.worker._turns._look_at > time.monotonic() + LONG_S / 2, "a long pause")
 
 
-@pytest.mark.parametrize("driver", ["sqlite", "postgresql+psycopg", "postgresql+psycopg2"])
-def test_what_is_committed_wakes_workers(driver: str, request: pytest.FixtureRequest, make_engine: MakeEngine) -> None:
+def assert_woken(works: Works) -> None:
     """A worker that would look again in ten minutes receives what is committed at once."""
-    url = make_url(request.getfixturevalue(f"{driver.partition('+')[0]}_url")).set(drivername=driver)
-    works = Works(make_engine(url.render_as_string(hide_password=False)))
-    works.connect()
-
     with works.working(poll_s=LONG_S, lease_s=LONG_S) as found:
         works.send(0)
         soon(lambda: works.got)
@@ -52,6 +48,16 @@ def test_what_is_committed_wakes_workers(driver: str, request: pytest.FixtureReq
         for number in range(1, 6):
             works.send(number)
             soon(lambda number=number: works.numbers() == [*range(number + 1)], within_s=30)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("driver", ["sqlite", "postgresql+psycopg", "postgresql+psycopg2"])
+def test_what_is_committed_wakes_workers(driver: str, request: pytest.FixtureRequest, make_engine: MakeEngine) -> None:
+    """A worker that would look again in ten minutes receives what is committed at once."""
+    url = make_url(request.getfixturevalue(f"{driver.partition('+')[0]}_url")).set(drivername=driver)
+    works = Works(make_engine(url.render_as_string(hide_password=False)))
+    works.connect()
+
+    assert_woken(works)
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has had autocommit= since Python 3.12")
@@ -64,14 +70,29 @@ def test_connections_that_are_always_in_a_transaction(sqlite_url: str, make_engi
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         assert connection.connection.driver_connection.autocommit is False  # type: ignore[union-attr]
 
+    assert_woken(works)
+
+
+def test_what_could_not_be_claimed_is_looked_for_again(works: Works) -> None:
+    """A worker that hears of a row, and cannot claim it, does not wait for its next look."""
+    failures = [0]
+
+    def fail(_: object, statement: str, *__: object) -> None:
+        if statement.startswith("UPDATE aldis_messages") and failures[0] == 0:
+            failures[0] = 1
+            raise sqlite3.OperationalError("disk I/O error")
+
+    works.connect()
+
     with works.working(poll_s=LONG_S, lease_s=LONG_S) as found:
         works.send(0)
         soon(lambda: works.got)
         drowsy(found)
+        event.listen(works.engine, "do_execute", fail)
+        works.send(1)
+        soon(lambda: works.numbers() == [0, 1], within_s=30)
 
-        for number in range(1, 4):
-            works.send(number)
-            soon(lambda number=number: works.numbers() == [*range(number + 1)], within_s=30)  # type: ignore[misc]
+    assert failures == [1]
 
 
 def test_a_rollback_wakes_nobody(postgresql_url: str, make_engine: MakeEngine) -> None:
