@@ -14,9 +14,9 @@ from relay_shop import RECEIVER, Shop
 from report import Goal, Table, duration, ratio
 from sqlalchemy import delete, event, text
 
-from aldis.relay import _store
-from aldis.relay._tables import messages
-from aldis.relay._worker import Settings, Worker
+from aldis.relay.storage import claims as _store
+from aldis.relay.storage.tables import messages
+from aldis.relay.worker.worker import Settings, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from relay_shop import Shop, metadata, orders
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from aldis.relay._worker import Settings, Worker
+from aldis.relay.worker.worker import Settings, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -14,8 +14,8 @@ from relay_shop import RECEIVER, Shop, fill, nothing
 from report import Goal, Table, ratio
 from sqlalchemy import bindparam, case, delete, select, update
 
-from aldis.relay._tables import SENT_COLUMNS, messages, now_ms
-from aldis.relay._worker import Settings, Worker
+from aldis.relay.storage.tables import SENT_COLUMNS, messages, now_ms
+from aldis.relay.worker.worker import Settings, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

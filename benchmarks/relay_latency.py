@@ -15,7 +15,7 @@ from report import Goal, Table, duration
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from aldis.relay._worker import Settings, Worker
+from aldis.relay.worker.worker import Settings, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ from sqlalchemy.orm import DeclarativeBase
 
 from aldis import Namespace
 from aldis.relay import Relay
-from aldis.relay._tables import messages, now_ms
+from aldis.relay.storage.tables import messages, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable

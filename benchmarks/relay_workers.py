@@ -14,8 +14,8 @@ from relay_shop import Shop, fill, nothing
 from report import Table, ratio
 from sqlalchemy import select
 
-from aldis.relay._tables import messages
-from aldis.relay._worker import Settings, Worker
+from aldis.relay.storage.tables import messages
+from aldis.relay.worker.worker import Settings, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

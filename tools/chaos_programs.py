@@ -19,7 +19,7 @@ from sqlalchemy import Boolean, Column, Integer, MetaData, Table, create_engine,
 from sqlalchemy.orm import sessionmaker
 
 from aldis import NamedSignal, Namespace
-from aldis._worker_command import run_worker
+from aldis._cli.worker import run_worker
 from aldis.relay import Relay
 
 if TYPE_CHECKING:

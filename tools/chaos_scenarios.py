@@ -18,7 +18,7 @@ from chaos_programs import RECEIVERS, Shop, deliveries, effects, orders
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from aldis.relay._tables import dead_letters, messages
+from aldis.relay.storage.tables import dead_letters, messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator

@@ -10,9 +10,9 @@ import asyncio
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 
-from . import _dispatch
-from ._calls import AsyncPolicy
-from ._refs import describe
+from ._core import dispatch
+from ._core.callables import describe
+from ._core.types import AsyncPolicy
 from .exceptions import AsyncReceiverError
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec
 
-    from ._signal import Signal
-    from ._typing import P, R, S, Undeclared
+    from ._core.signal import Signal
+    from ._core.types import P, R, S, Undeclared
 else:
     from typing import ParamSpec
 
@@ -150,4 +150,4 @@ class Concurrent:
         self, signal: Signal[Any, ..., Any], sender: Any = None, /, **payload: Any
     ) -> list[tuple[Callable[..., Any], Any]]:
         """As :meth:`~aldis.Signal.send_async`, by this policy."""
-        return await _dispatch.send_by(self, signal, sender, None, payload)
+        return await dispatch.send_by(self, signal, sender, None, payload)

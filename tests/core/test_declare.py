@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aldis import (
-    ContractError,
-    Failure,
-    InvalidReceiverError,
-    NamedSignal,
-    Namespace,
-    PayloadError,
-    Signal,
-)
+from aldis import ContractError, Failure, InvalidReceiverError, NamedSignal, Namespace, PayloadError, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aldis import Failure, InvalidOptionError, NamedSignal, Namespace, Signal
+from aldis._core.delivery import Delivery
 from aldis.aio import run
-from aldis.delivery import Call, Delivery, threads
+from aldis.delivery import Call, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

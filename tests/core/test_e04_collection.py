@@ -25,7 +25,7 @@ import pytest
 
 import aldis
 from aldis import Signal
-from aldis._changes import changes
+from aldis._core.mutations import changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -673,7 +673,7 @@ def test_warnings_are_given_without_the_lock(no_gc: None, monkeypatch: pytest.Mo
     outcome: list[bool] = []
     wait = waits_for_another_thread(signal, outcome)
     other = Receiver("other")
-    monkeypatch.setattr(aldis._debug, "enabled", True)
+    monkeypatch.setattr(aldis._core.devmode, "enabled", True)
 
     def make_lost() -> None:
         def lost(sender: Any) -> None: ...

@@ -106,8 +106,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("aldis._watching.perf_counter", clock)
-    monkeypatch.setattr("aldis._records.perf_counter", clock)
+    monkeypatch.setattr("aldis._core.watching.perf_counter", clock)
+    monkeypatch.setattr("aldis._core.records.perf_counter", clock)
     return clock
 
 

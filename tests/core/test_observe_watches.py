@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
     from typing import TypeAlias
 
-    from aldis._typing import Undeclared
+    from aldis._core.types import Undeclared
 
     Lamp: TypeAlias = NamedSignal[Any, ..., Undeclared]
 

@@ -22,16 +22,16 @@ from sqlalchemy import Engine, create_engine, event, text
 
 from aldis import InvalidOptionError, Namespace
 from aldis.relay import Relay
-from aldis.relay._observing import Observer
-from aldis.relay._worker import Settings, Worker
 from aldis.relay.otel import instrument
+from aldis.relay.worker.attempts import Observer
+from aldis.relay.worker.worker import Settings, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from aldis.observe import Watch
-    from aldis.relay._observing import Attempt
+    from aldis.relay.worker.attempts import Attempt
 
 SECRET = "ada@example.org"
 

@@ -162,10 +162,10 @@ if relay is not None:
     @app.post("/claim")
     def claim() -> str:
         """Leave some messages in the hands of a worker that is busy with them."""
-        from aldis.relay import _store
+        from aldis.relay.storage import claims
 
         known = relay._registry.known()["billing.invoice"]
-        relay._database.run(lambda connection: _store.claim(connection, "billing.invoice", known, 2, 600_000))
+        relay._database.run(lambda connection: claims.claim(connection, "billing.invoice", known, 2, 600_000))
         return "claimed"
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, create_engine, event, text
 
 from aldis import Namespace
 from aldis.flask import Aldis
-from aldis.flask._page_relay import MOST_LETTERS
+from aldis.flask.live_page.relay import MOST_LETTERS
 from aldis.relay import Relay
 
 from .conftest import Shop
@@ -329,9 +329,9 @@ app.debug = True
 Aldis(app, relay=Relay(create_engine("sqlite:////nowhere/at/all.sqlite")))
 client = app.test_client()
 client.get("/_aldis/")
-early = "aldis.flask._page_relay" in sys.modules
+early = "aldis.flask.live_page.relay" in sys.modules
 client.get("/_aldis/relay")
-print(early, "aldis.flask._page_relay" in sys.modules)
+print(early, "aldis.flask.live_page.relay" in sys.modules)
 """
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 from aldis import InvalidOptionError, Namespace
 from aldis.quart import Aldis
 from aldis.relay import Relay
-from aldis.relay._worker import Settings, Worker
+from aldis.relay.worker.worker import Settings, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

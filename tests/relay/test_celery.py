@@ -20,12 +20,12 @@ from sqlalchemy import select
 import aldis.flask
 from aldis.exceptions import AldisWarning, InvalidOptionError, RelayWarning
 from aldis.relay import Relay
-from aldis.relay._celery_request import Request
-from aldis.relay._envelope import MalformedEnvelopeError, NewerEnvelopeError, read, written
-from aldis.relay._message import Row
-from aldis.relay._receiving import Outcome, What
-from aldis.relay._tables import dead_letters, messages
 from aldis.relay.celery import CeleryEngine
+from aldis.relay.celery.envelope import MalformedEnvelopeError, NewerEnvelopeError, read, written
+from aldis.relay.celery.request import Request
+from aldis.relay.storage.rows import Row
+from aldis.relay.storage.tables import dead_letters, messages
+from aldis.relay.worker.consumer import Outcome, What
 
 from .celery_program import Shop, attempts, made
 from .celery_servers import RABBITMQ, Gate, Place, answering

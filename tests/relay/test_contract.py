@@ -25,9 +25,9 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from aldis.flask import Aldis
 from aldis.relay import Relay
-from aldis.relay._contract_claims import CompetingContract
 from aldis.relay.celery import CeleryEngine
-from aldis.relay.contract import DatabaseContract, Harness, RelayContract, UnorderedRelayContract, _Contract
+from aldis.relay.testing import DatabaseContract, Harness, RelayContract, UnorderedRelayContract, _Contract
+from aldis.relay.testing._claims import CompetingContract
 
 from .celery_servers import RABBITMQ, REDIS, answering
 

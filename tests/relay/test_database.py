@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from aldis import InvalidOptionError
 from aldis.exceptions import TransactionError
 from aldis.relay import Relay
-from aldis.relay._database import Database, Patience, _close_portals
-from aldis.relay._dialects import check_dialect, is_away, is_busy, is_full, use_wal
+from aldis.relay.storage.database import Database, Patience, _close_portals
+from aldis.relay.storage.dialects import check_dialect, is_away, is_busy, is_full, use_wal
 
 from .works import Works, soon
 

@@ -28,7 +28,7 @@ from chaos_scenarios import Place
 
 from aldis import Namespace
 from aldis.relay import Relay
-from aldis.relay._tables import messages
+from aldis.relay.storage.tables import messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from aldis import NamedSignal, Namespace
 from aldis.relay import Relay
-from aldis.relay._tables import messages
+from aldis.relay.storage.tables import messages
 
 metadata = MetaData()
 orders = Table("orders", metadata, Column("number", Integer, primary_key=True))

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from aldis import AldisError, InvalidReceiverError, NamedSignal, Namespace, PayloadError
 from aldis.relay import Relay
 from aldis.relay._payload import schema_of
-from aldis.relay._tables import messages, now_ms
+from aldis.relay.storage.tables import messages, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from aldis import Namespace
 from aldis.relay import Relay
-from aldis.relay._worker import Settings, Worker
+from aldis.relay.worker.worker import Settings, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

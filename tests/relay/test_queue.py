@@ -18,7 +18,7 @@ from sqlalchemy import Engine, StaticPool, create_engine, select
 
 from aldis import InvalidOptionError, InvalidReceiverError, NamedSignal, Namespace
 from aldis.relay import Exponential, Queue, Relay, Route
-from aldis.relay._tables import messages
+from aldis.relay.storage.tables import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from aldis import InvalidOptionError, NamedSignal, Namespace
 from aldis.exceptions import NoMessageError, RelaySchemaError, TransactionError
 from aldis.relay import Message, ReceiverStatus, Relay
-from aldis.relay._tables import dead_letters, effects, messages, now_ms
+from aldis.relay.storage.tables import dead_letters, effects, messages, now_ms
 
 from .works import Works
 

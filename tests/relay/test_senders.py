@@ -17,7 +17,7 @@ from werkzeug.local import LocalProxy
 from aldis import ANY, InvalidOptionError, NamedSignal, Namespace, UnboundProxyError
 from aldis.exceptions import AldisError, UnnamedSenderError
 from aldis.relay import Relay
-from aldis.relay._tables import messages, now_ms
+from aldis.relay.storage.tables import messages, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

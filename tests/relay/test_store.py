@@ -16,11 +16,12 @@ import pytest
 from sqlalchemy import Connection, Engine, event, insert, select, text, update
 from sqlalchemy.orm import sessionmaker
 
-from aldis.relay import Relay, _store
-from aldis.relay._contract_claims import Claims
-from aldis.relay._contract_harness import Harness, Shop
-from aldis.relay._dialects import begin
-from aldis.relay._tables import SENT_COLUMNS, dead_letters, effects, messages, now_ms
+from aldis.relay import Relay
+from aldis.relay.storage import claims as _store
+from aldis.relay.storage.dialects import begin
+from aldis.relay.storage.tables import SENT_COLUMNS, dead_letters, effects, messages, now_ms
+from aldis.relay.testing._claims import Claims
+from aldis.relay.testing._harness import Harness, Shop
 
 from .works import SOON_S, Works, soon
 

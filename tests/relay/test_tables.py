@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from aldis import NamedSignal, Namespace
 from aldis.exceptions import AldisError, RelaySchemaError
 from aldis.relay import Relay
-from aldis.relay._tables import metadata, now_ms, properties
+from aldis.relay.storage.tables import metadata, now_ms, properties
 
 if TYPE_CHECKING:
     from .conftest import MakeEngine, Server

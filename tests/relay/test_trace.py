@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from aldis import NamedSignal, Namespace
 from aldis.relay import Relay
-from aldis.relay._tables import messages
+from aldis.relay.storage.tables import messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -27,8 +27,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scop
 
 from aldis import NamedSignal, Namespace
 from aldis.exceptions import AldisError, TransactionError
-from aldis.relay import Relay, _transactions
-from aldis.relay._tables import messages
+from aldis.relay import Relay
+from aldis.relay.sending import transactions
+from aldis.relay.storage.tables import messages
 from aldis.sqlalchemy import after_commit
 
 if TYPE_CHECKING:
@@ -664,7 +665,7 @@ def test_using_is_over_with_its_block(shop: Shop) -> None:
     assert shop.fate == (0, 1)
     shop.send()
     assert shop.fate == (0, 2)
-    assert _transactions._using.get() == ()
+    assert transactions._using.get() == ()
 
 
 def test_using_is_for_one_relay(shop: Shop, tmp_path: Path, make_engine: Any) -> None:
@@ -930,7 +931,7 @@ def test_a_failed_write_beside_a_failed_receiver(shop: Shop) -> None:
 
 def test_a_transaction_of_which_the_relay_knows_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite has one writer. A send beside a connection's own transaction fails after a while, and says what to do."""
-    monkeypatch.setattr("aldis.relay._database._BUSY_S", 0.2)
+    monkeypatch.setattr("aldis.relay.storage.database._BUSY_S", 0.2)
     shop.connect(Relay(shop.engine))
 
     with shop.engine.connect() as connection:
@@ -1006,7 +1007,7 @@ def test_workers_need_not_be_told(postgresql_url: str, make_engine: Any) -> None
 
 def open_sessions() -> int:
     """How many sessions are noted here."""
-    return sum(begun.session() is not None for begun in _transactions._begun.get())
+    return sum(begun.session() is not None for begun in transactions._begun.get())
 
 
 def test_sessions_leave_nothing(shop: Shop) -> None:

@@ -22,7 +22,7 @@ from aldis import AsyncReceiverError, NamedSignal, Namespace
 from aldis.aio import Concurrent
 from aldis.exceptions import TransactionError
 from aldis.relay import Relay
-from aldis.relay._tables import messages
+from aldis.relay.storage.tables import messages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -17,8 +17,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError as PoolTim
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from aldis import NamedSignal, Namespace
-from aldis.relay import Relay, _database
-from aldis.relay._worker import Exit, Settings, Worker
+from aldis.relay import Relay
+from aldis.relay.storage import database as _database
+from aldis.relay.worker.worker import Exit, Settings, Worker
 
 from .works import Works, number_sent, running, soon
 

@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import update
 
 from aldis.exceptions import ReceiverTimeoutError
-from aldis.relay._message import Row
-from aldis.relay._receiving import DONE
-from aldis.relay._runners import Job, Runners
-from aldis.relay._tables import messages
-from aldis.relay._worker import Exit
+from aldis.relay.storage.rows import Row
+from aldis.relay.storage.tables import messages
+from aldis.relay.worker.consumer import DONE
+from aldis.relay.worker.executor import Job, Runners
+from aldis.relay.worker.worker import Exit
 
 from .works import Works, run_program, running, soon
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine
 
-from aldis.relay import Relay, _database, otel
-from aldis.relay._message import Row
-from aldis.relay._receiving import Outcome, What
-from aldis.relay._worker import Exit, Settings, Worker
+from aldis.relay import Relay, otel
+from aldis.relay.storage import database as _database
+from aldis.relay.storage.rows import Row
+from aldis.relay.worker.consumer import Outcome, What
+from aldis.relay.worker.worker import Exit, Settings, Worker
 
 from .works import Works, soon
 

@@ -16,9 +16,9 @@ from sqlalchemy import insert, select
 
 from aldis import NamedSignal, Namespace
 from aldis.relay import Relay
-from aldis.relay._store import counts
-from aldis.relay._tables import messages, now_ms
-from aldis.relay._worker import Exit, Settings, Worker
+from aldis.relay.storage.claims import counts
+from aldis.relay.storage.tables import messages, now_ms
+from aldis.relay.worker.worker import Exit, Settings, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator

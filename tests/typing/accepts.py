@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from aldis import ANY, Failure, NamedSignal, Namespace, Signal, default_namespace, signal
+from aldis._core.delivery import Delivery, DeliveryGroup
 from aldis.aio import Concurrent, in_thread, run
-from aldis.delivery import Call, Delivery, DeliveryGroup, ThreadDelivery, threads
+from aldis.delivery import Call, ThreadDelivery, threads
 from aldis.flask import Aldis, after_response, got_request_exception, request_finished, template_rendered
 from aldis.observe import connections, watch
 from aldis.relay import DeadLetter, Exponential, Message, Queue, ReceiverStatus, Relay, RelayError, Route

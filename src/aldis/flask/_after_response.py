@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from flask import Flask, current_app, has_app_context, has_request_context, request
 
-from aldis._application import EXTENSION
+from aldis._web.state import EXTENSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

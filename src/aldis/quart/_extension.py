@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any, final
 
 from quart import Quart, current_app, has_app_context
 
-from aldis._application import EXTENSION, set_up
-from aldis._connected import descriptions
-from aldis._dispatch import crossings
+from aldis._core.dispatch import crossings
+from aldis._web.state import EXTENSION, set_up
+from aldis.observe._inspect import descriptions
 
 from ._after_response import Ending, serving
-from ._signals import CORE_SIGNALS
+from ._core_signals import CORE_SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from aldis._application import Signals
+    from aldis._web.state import Signals
     from aldis.relay import Relay
 
 

@@ -14,9 +14,9 @@ from aldis.exceptions import (
 )
 
 from ._backoff import Exponential
-from ._message import DeadLetter, Message
-from ._queue import Queue, Route
+from ._durable import Queue, Route
 from ._relay import ReceiverStatus, Relay
+from .storage.rows import DeadLetter, Message
 
 __all__ = [
     "DeadLetter",

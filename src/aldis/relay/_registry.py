@@ -6,13 +6,13 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 from weakref import ref
 
+from ._durable import Queue
 from ._payload import schema_of
-from ._queue import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from aldis._connection import Connection
+    from aldis._core.connections import Connection
 
 
 class Receiver(NamedTuple):

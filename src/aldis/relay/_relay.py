@@ -10,20 +10,21 @@ from sqlalchemy import Connection, MetaData
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-from aldis._refs import ANY
+from aldis._core.identity import ANY
 from aldis.exceptions import InvalidOptionError, NoMessageError
 
-from . import _store, _tables, _transactions
 from ._backoff import Exponential, check_backoff, check_number
-from ._database import Database
-from ._dialects import is_away, is_busy, use_wal
-from ._engine import InProcess
-from ._message import DeadLetter, Message, current
-from ._outbox import Outbox
-from ._queue import Queue, Route
-from ._receiving import Receiving
+from ._durable import Queue, Route
 from ._registry import Registry
-from ._senders import Senders
+from ._sender_names import Senders
+from .sending import transactions
+from .sending.outbox import Outbox
+from .storage import claims, tables as _tables
+from .storage.database import Database
+from .storage.dialects import is_away, is_busy, use_wal
+from .storage.rows import DeadLetter, Message, current
+from .worker.consumer import Receiving
+from .worker.runner import InProcess
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from aldis import Signal
 
     from ._backoff import Backoff
-    from ._database import Target
-    from ._engine import Engine
+    from .storage.database import Target
+    from .worker.runner import Engine
 
     T = TypeVar("T")
 
@@ -244,7 +245,7 @@ class Relay:
         :param transaction: a session or a connection.
         :raises TransactionError: when it is neither.
         """
-        return _transactions.using(self, transaction)
+        return transactions.using(self, transaction)
 
     # Receiving.
 
@@ -296,11 +297,11 @@ class Relay:
         message = current.get()
         receiver = "" if message is None else message.receiver
         found = self.current().id if message_id is None else _check_id(message_id)
-        caller = _transactions.as_sync(session)
+        caller = transactions.as_sync(session)
 
         def note() -> bool:
             connection = caller if isinstance(caller, Connection) else caller.connection()
-            return _store.do_once(connection, found, receiver)
+            return claims.do_once(connection, found, receiver)
 
         return greenlet_spawn(note) if caller is not session and _is_async(session) else note()
 
@@ -315,7 +316,7 @@ class Relay:
             receiver took longer than that.
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        from ._worker import Settings, Worker
+        from .worker.worker import Settings, Worker
 
         # One at a time: the second of a batch would wait for the first, and its lease run out.
         worker = Worker(self, Settings(concurrency=1, batch=1, lease_s=_DRAIN_S, drains=True), is_inline=True)
@@ -357,7 +358,7 @@ class Relay:
 
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        counts, dead = self._tend(self._database.look, lambda db: (_store.counts(db), _store.dead_counts(db)))
+        counts, dead = self._tend(self._database.look, lambda db: (claims.counts(db), claims.dead_counts(db)))
         known = self._registry.known()
         rows = {str(row.receiver): row for row in counts}
         names = sorted({*rows, *dead, *known})
@@ -381,7 +382,7 @@ class Relay:
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
         limit = min(int(check_number("most", most, least=1)), _MOST)
-        return self._tend(self._database.look, lambda connection: _store.dead(connection, receiver, limit, after))
+        return self._tend(self._database.look, lambda connection: claims.dead(connection, receiver, limit, after))
 
     def dead_payload(self, number: int) -> str | None:
         """The payload of a dead letter, as JSON; ``None`` if there is no such letter.
@@ -389,7 +390,7 @@ class Relay:
         :param number: the letter's number, :attr:`aldis.relay.DeadLetter.id`.
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        return self._tend(self._database.look, lambda connection: _store.payload_of(connection, number))
+        return self._tend(self._database.look, lambda connection: claims.payload_of(connection, number))
 
     def retry_dead(self, *numbers: int) -> int:
         """Have dead letters received again, with all their attempts, by the same ids. They keep the time of their send.
@@ -398,7 +399,7 @@ class Relay:
         :return: how many there were.
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        return self._tend(self._database.run, lambda connection: _store.revive(connection, numbers))
+        return self._tend(self._database.run, lambda connection: claims.revive(connection, numbers))
 
     def drop_dead(self, *numbers: int) -> int:
         """Delete dead letters.
@@ -407,7 +408,7 @@ class Relay:
         :return: how many there were.
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        return self._tend(self._database.run, lambda connection: _store.drop(connection, numbers))
+        return self._tend(self._database.run, lambda connection: claims.drop(connection, numbers))
 
     def drop_messages(self, receiver: str) -> int:
         """Delete the messages that wait for a receiver, for one that will never be known again.
@@ -418,7 +419,7 @@ class Relay:
         :return: how many there were.
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        return self._tend(self._database.run, lambda connection: _store.drop_messages(connection, receiver))
+        return self._tend(self._database.run, lambda connection: claims.drop_messages(connection, receiver))
 
     def purge(self, what: Literal["effects", "dead"], *, older_than_s: float) -> int:
         """Delete what is older: notes of effects, see :meth:`once`, or dead letters.
@@ -431,8 +432,8 @@ class Relay:
         :raises InvalidOptionError: when it is something else.
         """
         purges: dict[str, Callable[[Connection, int], int]] = {
-            "effects": _store.purge_effects,
-            "dead": _store.purge_dead,
+            "effects": claims.purge_effects,
+            "dead": claims.purge_dead,
         }
 
         if what not in purges or not 0 <= older_than_s <= _LONGEST_AGE_S:

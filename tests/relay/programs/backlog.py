@@ -13,8 +13,8 @@ from sqlalchemy import create_engine, insert
 
 from aldis import Namespace
 from aldis.relay import Relay
-from aldis.relay._tables import messages, now_ms
-from aldis.relay._worker import Settings, Worker
+from aldis.relay.storage.tables import messages, now_ms
+from aldis.relay.worker.worker import Settings, Worker
 
 
 def number_sent(sender: str, /, *, number: int) -> object:

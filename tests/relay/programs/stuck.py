@@ -18,7 +18,7 @@ from sqlalchemy import create_engine
 
 from aldis import Namespace
 from aldis.relay import Relay
-from aldis.relay._worker import Settings, Worker
+from aldis.relay.worker.worker import Settings, Worker
 
 
 def number_sent(sender: str, /, *, number: int) -> object:
