@@ -138,7 +138,7 @@ class Aldis(Contestant):
         jobs = Jobs(task)
 
         def receive(sender: str, *, order_id: int, total: int) -> None:
-            jobs.run(order_id, shop.relay.once if self.is_once else lambda _: True)
+            jobs.run(order_id, shop.relay.first_time if self.is_once else lambda _: True)
 
         shop = Shop(self.engine, receive)
         lease_s = 1.0 if task.deaths else 60.0

@@ -68,7 +68,7 @@ def _contestants(
         return
 
     yield "PostgreSQL", lambda found: Aldis("Aldis, PostgreSQL", found)
-    yield "PostgreSQL", lambda found: Aldis("Aldis, PostgreSQL, `relay.once`", found, is_once=True)
+    yield "PostgreSQL", lambda found: Aldis("Aldis, PostgreSQL, `relay.first_time`", found, is_once=True)
     yield "PostgreSQL", lambda found: Procrastinate("Procrastinate", found)
     yield "PostgreSQL", lambda found: Dbos("DBOS", found)
 

@@ -69,7 +69,7 @@ class Shop:
 
     def connect(self, name: str, receive: Callable[..., None] = nothing, **options: Any) -> None:
         """Connect a durable receiver of that name."""
-        self.signal.connect(partial(receive), via=self.relay.queue(name, **options), weak=False)
+        self.signal.connect(partial(receive), via=self.relay.durable(name, **options), weak=False)
 
     def make(self) -> None:
         """Make the tables."""

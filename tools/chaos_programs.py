@@ -1,6 +1,6 @@
 """The programs of chaos, which run in processes of their own: a shop that sells, and workers that receive.
 
-``orders`` are the business rows. Each has a message, which has an ``effect``: made with ``relay.once``, but nothing in
+``orders`` are the business rows. Each has a message, which has an ``effect``: made with ``relay.first_time``, but nothing in
 the table would refuse a second one. ``deliveries`` are all attempts to receive, guarded by nothing.
 """
 
@@ -77,7 +77,7 @@ class Shop:
         def receive(_: str, *, number: int) -> None:
             work(number)
 
-        self.signal.connect(receive, weak=False, via=self.relay.queue(name, **options))
+        self.signal.connect(receive, weak=False, via=self.relay.durable(name, **options))
 
     def place(self, session: Session, number: int, chance: Random, *, is_kept: bool) -> None:
         """Place an order in a transaction: the row and the message, or the other way round."""
@@ -98,7 +98,7 @@ class Shop:
 
     def have_effect(self, session: Session, number: int) -> None:
         """Have the one effect of the message that is being received."""
-        if self.relay.once(session):
+        if self.relay.first_time(session):
             session.execute(insert(effects), {"number": number})
 
 

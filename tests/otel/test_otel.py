@@ -22,7 +22,7 @@ from opentelemetry import context, metrics, trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from aldis import InvalidOptionError, Namespace, Signal
-from aldis.aio import Concurrent, in_thread
+from aldis.aio import Concurrent, sync_to_async
 from aldis.delivery import threads
 from aldis.observe import BUCKETS_S
 from aldis.otel import instrument
@@ -260,7 +260,7 @@ def test_failure_policies_are_below_the_send(telemetry: Any) -> None:
 def test_async_receivers_are_spans(telemetry: Any, signals: Namespace) -> None:
     """Async receivers, tasks that they wait for, and sync receivers in threads of send_async, keep the tree."""
     outer, inner = signals.signal("outer"), signals.signal("inner")
-    inner.sync_wrapper = in_thread
+    inner.sync_wrapper = sync_to_async
     inner.connect(hear)
 
     @outer.connect

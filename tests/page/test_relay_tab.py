@@ -45,9 +45,9 @@ class RelayShop(Shop):
         def card_charged(sender: Any, /, *, card_number: str) -> None: ...
 
         self.charged = card_charged
-        self.charged.connect(self.write, weak=False, via=self.relay.queue("billing.invoice"))
-        self.charged.connect(self.mail, weak=False, via=self.relay.queue("mail.receipt", max_attempts=1))
-        self.charged.connect(self.tell, weak=False, via=self.relay.queue("crm.contact", backoff=3600))
+        self.charged.connect(self.write, weak=False, via=self.relay.durable("billing.invoice"))
+        self.charged.connect(self.mail, weak=False, via=self.relay.durable("mail.receipt", max_attempts=1))
+        self.charged.connect(self.tell, weak=False, via=self.relay.durable("crm.contact", backoff=3600))
 
     @staticmethod
     def write(sender: Any, **payload: Any) -> None: ...

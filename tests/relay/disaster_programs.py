@@ -94,7 +94,7 @@ class Deploy:
 
     def connect(self, signal: Any, receiver: Any, name: str, **options: Any) -> None:
         """Connect a durable receiver."""
-        signal.connect(receiver, weak=False, via=self.shop.relay.queue(name, **options))
+        signal.connect(receiver, weak=False, via=self.shop.relay.durable(name, **options))
 
     def note(self, number: int) -> None:
         """Note who received what: the version of the code in place of the attempt."""

@@ -142,7 +142,7 @@ def test_sends_on_a_full_disk(disk: Disk, disk_place: Place) -> None:
     """
     place = disk_place
     sent = Namespace().declare(note_sent)
-    sent.connect(lambda sender, *, text: None, weak=False, via=place.shop.relay.queue("notes"))
+    sent.connect(lambda sender, *, text: None, weak=False, via=place.shop.relay.durable("notes"))
     payload = SECRET * 20_000
     place.shop.connect("billing")
     place.send(3)
@@ -515,7 +515,7 @@ def test_a_server_that_is_away(own_server: OwnServer, nursery: Nursery, tmp_path
     with placed(own_server.url, tmp_path, nursery) as place:
         patient = Relay(place.shop.engine, wait_s=20)
         waits = Namespace().declare(order_placed)
-        waits.connect(lambda sender, *, number: None, weak=False, via=patient.queue("billing"))
+        waits.connect(lambda sender, *, number: None, weak=False, via=patient.durable("billing"))
         place.shop.connect("billing")
         worker = place.start("work", lease=1.0)
         place.send(5)

@@ -37,8 +37,8 @@ class Program(RuleBasedStateMachine):
         relay = Relay(self.engine)
         relay.create_tables()
         self.placed: NamedSignal[Any, ..., Any] = Namespace().declare(order_placed)
-        self.placed.connect(receive, via=relay.queue("billing", key="number"))
-        relay.route(self.placed, "shipping", key="number")
+        self.placed.connect(receive, via=relay.durable("billing", key="number"))
+        relay.forward(self.placed, "shipping", key="number")
         self.session = Session(self.engine)
         self.savepoints: list[SessionTransaction] = []
         self.number = 0

@@ -165,7 +165,7 @@ class Desk:
         def receive(_: Any, /, **payload: Any) -> None:
             self.got.append(payload)
 
-        signal.connect(receive, weak=False, via=self.relay.queue("desk", **options))
+        signal.connect(receive, weak=False, via=self.relay.durable("desk", **options))
         self.signals.append(signal)
         return signal
 

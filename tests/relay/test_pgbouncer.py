@@ -103,7 +103,7 @@ def test_messages_are_received_in_order_without_listen(pooled: Engine) -> None:
     def receiver(sender: str, *, key: int, number: int) -> None:
         received.append((key, number))
 
-    counted.connect(receiver, weak=False, via=relay.queue("counter", key="key"))
+    counted.connect(receiver, weak=False, via=relay.durable("counter", key="key"))
     workers = [Worker(relay, Settings(concurrency=2, poll_s=0.05)) for _ in range(2)]
     threads = [Thread(target=worker.run) for worker in workers]
 

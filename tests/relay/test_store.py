@@ -218,7 +218,7 @@ def test_an_effect_that_two_make(shop: Shop, end: str) -> None:
     """R2: Who asks while another transaction makes the effect waits, and makes it if that is rolled back."""
     with (
         in_transaction(shop, lambda connection: _store.do_once(connection, "id", "")) as connection,
-        beside(shop, lambda: shop.harness.transact(lambda session: shop.relay.once(session, "id"))) as other,
+        beside(shop, lambda: shop.harness.transact(lambda session: shop.relay.first_time(session, "id"))) as other,
     ):
         getattr(connection, end)()
 
@@ -364,18 +364,18 @@ def test_a_purge(shop: Shop, claims: Claims) -> None:
     send(shop, 1, 2)
     first, second = claims.claim()
     claims.bury(first)
-    shop.harness.transact(lambda session: shop.relay.once(session, "first"))
+    shop.harness.transact(lambda session: shop.relay.first_time(session, "first"))
     claims.run(lambda db: db.execute(update(dead_letters).values(died_ms=dead_letters.c.died_ms - 3_600_000)))
     claims.run(lambda db: db.execute(update(effects).values(done_ms=effects.c.done_ms - 3_600_000)))
     claims.bury(second)
-    shop.harness.transact(lambda session: shop.relay.once(session, "second"))
+    shop.harness.transact(lambda session: shop.relay.first_time(session, "second"))
 
     for what in ("dead", "effects"):
         assert [shop.relay.purge(what, older_than_s=age_s) for age_s in (3700, 3500, 3500)] == [0, 1, 0]
 
     assert [letter.message_id for letter in shop.relay.dead_letters()] == [second.message_id]
-    assert not shop.harness.transact(lambda session: shop.relay.once(session, "second"))
-    assert shop.harness.transact(lambda session: shop.relay.once(session, "first"))
+    assert not shop.harness.transact(lambda session: shop.relay.first_time(session, "second"))
+    assert shop.harness.transact(lambda session: shop.relay.first_time(session, "first"))
 
 
 def test_nothing_to_look_for(shop: Shop, claims: Claims) -> None:

@@ -68,7 +68,7 @@ class Shop:
     def connect(self, relay: Relay, *names: str) -> Relay:
         """Connect durable receivers."""
         for name in names or ("billing",):
-            self.placed.connect(self.receiver(name), weak=False, via=relay.queue(name))
+            self.placed.connect(self.receiver(name), weak=False, via=relay.durable(name))
 
         return relay
 
@@ -672,7 +672,7 @@ def test_using_is_for_one_relay(shop: Shop, tmp_path: Path, make_engine: Any) ->
     """Each relay has a transaction of its own to join, at the same time."""
     other = Shop(make_engine(f"sqlite:///{tmp_path / 'other.sqlite'}"))
     here, there = shop.connect(Relay(shop.engine)), Relay(other.engine)
-    shop.placed.connect(shop.receiver("there"), weak=False, via=there.queue("there"))
+    shop.placed.connect(shop.receiver("there"), weak=False, via=there.durable("there"))
 
     with shop.engine.connect() as one, other.engine.connect() as two, here.using(one), there.using(two):
         shop.send()
@@ -720,7 +720,7 @@ def test_what_has_no_transaction_is_refused(shop: Shop, given: Any) -> None:
         relay.using(given).__enter__()
 
     with pytest.raises(TransactionError, match="of a Session or of a Connection of SQLAlchemy, not of"):
-        relay.once(given, "m")
+        relay.first_time(given, "m")
 
     shop.send()
     assert shop.fate == (0, 1)

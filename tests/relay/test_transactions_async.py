@@ -68,7 +68,7 @@ class AsyncShop:
         self.engine = engine
         self.relay = relay
         self.placed: NamedSignal[Any, ..., Any] = Namespace(**settings).declare(order_placed)
-        self.placed.connect(self.receive, weak=False, via=relay.queue("billing"))
+        self.placed.connect(self.receive, weak=False, via=relay.durable("billing"))
 
     async def receive(self, sender: Any, **payload: Any) -> None: ...
 

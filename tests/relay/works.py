@@ -98,7 +98,7 @@ class Works:
             self.note(name, number)
             work(number)
 
-        self.signal.connect(receive, weak=False, via=self.relay.queue(name, **options))
+        self.signal.connect(receive, weak=False, via=self.relay.durable(name, **options))
 
     def connect_async(self, work: Callable[[int], Any], name: str = "work", **options: Any) -> None:
         """As :meth:`connect`, with async work."""
@@ -107,7 +107,7 @@ class Works:
             self.note(name, number)
             await work(number)
 
-        self.signal.connect(receive, weak=False, via=self.relay.queue(name, **options))
+        self.signal.connect(receive, weak=False, via=self.relay.durable(name, **options))
 
     def note(self, name: str, number: int) -> None:
         """Note what is received."""

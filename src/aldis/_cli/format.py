@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from .._core.callables import qualified_name
-from ..observe import connections, describe_delivery
+from aldis._core.callables import qualified_name
+from aldis.observe import connections, describe_delivery
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ..observe import CallRecord, ConnectionRecord, SendRecord
+    from aldis.observe import CallRecord, ConnectionRecord, SendRecord
 
 _LAST: Final = ("└─ ", "   ")
 _OTHER: Final = ("├─ ", "│  ")

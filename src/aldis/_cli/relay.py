@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from ..exceptions import RelayError
+from aldis.exceptions import RelayError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ..relay import ReceiverStatus, Relay
+    from aldis.relay import ReceiverStatus, Relay
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _HEADS: Final = ("RECEIVER", "BACKLOG", "OLDEST", "IN FLIGHT", "RETRYING", "DEAD", "")

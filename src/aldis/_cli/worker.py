@@ -14,8 +14,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..relay import Relay
-    from ..relay.worker.worker import Settings, Worker
+    from aldis.relay import Relay
+    from aldis.relay.worker.worker import Settings, Worker
 
 
 def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -55,9 +55,9 @@ def run_worker(
     verbose: bool,
 ) -> None:
     """Work until a signal or the end of the backlog, and exit with a code that says how that went."""
-    from ..exceptions import InvalidOptionError
-    from ..relay.worker.supervisor import CHILD
-    from ..relay.worker.worker import Exit, Settings
+    from aldis.exceptions import InvalidOptionError
+    from aldis.relay.worker.supervisor import CHILD
+    from aldis.relay.worker.worker import Exit, Settings
 
     _set_up_logging(verbose)
 
@@ -89,9 +89,9 @@ def run_worker(
 
 
 def _run_one(relay: Relay, settings: Settings, ready_file: Path | None, *, is_child: bool) -> int:
-    from ..exceptions import InvalidOptionError, RelaySchemaError
-    from ..relay.worker.health import Readiness
-    from ..relay.worker.worker import Exit, Worker
+    from aldis.exceptions import InvalidOptionError, RelaySchemaError
+    from aldis.relay.worker.health import Readiness
+    from aldis.relay.worker.worker import Exit, Worker
 
     readiness = Readiness(ready_file)
     parent = os.getppid()
@@ -124,8 +124,8 @@ def _run_one(relay: Relay, settings: Settings, ready_file: Path | None, *, is_ch
 
 
 def _run_several(count: int, settings: Settings, ready_file: Path | None) -> int:
-    from ..relay.worker.health import Readiness
-    from ..relay.worker.supervisor import Processes
+    from aldis.relay.worker.health import Readiness
+    from aldis.relay.worker.supervisor import Processes
 
     readiness = Readiness(ready_file)
     processes = Processes(count, readiness.beat, max(settings.lease_s, 2.0))
@@ -183,7 +183,7 @@ class _Progress:
 def _backlog(relay: Relay) -> int | None:
     from sqlalchemy.exc import SQLAlchemyError
 
-    from ..exceptions import RelaySchemaError
+    from aldis.exceptions import RelaySchemaError
 
     try:
         return sum(status.backlog for status in relay.status() if status.is_known)

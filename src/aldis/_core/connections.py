@@ -6,16 +6,17 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
-from ..exceptions import InvalidReceiverError
+from aldis.exceptions import InvalidReceiverError
+
 from . import devmode
 from .callables import caller_place, describe, is_async, is_easily_lost
 from .identity import ANY, method_ref, receiver_key, value_key
-from .options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from .identity import ReceiverKey
+    from .options import Options
 
     Receiver: TypeAlias = Callable[..., Any]
     FilterKey: TypeAlias = tuple[str, Any] | None

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
-from ..exceptions import ContractError, InvalidReceiverError, PayloadError
+from aldis.exceptions import ContractError, InvalidReceiverError, PayloadError
+
 from .callables import describe, is_async
 
 if TYPE_CHECKING:

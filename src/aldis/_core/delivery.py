@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from .call import Call
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .call import Call
     from .signal import Signal
 
 

@@ -6,7 +6,7 @@ import sys
 import warnings
 from typing import Final
 
-from ..exceptions import LostReceiverWarning
+from aldis.exceptions import LostReceiverWarning
 
 _PYTHON_DEFAULT: Final = ("ignore", None, ResourceWarning, None, 0)
 

@@ -14,7 +14,8 @@ from functools import partial
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, final
 
-from ..exceptions import AsyncReceiverError
+from aldis.exceptions import AsyncReceiverError
+
 from .call import Call
 from .callables import as_coroutine_function, describe
 from .connections import Connection
@@ -454,10 +455,10 @@ def _cannot_cross(signal: AnySignal, receiver: Callable[..., Any], is_async: boo
     if is_async:
         return AsyncReceiverError(
             f"send() cannot run the async receiver {describe(receiver)} of {signal!r}. Use send_async(), or say"
-            " how to cross: give the signal or its namespace an async_wrapper (aldis.aio.run is one)."
+            " how to cross: give the signal or its namespace an async_wrapper (aldis.aio.async_to_sync is one)."
         )
 
     return AsyncReceiverError(
         f"send_async() has no way to run the sync receiver {describe(receiver)} of {signal!r}. Say how to cross:"
-        " give the signal or its namespace a sync_wrapper (aldis.aio.in_thread is one)."
+        " give the signal or its namespace a sync_wrapper (aldis.aio.sync_to_async is one)."
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, final
 
-from ..exceptions import UnboundProxyError
+from aldis.exceptions import UnboundProxyError
 
 if TYPE_CHECKING:
     from weakref import ref

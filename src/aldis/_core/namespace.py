@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, Final, overload
 
-from ..exceptions import ContractError
+from aldis.exceptions import ContractError
+
 from .callables import describe
 from .contract import Contract
 from .options import check_crossing, check_errors

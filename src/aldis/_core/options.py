@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias, final
 
-from ..exceptions import InvalidReceiverError
+from aldis.exceptions import InvalidReceiverError
+
 from .callables import describe, is_async
 
 if TYPE_CHECKING:
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
 from math import isnan
 from typing import TYPE_CHECKING, Any
 
-from .failures import COLLECT, PROPAGATE
+from aldis.exceptions import InvalidOptionError
 
-pass
-from ..exceptions import InvalidOptionError
+from .failures import COLLECT, PROPAGATE
 
 if TYPE_CHECKING:
     from .signal import Signal

@@ -15,7 +15,8 @@ from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, final
 
-from ..exceptions import LostReceiverWarning
+from aldis.exceptions import LostReceiverWarning
+
 from .additions import Addition
 from .connections import Connection, Filter, Route, filter_key, gone, refer
 from .failures import PROPAGATE

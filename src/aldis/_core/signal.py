@@ -5,7 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, Generic, overload
 
-from ..exceptions import InvalidOptionError
+from aldis.exceptions import InvalidOptionError
+
 from . import dispatch
 from .identity import ANY, resolve, resolve_bound
 from .options import check_callable, check_crossing, check_errors, check_options
@@ -51,11 +52,11 @@ class Signal(Generic[S, P, R]):
 
     async_wrapper: Wrapper | None
     """How ``send`` runs async receivers: called with the receiver, returns a sync callable.
-    :func:`aldis.aio.run` is one, Flask's ``app.ensure_sync`` another. May be set at any time."""
+    :func:`aldis.aio.async_to_sync` is one, Flask's ``app.ensure_sync`` another. May be set at any time."""
 
     sync_wrapper: Wrapper | None
     """How ``send_async`` runs sync receivers: called with the receiver, returns an async callable.
-    :func:`aldis.aio.in_thread` is one, Quart's ``app.ensure_async`` another. May be set at any time."""
+    :func:`aldis.aio.sync_to_async` is one, Quart's ``app.ensure_async`` another. May be set at any time."""
 
     async_policy: AsyncPolicy | None
     """How ``send_async`` runs receivers if not one after the other: for example

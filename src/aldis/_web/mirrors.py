@@ -10,13 +10,13 @@ from __future__ import annotations
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Concatenate, Protocol, final
 
-from .._core.contract import Contract
-from .._core.namespace import NamedSignal
+from aldis._core.contract import Contract
+from aldis._core.namespace import NamedSignal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._core.types import P, R, S
+    from aldis._core.types import P, R, S
 
 
 def declared(source: Any, *, is_async: bool = False) -> Declarer:

@@ -9,17 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, final
 
-from .._core.callables import describe, is_async, qualified_name
-from .._core.failures import SenderPolicy
-from ..exceptions import InvalidOptionError
+from aldis._core.callables import describe, is_async, qualified_name
+from aldis._core.failures import SenderPolicy
+from aldis.exceptions import InvalidOptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Literal, TypeAlias
 
-    from .._core.failures import Failure
-    from .._core.namespace import NamedSignal
-    from .._core.signal import Signal
+    from aldis._core.failures import Failure
+    from aldis._core.namespace import NamedSignal
+    from aldis._core.signal import Signal
 
     ErrorPolicy: TypeAlias = Literal["propagate"] | Callable[[Failure], object]
     Signals: TypeAlias = Signal[Any, ..., Any] | Mapping[str, NamedSignal[Any, ..., Any]]

@@ -19,19 +19,20 @@ import logging
 import weakref
 from typing import TYPE_CHECKING, Any, Final, final
 
-from .._core import registry
-from .._core.callables import describe, is_async, is_generator
-from .._core.records import CallRecord, SendRecord
-from .._core.signal import Signal
-from .._core.watching import Ends, Watch, Watcher
-from ..exceptions import InvalidOptionError
+from aldis._core import registry
+from aldis._core.callables import describe, is_async, is_generator
+from aldis._core.records import CallRecord, SendRecord
+from aldis._core.signal import Signal
+from aldis._core.watching import Ends, Watch, Watcher
+from aldis.exceptions import InvalidOptionError
+
 from ._inspect import ConnectionRecord, connections, describe_delivery, describe_sender
 from ._metrics import BUCKETS_S, Counters, Histogram, SlowReceivers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._core.registry import Table
+    from aldis._core.registry import Table
 
 __all__ = [
     "BUCKETS_S",

@@ -8,17 +8,17 @@ from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import ref
 
-from .._core.callables import is_async, place_of, qualified_name
-from .._core.identity import ANY
-from .._core.records import name_of_signal
-from .._core.signal import Signal
-from ..exceptions import InvalidOptionError
+from aldis._core.callables import is_async, place_of, qualified_name
+from aldis._core.identity import ANY
+from aldis._core.records import name_of_signal
+from aldis._core.signal import Signal
+from aldis.exceptions import InvalidOptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .._core.connections import Connection
-    from .._core.registry import Table
+    from aldis._core.connections import Connection
+    from aldis._core.registry import Table
 
 descriptions: Final[list[tuple[type[Any], Callable[[Any], str]]]] = []
 """Kinds of senders that have a name to show, and what shows it. Must not fail, nor tell more than a name."""

@@ -13,14 +13,14 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeVar, final
 
-from .._core.mutations import ChangeQueue
-from .._core.watching import Watcher
+from aldis._core.mutations import ChangeQueue
+from aldis._core.watching import Watcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from logging import Logger
 
-    from .._core.records import CallRecord, SendRecord
+    from aldis._core.records import CallRecord, SendRecord
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""``connect(via=relay.queue("name"))``: a receiver that gets its messages from the relay."""
+"""``connect(via=relay.durable("name"))``: a receiver that gets its messages from the relay."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Durable:
 
 @final
 class Queue(Durable):
-    """What :meth:`Relay.queue` returns: how a durable receiver goes by and is treated.
+    """What :meth:`Relay.durable` returns: how a durable receiver goes by and is treated.
 
     :ivar name: the receiver's name in the database.
     :ivar aliases: names that it had before.
@@ -122,7 +122,7 @@ class Queue(Durable):
         self.settings = settings
 
     def __repr__(self) -> str:
-        return f"relay.queue({self.name!r})"
+        return f"relay.durable({self.name!r})"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -164,7 +164,7 @@ class Queue(Durable):
 
 @final
 class Route(Durable):
-    """What :meth:`Relay.route` connects: stands for a receiver whose code lives in another service.
+    """What :meth:`Relay.forward` connects: stands for a receiver whose code lives in another service.
 
     Disconnect it from its signal to end the route.
 
@@ -178,7 +178,7 @@ class Route(Durable):
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        return f"relay.route({self.name!r})"
+        return f"relay.forward({self.name!r})"
 
 
 def check_name(name: Any) -> str:

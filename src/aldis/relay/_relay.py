@@ -90,7 +90,7 @@ class Relay:
 
         relay = Relay(engine)
 
-        @order_placed.connect(via=relay.queue("billing.invoice"))
+        @order_placed.connect(via=relay.durable("billing.invoice"))
         def invoice(sender, *, order_id, **extra): ...
 
         order_placed.send("shop", order_id=7)  # Writes a row. A worker calls invoice.
@@ -111,7 +111,7 @@ class Relay:
         a pooler without it.
     :param wait_s: for how many seconds a send outside of any transaction waits for a database that is away.
     :param engine: what runs the receivers: by default the threads of the worker; or a
-        :class:`aldis.relay.celery.CeleryEngine`.
+        :class:`aldis.relay.celery.CeleryRunner`.
     :raises InvalidOptionError: when the database is none, or of a kind that the relay does not run on.
 
     .. versionadded:: 0.1
@@ -131,7 +131,7 @@ class Relay:
 
     # Connecting.
 
-    def queue(
+    def durable(
         self,
         name: str,
         *,
@@ -180,15 +180,15 @@ class Relay:
         self._engine.check(queue)
         return queue
 
-    def route(self, signal: Signal[Any, ..., Any], name: str, *, sender: Any = ANY, key: str | None = None) -> Route:
+    def forward(self, signal: Signal[Any, ..., Any], name: str, *, sender: Any = ANY, key: str | None = None) -> Route:
         """Have sends write rows for a receiver whose code lives in another service, which uses the same database.
 
-        There, a signal of the same name is declared, and the receiver is connected by ``relay.queue(name)``.
+        There, a signal of the same name is declared, and the receiver is connected by ``relay.durable(name)``.
 
         :param signal: a declared signal.
         :param name: the receiver's name.
         :param sender: as for :meth:`aldis.Signal.connect`.
-        :param key: as for :meth:`queue`.
+        :param key: as for :meth:`durable`.
         :return: what is connected: ``signal.disconnect(route)`` ends it.
         :raises InvalidReceiverError: when the signal is not declared, or its payload cannot be written.
         :raises InvalidOptionError: when an option is not of its kind.
@@ -264,23 +264,25 @@ class Relay:
     if TYPE_CHECKING:
 
         @overload
-        def once(self, session: Session | scoped_session[Any] | Connection, message_id: str | None = None) -> bool: ...
+        def first_time(
+            self, session: Session | scoped_session[Any] | Connection, message_id: str | None = None
+        ) -> bool: ...
 
         @overload
-        def once(
+        def first_time(
             self,
             session: AsyncSession | async_scoped_session[Any] | AsyncConnection,
             message_id: str | None = None,
         ) -> Awaitable[bool]: ...
 
-    def once(self, session: Any, message_id: str | None = None) -> Any:
+    def first_time(self, session: Any, message_id: str | None = None) -> Any:
         """Whether a message has its effect for the first time. For receivers, which may get a message several times.
 
         ::
 
             def invoice(sender, *, order_id, **extra):
                 with Session() as session, session.begin():
-                    if relay.once(session):
+                    if relay.first_time(session):
                         session.add(Invoice(order_id=order_id))
 
         The effect is noted in the session's own transaction: it is made when that is committed, together with what else
@@ -422,7 +424,7 @@ class Relay:
         return self._tend(self._database.run, lambda connection: claims.drop_messages(connection, receiver))
 
     def purge(self, what: Literal["effects", "dead"], *, older_than_s: float) -> int:
-        """Delete what is older: notes of effects, see :meth:`once`, or dead letters.
+        """Delete what is older: notes of effects, see :meth:`first_time`, or dead letters.
 
         :param what: which of the two.
         :param older_than_s: seconds. An effect whose note is gone is made again if its message comes again, which it

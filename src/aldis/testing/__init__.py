@@ -19,10 +19,11 @@ from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, final
 
-from .._core.callables import describe
-from .._core.identity import ANY, receiver_key, resolve_bound
-from .._core.signal import Signal
-from ..exceptions import InvalidOptionError
+from aldis._core.callables import describe
+from aldis._core.identity import ANY, receiver_key, resolve_bound
+from aldis._core.signal import Signal
+from aldis.exceptions import InvalidOptionError
+
 from ._isolation import Saved
 from ._recording import Recording, Sent
 from ._taps import Recorder, connected_receivers, tapped

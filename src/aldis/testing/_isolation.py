@@ -10,15 +10,16 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, final
 
-from .._core.mutations import changes
-from .._core.options import Options
+from aldis._core.mutations import changes
+from aldis._core.options import Options
+
 from ._recording import is_aldis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .._core.connections import Connection, Filter, Receiver
-    from .._core.registry import Table
+    from aldis._core.connections import Connection, Filter, Receiver
+    from aldis._core.registry import Table
 
 
 @final

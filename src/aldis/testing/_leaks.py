@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, final
 from weakref import WeakKeyDictionary
 
-from .._core import registry
-from .._core.callables import describe
-from ..observe import describe_sender
+from aldis._core import registry
+from aldis._core.callables import describe
+from aldis.observe import describe_sender
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from types import FunctionType
 
-    from .._core.connections import Connection, ConnectionKey
-    from .._core.registry import Table
+    from aldis._core.connections import Connection, ConnectionKey
+    from aldis._core.registry import Table
 
 
 @final

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from reprlib import Repr
 from typing import TYPE_CHECKING, Any, Final, final, overload
 
-from .._core.identity import ANY
-from .._core.signal import Signal
-from ..exceptions import InvalidOptionError
+from aldis._core.identity import ANY
+from aldis._core.signal import Signal
+from aldis.exceptions import InvalidOptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -15,15 +15,16 @@ from contextlib import contextmanager
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, final
 
-from .._core.connections import filter_key
-from .._core.identity import ANY, receiver_key
+from aldis._core.connections import filter_key
+from aldis._core.identity import ANY, receiver_key
+
 from ._recording import Sent, is_aldis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
-    from .._core.connections import Connection
-    from .._core.identity import ReceiverKey
+    from aldis._core.connections import Connection
+    from aldis._core.identity import ReceiverKey
 
 
 @final

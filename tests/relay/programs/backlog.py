@@ -32,7 +32,7 @@ def main(url: str, count: int) -> None:
             resident = int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize()
             sys.stdout.write(f"{resident}\n")
 
-    signal.connect(receive, via=relay.queue("work"))
+    signal.connect(receive, via=relay.durable("work"))
     row = {"signal": "number-sent", "receiver": "work", "version": 1, "sender": '{"text": "sender"}'}
     statement = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms(), **row)
 

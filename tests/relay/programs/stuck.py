@@ -41,7 +41,7 @@ def main(url: str) -> None:
         else:
             is_received.set()
 
-    signal.connect(receive, via=relay.queue("work", timeout_s=0.2))
+    signal.connect(receive, via=relay.durable("work", timeout_s=0.2))
     signal.send("sender", number=1)
     workers = [Worker(relay, Settings(concurrency=1, lease_s=0.6, poll_s=0.05)) for _ in range(2)]
     threads = [Thread(target=worker.run) for worker in workers]

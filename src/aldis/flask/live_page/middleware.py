@@ -18,8 +18,8 @@ from urllib.parse import parse_qs, quote
 import flask.signals as flask_signals
 
 from aldis import default_namespace
+from aldis.flask._core_signals import CORE_SIGNALS
 
-from .._core_signals import CORE_SIGNALS
 from .events import Feed
 from .journal import Journal
 from .snapshots import current

@@ -3,7 +3,7 @@
 ::
 
     celery_app = Celery("shop", broker="amqp://guest@127.0.0.1")
-    relay = Relay(engine, engine=CeleryEngine(celery_app))
+    relay = Relay(engine, runner=CeleryRunner(celery_app))
 
 A send writes rows in its own transaction, as ever. The relay's worker, which still has to run, publishes each row to
 one task and deletes it when the broker has confirmed that it is safe. The workers of Celery run that task: it calls the
@@ -21,7 +21,7 @@ receiver.
 What each failure leaves:
 
 - The relay's worker dies between the confirmation and the deletion: the row is published again, so there are two
-  messages of one id. Receivers make their effect once by ``relay.once``.
+  messages of one id. Receivers make their effect once by ``relay.first_time``.
 - The broker is away, or does not confirm in time: the row waits, and no attempt is counted. If it had the message all
   the same, there are two of it.
 - The receiver raises: the row is back in the relay's table, due after its backoff, with its attempts. Nothing waits in
@@ -39,7 +39,7 @@ What cannot be promised:
 - A receiver may run twice at the same time, when a connection to the broker breaks, or with Redis when it runs for
   longer than the ``visibility_timeout``; with RabbitMQ when it runs for longer than the ``consumer_timeout``, 30
   minutes by default.
-- Messages of one key in order: ``relay.queue(key=...)`` is refused.
+- Messages of one key in order: ``relay.durable(key=...)`` is refused.
 - Who revokes the task or purges the queue loses messages. So does a Celery worker of another program on the same
   queue, for Celery discards the messages of tasks that a worker does not know, and logs them whole: route the task to
   a queue of its own, and deploy the Celery workers first.
@@ -62,11 +62,11 @@ from celery import Celery, exceptions  # type: ignore[import-untyped, unused-ign
 from sqlalchemy.exc import SQLAlchemyError
 
 from aldis.exceptions import InvalidOptionError
+from aldis.relay._backoff import Exponential, check_number
+from aldis.relay.storage import claims
+from aldis.relay.worker.consumer import DONE, Outcome, What
+from aldis.relay.worker.executor import Job
 
-from .._backoff import Exponential, check_number
-from ..storage import claims
-from ..worker.consumer import DONE, Outcome, What
-from ..worker.executor import Job
 from .broker import Broker
 from .envelope import MalformedEnvelopeError, NewerEnvelopeError, read, written
 
@@ -75,12 +75,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from .._durable import Queue
-    from .._relay import Relay
-    from ..storage.rows import Row
-    from ..worker.runner import Guard
+    from aldis.relay._durable import Queue
+    from aldis.relay._relay import Relay
+    from aldis.relay.storage.rows import Row
+    from aldis.relay.worker.runner import Guard
 
-__all__ = ["CeleryEngine"]
+__all__ = ["CeleryRunner"]
 
 logger: Final = logging.getLogger("aldis.relay")
 
@@ -97,8 +97,8 @@ _taken: Final[WeakKeyDictionary[Any, set[str]]] = WeakKeyDictionary()
 
 
 @final
-class CeleryEngine:
-    """Has Celery's workers run the receivers of a relay: ``Relay(db, engine=CeleryEngine(celery_app))``.
+class CeleryRunner:
+    """Has Celery's workers run the receivers of a relay: ``Relay(db, runner=CeleryRunner(celery_app))``.
 
     The relay's workers publish rows in place of receiving them. Both kinds of workers need the relay's database, and
     the modules that connect the receivers: let ``celery -A`` name a module that imports them.
@@ -120,7 +120,7 @@ class CeleryEngine:
         given: tuple[Any, Any] = (app, name)
 
         if not isinstance(given[0], Celery):
-            raise InvalidOptionError(f"CeleryEngine() takes a Celery application, not a {type(given[0]).__qualname__}.")
+            raise InvalidOptionError(f"CeleryRunner() takes a Celery application, not a {type(given[0]).__qualname__}.")
 
         if not isinstance(given[1], str) or not name:
             raise InvalidOptionError(f"The name of a task is a text, not {name!r}.")
@@ -132,7 +132,7 @@ class CeleryEngine:
         self._is_away = False
 
     def __repr__(self) -> str:
-        return f"CeleryEngine({self._app!r}, name={self._name!r})"
+        return f"CeleryRunner({self._app!r}, name={self._name!r})"
 
     # In the programs that send, and in the relay's workers.
 
@@ -146,7 +146,7 @@ class CeleryEngine:
         if self._relay is not None or self._name in names:
             raise InvalidOptionError(
                 f"The Celery application has a relay's task {self._name!r} already. Each relay needs an engine of its"
-                ' own, with a name of its own: CeleryEngine(app, name="...").'
+                ' own, with a name of its own: CeleryRunner(app, name="...").'
             )
 
         names.add(self._name)
@@ -172,13 +172,13 @@ class CeleryEngine:
         )
 
     def check(self, queue: Queue, /) -> None:
-        """Refuse what a fleet cannot do. Called by ``relay.queue()``.
+        """Refuse what a fleet cannot do. Called by ``relay.durable()``.
 
         :raises InvalidOptionError: when it cannot.
         """
         if queue.key is not None:
             raise InvalidOptionError(
-                f"{queue!r} cannot have key={queue.key!r}: a relay with a CeleryEngine keeps no order, for any Celery"
+                f"{queue!r} cannot have key={queue.key!r}: a relay with a CeleryRunner keeps no order, for any Celery"
                 " worker takes any message. Use a second relay without one for what must be received in order."
             )
 

@@ -130,7 +130,7 @@ class Broker:
 
         if kind in ("memory", "filesystem"):
             raise InvalidOptionError(
-                f"CeleryEngine cannot use the {kind} transport: it keeps no message safe. Set broker_url to a RabbitMQ"
+                f"CeleryRunner cannot use the {kind} transport: it keeps no message safe. Set broker_url to a RabbitMQ"
                 " (amqp://)."
             )
 
@@ -142,7 +142,7 @@ class Broker:
                 " fetched (visibility_timeout), those of a receiver that runs for longer a second time."
             )
         elif kind != "amqp":
-            _warn(f"CeleryEngine is tested with RabbitMQ and Redis, and not with {kind}, which may lose messages.")
+            _warn(f"CeleryRunner is tested with RabbitMQ and Redis, and not with {kind}, which may lose messages.")
 
     def _check_task(self) -> None:
         task = self._app.tasks[self._task]

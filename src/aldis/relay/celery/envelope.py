@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 
 from msgspec import Struct, ValidationError, convert, to_builtins
 
-from ..storage.rows import Row
-from ..worker.consumer import Outcome, What
+from aldis.relay.storage.rows import Row
+from aldis.relay.worker.consumer import Outcome, What
 
 FORMAT: Final = 1
 

@@ -15,11 +15,11 @@ from sqlalchemy.exc import DBAPIError, UnboundExecutionError
 from sqlalchemy.util.concurrency import await_only, greenlet_spawn, in_greenlet
 
 from aldis.exceptions import AsyncReceiverError, PayloadError
+from aldis.relay._payload import schema_of
+from aldis.relay._trace import written
+from aldis.relay.storage.dialects import CHANNEL, is_busy, is_full
+from aldis.relay.storage.tables import messages, now_ms
 
-from .._payload import schema_of
-from .._trace import written
-from ..storage.dialects import CHANNEL, is_busy, is_full
-from ..storage.tables import messages, now_ms
 from .uncommitted import note
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from aldis._core.types import AnySignal
+    from aldis.relay._sender_names import Senders
+    from aldis.relay.storage.database import Database
 
-    from .._sender_names import Senders
-    from ..storage.database import Database
     from .transactions import Caller
 
 LARGEST_PAYLOAD: Final = 1_000_000

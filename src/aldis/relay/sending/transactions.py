@@ -20,8 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_s
 from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from aldis.exceptions import TransactionError
-
-from ..storage.tables import messages
+from aldis.relay.storage.tables import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -38,7 +38,8 @@ from sqlalchemy import (
     update,
 )
 
-from ..sending.outbox import LARGEST_PAYLOAD
+from aldis.relay.sending.outbox import LARGEST_PAYLOAD
+
 from .dialects import CHANNEL, LISTS, as_ids, is_among, take_turns
 from .rows import DeadLetter, Row, as_time
 from .tables import SENT_COLUMNS, dead_letters, effects, messages, now_ms
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Delete, Update
     from sqlalchemy.sql import Select
 
-    from .._registry import Known
+    from aldis.relay._registry import Known
 
 _m: Final = messages.c
 _d: Final = dead_letters.c

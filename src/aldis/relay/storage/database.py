@@ -18,8 +18,8 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from aldis.exceptions import InvalidOptionError, TransactionError
+from aldis.relay.sending import transactions as _transactions
 
-from ..sending import transactions as _transactions
 from .dialects import as_dbapi_error, begin, check_dialect, is_away, is_busy, is_no_text, limit_wait, reading_any_text
 from .portal import databases
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    from ..sending.transactions import Caller
+    from aldis.relay.sending.transactions import Caller
 
     Target: TypeAlias = Any
 

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 import pytest
 from sqlalchemy import insert, select
 
-from ..storage import claims as _store
-from ..storage.tables import messages, now_ms
+from aldis.relay.storage import claims as _store
+from aldis.relay.storage.tables import messages, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Connection
 
-    from ..storage.rows import Row
+    from aldis.relay.storage.rows import Row
+
     from ._harness import Shop
 
 T = TypeVar("T")

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import insert
 
 from aldis import Namespace
+from aldis.relay.storage.tables import messages, now_ms
 
-from ..storage.tables import messages, now_ms
 from ._harness import order_placed
 from ._receiving import SECRET
 
@@ -59,7 +59,7 @@ class DeploysContract:
 
     def test_a_receiver_that_is_not_known(self, shop: Shop) -> None:
         """R4: Rows for a receiver that this process does not know wait, are counted, and are received when it does."""
-        route = shop.relay.route(shop.order_placed, "billing")
+        route = shop.relay.forward(shop.order_placed, "billing")
         shop.place(7)
         shop.run()
         (status,) = shop.relay.status()
@@ -74,7 +74,7 @@ class DeploysContract:
 
     def test_a_receiver_that_is_never_known_again(self, shop: Shop) -> None:
         """R4: The rows of a receiver that is gone for good can be deleted, and no others."""
-        shop.relay.route(shop.order_placed, "gone")
+        shop.relay.forward(shop.order_placed, "gone")
         shop.connect("billing")
         shop.place(1, 2)
 
@@ -99,19 +99,23 @@ class DeploysContract:
     @pytest.mark.parametrize("name", ["Billing", "bílling", "billing."])
     def test_names_that_are_alike(self, shop: Shop, name: str) -> None:
         """R4: Names are the same only if each of their letters is."""
-        shop.relay.route(shop.order_placed, name)
-        shop.connect("billing", lambda _: shop.harness.transact(lambda session: shop.relay.once(session, "effect")))
-        shop.connect("BILLING", lambda _: shop.harness.transact(lambda session: shop.relay.once(session, "EFFECT")))
+        shop.relay.forward(shop.order_placed, name)
+        shop.connect(
+            "billing", lambda _: shop.harness.transact(lambda session: shop.relay.first_time(session, "effect"))
+        )
+        shop.connect(
+            "BILLING", lambda _: shop.harness.transact(lambda session: shop.relay.first_time(session, "EFFECT"))
+        )
         shop.place(7)
         shop.run()
 
         assert (shop.numbers("billing"), shop.numbers("BILLING"), shop.rows()) == ([7], [7], {name: 1})
-        assert shop.harness.transact(lambda session: shop.relay.once(session, "Effect"))
+        assert shop.harness.transact(lambda session: shop.relay.first_time(session, "Effect"))
 
     def test_a_payload_that_is_older(self, shop: Shop) -> None:
         """R4: A payload of an older version is upgraded before it is received."""
         before = first_version()
-        before.connect(_ignore, weak=False, via=shop.relay.queue("billing"))
+        before.connect(_ignore, weak=False, via=shop.relay.durable("billing"))
         shop.harness.send(before, "shop", number=7)
         before.disconnect(_ignore)
 
@@ -123,7 +127,7 @@ class DeploysContract:
     def test_a_payload_that_is_newer(self, shop: Shop) -> None:
         """R4: A payload of a newer version than the code's is left for newer code, and no attempt counts."""
         after = second_version()
-        after.connect(_ignore, weak=False, via=shop.relay.queue("billing"))
+        after.connect(_ignore, weak=False, via=shop.relay.durable("billing"))
         shop.harness.send(after, "shop", order_id=7)
         after.disconnect(_ignore)
 

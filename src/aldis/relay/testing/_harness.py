@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, final
 from sqlalchemy import Column, Integer, MetaData, Table, insert, select, update
 
 from aldis import ANY, Namespace
-from aldis.aio import in_thread
-
-from ..storage.tables import messages, now_ms
+from aldis.aio import sync_to_async
+from aldis.relay.storage.tables import messages, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,9 +17,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from aldis import NamedSignal
-
-    from .._relay import Relay
-    from ..storage.rows import Message
+    from aldis.relay._relay import Relay
+    from aldis.relay.storage.rows import Message
 
 T = TypeVar("T")
 
@@ -106,7 +104,7 @@ class Shop:
         self.relay: Relay = self.harness.relay
         self.run: Callable[[], object] = self.harness.run
         self.make_due: Callable[[], object] = self.harness.make_due
-        self.order_placed: NamedSignal[Any, ..., Any] = Namespace(sync_wrapper=in_thread).declare(order_placed)
+        self.order_placed: NamedSignal[Any, ..., Any] = Namespace(sync_wrapper=sync_to_async).declare(order_placed)
         self.received: list[Received] = []
 
     def connect(
@@ -120,14 +118,14 @@ class Shop:
         """Connect a durable receiver.
 
         :param work: what it does after it has noted what it received, called with the number of the order.
-        :param options: as :meth:`Relay.queue` takes them.
+        :param options: as :meth:`Relay.durable` takes them.
         """
 
         def receive(sender: Any, **payload: Any) -> None:
             self.note(name, sender, payload)
             work(payload.get("order_id", 0))
 
-        self.order_placed.connect(receive, sender, weak=False, via=self.relay.queue(name, **options))
+        self.order_placed.connect(receive, sender, weak=False, via=self.relay.durable(name, **options))
         return receive
 
     def note(self, name: str, sender: Any, payload: dict[str, Any]) -> None:

@@ -65,7 +65,7 @@ class ReceivingContract:
             await sleep(0)
             shop.note("billing", sender, payload)
 
-        shop.order_placed.connect(receive, weak=False, via=shop.relay.queue("billing"))
+        shop.order_placed.connect(receive, weak=False, via=shop.relay.durable("billing"))
         shop.place(7)
         shop.run()
 
@@ -127,7 +127,7 @@ class ReceivingContract:
         def receive(sender: Any, *, customer: str, **_: Any) -> None:
             raise ValueError
 
-        shop.order_placed.connect(receive, weak=False, via=shop.relay.queue("billing", max_attempts=1))
+        shop.order_placed.connect(receive, weak=False, via=shop.relay.durable("billing", max_attempts=1))
         shop.harness.send(shop.order_placed, "shop", order_id=7, customer=SECRET)
         shop.run()
         (letter,) = shop.relay.dead_letters()
@@ -186,7 +186,7 @@ class ReceivingContract:
             fail = Failing(1)
 
             def work(number: int) -> None:
-                if shop.harness.transact(shop.relay.once):
+                if shop.harness.transact(shop.relay.first_time):
                     effects.append(name)
 
                 fail(number)  # After the commit, as a worker dies that did not say yet what it had done.
@@ -210,7 +210,7 @@ class ReceivingContract:
         fail = Failing(1)
 
         def effect(session: Session) -> None:
-            found.append(shop.relay.once(session))
+            found.append(shop.relay.first_time(session))
             fail(0)
 
         shop.connect(work=lambda _: shop.harness.transact(effect), backoff=3600)
@@ -257,7 +257,7 @@ class OrderContract:
             with lock:
                 under_way[customer] -= 1
 
-        shop.order_placed.connect(receive, weak=False, via=shop.relay.queue("billing", key="customer"))
+        shop.order_placed.connect(receive, weak=False, via=shop.relay.durable("billing", key="customer"))
         sent = [(number, "AB"[number % 2]) for number in range(20)]
 
         for number, customer in sent:

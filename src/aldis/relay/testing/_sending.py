@@ -184,7 +184,7 @@ class SendingContract:
         def receive(sender: Any, **payload: Any) -> None:
             found.append(payload)
 
-        signal.connect(receive, weak=False, via=shop.relay.queue("parcels"))
+        signal.connect(receive, weak=False, via=shop.relay.durable("parcels"))
         shop.harness.send(signal, "shop", **order)
 
         shop.run()

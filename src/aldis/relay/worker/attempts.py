@@ -17,8 +17,8 @@ from aldis._core.watching import Watch, Watcher
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from .._registry import Receiver
-    from ..storage.rows import Row
+    from aldis.relay._registry import Receiver
+    from aldis.relay.storage.rows import Row
 
 
 @final

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from aldis._core.callables import describe
 from aldis.exceptions import ReceiverTimeoutError
+from aldis.relay._backoff import seconds_of
+from aldis.relay._payload import UnreadableError, schema_of
+from aldis.relay._sender_names import UnknownSenderError
+from aldis.relay._trace import restored
+from aldis.relay.storage.portal import portal
+from aldis.relay.storage.rows import current, message_of
 
-from .._backoff import seconds_of
-from .._payload import UnreadableError, schema_of
-from .._sender_names import UnknownSenderError
-from .._trace import restored
-from ..storage.portal import portal
-from ..storage.rows import current, message_of
 from .attempts import Observers
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from typing import TypeAlias
 
-    from .._registry import Receiver, Registry
-    from .._sender_names import Senders
-    from ..storage.rows import Row
+    from aldis.relay._registry import Receiver, Registry
+    from aldis.relay._sender_names import Senders
+    from aldis.relay.storage.rows import Row
 
     Guard: TypeAlias = Callable[[float | None], AbstractContextManager[Any]]
     Prepared: TypeAlias = tuple[Receiver, Any, dict[str, Any]]

@@ -18,7 +18,7 @@ from .consumer import WAITING_S, Outcome, What
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from ..storage.rows import Row
+    from aldis.relay.storage.rows import Row
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ import time
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Final, final
 
-from ..storage.dialects import CHANNEL
+from aldis.relay.storage.dialects import CHANNEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable

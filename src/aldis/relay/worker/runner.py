@@ -9,16 +9,17 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import TypeAlias
 
-    from .._durable import Queue
-    from .._relay import Relay
-    from ..storage.rows import Row
+    from aldis.relay._durable import Queue
+    from aldis.relay._relay import Relay
+    from aldis.relay.storage.rows import Row
+
     from .consumer import Outcome
 
     Guard: TypeAlias = Callable[[float | None], AbstractContextManager[Any]]
 
 
 class Engine(Protocol):
-    """What ``Relay(engine=...)`` takes: :class:`aldis.relay.celery.CeleryEngine`, or nothing."""
+    """What ``Relay(engine=...)`` takes: :class:`aldis.relay.celery.CeleryRunner`, or nothing."""
 
     def attach(self, relay: Relay, /) -> None:
         """Be the engine of this relay. Called when the relay is made.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, final
 
-from ..storage import claims as _store
+from aldis.relay.storage import claims as _store
 
 if TYPE_CHECKING:
-    from .._registry import Known, Registry
-    from ..storage.database import Database
+    from aldis.relay._registry import Known, Registry
+    from aldis.relay.storage.database import Database
 
 _KNOWN_S: Final = 1.0
 _AMONG_BACKLOGS_S: Final = 0.05

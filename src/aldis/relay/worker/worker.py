@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Final, final
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
-from .._backoff import check_number
-from ..storage import claims as _store, tables as _tables
-from ..storage.dialects import is_away, is_busy, is_full, use_wal
+from aldis.relay._backoff import check_number
+from aldis.relay.storage import claims as _store, tables as _tables
+from aldis.relay.storage.dialects import is_away, is_busy, is_full, use_wal
+
 from .consumer import Outcome, What
 from .executor import Inline, Job, Runners, taken
 from .listener import Wakeups
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from .._registry import Known
-    from .._relay import Relay
-    from ..storage.rows import Row
+    from aldis.relay._registry import Known
+    from aldis.relay._relay import Relay
+    from aldis.relay.storage.rows import Row
 
 logger: Final = logging.getLogger("aldis.relay")
 
