@@ -436,7 +436,7 @@ def test_subclasses_with_their_own_receivers_are_held_to_the_contract() -> None:
 
 
 def contract_of(signal: Signal[Any, ..., Any]) -> Any:
-    return signal._table.contract
+    return signal._registry.contract
 
 
 def upgrade(payload: dict[str, Any]) -> dict[str, Any]:

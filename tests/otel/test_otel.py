@@ -527,7 +527,7 @@ def test_when_it_stops_nothing_is_left(telemetry: Any, signals: Namespace) -> No
     lamp.send()
 
     assert telemetry.spans == []
-    assert lamp._table.plain is not None
+    assert lamp._registry.plain is not None
 
 
 def test_what_is_open_ends_when_it_stops(telemetry: Any, signals: Namespace) -> None:
@@ -596,7 +596,7 @@ def test_a_telemetry_that_fails_leaves_no_span_current(
 
     assert currents == [trace.INVALID_SPAN]
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
-    assert outer._table.watches == ()
+    assert outer._registry.watches == ()
 
 
 def test_a_telemetry_that_is_interrupted_goes_on(telemetry: Any, signals: Namespace) -> None:
@@ -723,4 +723,4 @@ def test_bad_input_is_refused(act: Callable[[], Any], message: str) -> None:
     with pytest.raises(InvalidOptionError, match=message):
         act()
 
-    assert Signal()._table.watches == ()
+    assert Signal()._registry.watches == ()

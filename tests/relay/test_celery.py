@@ -25,7 +25,7 @@ from aldis.relay.celery.envelope import MalformedEnvelopeError, NewerEnvelopeErr
 from aldis.relay.celery.request import Request
 from aldis.relay.storage.rows import Row
 from aldis.relay.storage.tables import dead_letters, messages
-from aldis.relay.worker.consumer import Outcome, What
+from aldis.relay.worker.consumer import Disposition, Outcome
 
 from .celery_program import Shop, attempts, made
 from .celery_servers import RABBITMQ, Gate, Place, answering
@@ -243,7 +243,7 @@ def test_a_misconfigured_worker_says_so(tmp_path: Path) -> None:
 def test_an_envelope_is_json_and_comes_back() -> None:
     """What was sent of a row is the same on the other side, with its attempts and losses."""
     row = a_row(sender='{"text":"x"}', trace="{}", ordering_key="7", attempts=3, losses=2)
-    outcome = Outcome(What.FAILED, "why", 1.5)
+    outcome = Outcome(Disposition.FAILED, "why", 1.5)
 
     assert read(written(row)) == (row, None)
     assert read(written(row, outcome)) == (row, outcome)
@@ -334,7 +334,7 @@ def test_a_queue_that_is_gone_is_made_again(rabbitmq_place: Place, caplog: pytes
     first = shop.engine.handle(a_row(), rabbitmq_place.no_guard)
     second = shop.engine.handle(a_row(), rabbitmq_place.no_guard)
 
-    assert (first.what, second.what) == (What.WAITS, What.DONE)
+    assert (first.what, second.what) == (Disposition.WAITS, Disposition.DONE)
     assert "NO_ROUTE" in caplog.text
     assert len(rabbitmq_place.published()) == 1
 
@@ -382,7 +382,7 @@ def test_rows_that_cannot_be_published_are_dead(lonely: Place, changes: dict[str
     """A row that nobody could read is a dead letter at once."""
     outcome = lonely.shop.engine.handle(a_row(**changes), lonely.no_guard)
 
-    assert outcome.what is What.DEAD
+    assert outcome.what is Disposition.DEAD
     assert why in outcome.why
 
 
@@ -470,7 +470,7 @@ def test_what_was_not_begun_is_not_counted(lonely: Place) -> None:
     """A dead letter that nobody could read has the attempts that were made, whether it was written at once or later."""
     row = a_row(payload="{", attempts=2)
     run(lonely, written(row))
-    run(lonely, written(row._replace(token="other"), Outcome(What.DEAD, "why", is_begun=False)))
+    run(lonely, written(row._replace(token="other"), Outcome(Disposition.DEAD, "why", is_begun=False)))
 
     assert [letter.attempts for letter in lonely.shop.relay.dead_letters()] == [1, 1]
 

@@ -284,7 +284,7 @@ def test_keys_that_are_texts_in_json(desk: Desk, annotation: Any, value: Any) ->
     desk.connect(declare(annotation, default={})).send(None, value=value)
     assert desk.relay.drain() == {"done": 1}
     older: Any = declare(annotation)
-    upgraded = Namespace().declare(version=2, upgraders={1: lambda payload: payload})(older._table.contract.function)
+    upgraded = Namespace().declare(version=2, upgraders={1: lambda payload: payload})(older._registry.contract.function)
     other = Desk(desk.engine)
     other.connect(upgraded)
     desk.write(json.dumps({"value": json.loads(msgspec.json.encode(value))}))
@@ -398,7 +398,7 @@ def test_any_value_of_any_type_comes_back(data: st.DataObject) -> None:
     case = data.draw(CASES)
     value = data.draw(case.values)
     signal = declare(case.annotation)
-    schema = schema_of(signal._table.contract, signal)  # type: ignore[arg-type]
+    schema = schema_of(signal._registry.contract, signal)  # type: ignore[arg-type]
     received = schema.decode(schema.encode({"value": value}), 1)["value"]
 
     assert received == value

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import Engine, StaticPool, create_engine, select
 
 from aldis import InvalidOptionError, InvalidReceiverError, NamedSignal, Namespace
-from aldis.relay import Exponential, Queue, Relay, Route
+from aldis.relay import Durable, Exponential, Forward, Relay
 from aldis.relay.storage.tables import messages
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def test_what_a_queue_shows(shop: Shop) -> None:
     """A queue has its options as attributes, and a repr that names it."""
     queue = shop.relay.durable("billing", max_attempts=3, timeout_s=5, key="order_id", aliases="invoices", backoff=2)
 
-    assert isinstance(queue, Queue)
+    assert isinstance(queue, Durable)
     assert repr(queue) == "relay.durable('billing')"
     assert (queue.name, queue.names, queue.aliases) == ("billing", ("billing", "invoices"), ("invoices",))
     assert (queue.max_attempts, queue.timeout_s, queue.key) == (3, 5, "order_id")
@@ -594,7 +594,7 @@ def test_a_route_of_one_sender_and_its_end(shop: Shop) -> None:
     assert shop.values("receiver") == ["elsewhere"]
 
     (route,) = shop.placed.receivers.values()
-    assert isinstance(route, Route)
+    assert isinstance(route, Forward)
     assert repr(route) == "relay.forward('elsewhere')"
     shop.placed.disconnect(route)
     shop.placed.send("shop", order_id=3)

@@ -17,8 +17,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from aldis.relay._registry import Registry
 from aldis.relay.storage import claims
 from aldis.relay.worker import listener
-from aldis.relay.worker.listener import Wakeups
-from aldis.relay.worker.scheduler import Turns
+from aldis.relay.worker.listener import Listener
+from aldis.relay.worker.scheduler import FairScheduler
 
 from .works import Works, running, soon
 
@@ -166,7 +166,7 @@ def test_looks_become_rarer(works: Works, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_turns_that_have_heard_something() -> None:
     """What is heard is looked for at once, and when there was something, the next look is soon."""
-    turns = Turns(Registry(), LONG_S)
+    turns = FairScheduler(Registry(), LONG_S)
     turns._look_at = now = time.monotonic() + LONG_S
     assert (turns.is_to_look(), turns.next_at(0.0)) == (False, now)
 
@@ -256,8 +256,8 @@ def test_what_cannot_be_watched_is_not(
     memory: dict[str, Any] = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
 
     for engine in (make_engine("sqlite://", **memory), awaited, make_engine(mariadb_url)):
-        Wakeups(engine, listens=True, wake=lambda: None)
+        Listener(engine, listens=True, wake=lambda: None)
 
-    Wakeups(make_engine(postgresql_url), listens=False, wake=lambda: None)
+    Listener(make_engine(postgresql_url), listens=False, wake=lambda: None)
 
     assert watchers() == 0

@@ -18,7 +18,7 @@ from aldis.aio import Concurrent, async_to_sync, sync_to_async
 from aldis.delivery import Call, ThreadDelivery, threads
 from aldis.flask import Aldis, after_response, got_request_exception, request_finished, template_rendered
 from aldis.observe import connections, watch
-from aldis.relay import DeadLetter, Exponential, Message, Queue, ReceiverStatus, Relay, RelayError, Route
+from aldis.relay import DeadLetter, Durable, Exponential, Forward, Message, ReceiverStatus, Relay, RelayError
 from aldis.testing import fake, isolate, record
 
 Results: TypeAlias = list[tuple[Callable[..., Any], Any]]
@@ -340,7 +340,7 @@ Relay(create_async_engine("sqlite+aiosqlite://"))
 queue = relay.durable(
     "billing.invoice", max_attempts=8, backoff=Exponential(0.5), timeout_s=2.5, key="order_id", aliases=["invoice"]
 )
-assert_type(queue, Queue)
+assert_type(queue, Durable)
 assert_type(relay.durable("a", backoff=5).name, str)
 relay.durable("b", backoff=lambda attempt: attempt * 2.0, aliases=("c", "d"))
 relay.register_sender(app, "shop")
@@ -373,7 +373,7 @@ def places(connection: Connection, session: Session) -> None:
 
 def looks_after() -> None:
     route = relay.forward(order_placed, "elsewhere", sender=app, key="order_id")
-    assert_type(route, Route)
+    assert_type(route, Forward)
     order_placed.disconnect(route)
     assert_type(relay.drain(), dict[str, int])
     assert_type(relay.status(), list[ReceiverStatus])

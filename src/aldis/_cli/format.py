@@ -102,7 +102,7 @@ def _near(place: str) -> str:
 
 def contract_of(signal: Any) -> Any:
     """The function that declares a signal, if one does."""
-    return getattr(signal, "contract", None) if hasattr(signal, "_table") else None
+    return getattr(signal, "contract", None) if hasattr(signal, "_registry") else None
 
 
 def described(signal: Any, sender: Any = None) -> Iterator[str]:

@@ -9,11 +9,11 @@ from .mutations import changes
 
 if TYPE_CHECKING:
     from .connections import Connection, Receiver
-    from .registry import Table
+    from .registry import ConnectionRegistry
 
 
 @final
-class Addition:
+class ConnectChange:
     """One ``connect``: how to make it as a change, and how to take back exactly that.
 
     :ivar is_new: whether there was no such connection before.
@@ -27,9 +27,11 @@ class Addition:
     is_new: bool
     receiver: Receiver
     sender: Any
-    table: Table
+    table: ConnectionRegistry
 
-    def __init__(self, table: Table, connection: Connection, receiver: Receiver, sender: Any, hold: bool) -> None:
+    def __init__(
+        self, table: ConnectionRegistry, connection: Connection, receiver: Receiver, sender: Any, hold: bool
+    ) -> None:
         self.table = table
         self.connection = connection
         self.receiver = receiver
@@ -55,10 +57,10 @@ class Addition:
             self.before = {name: getattr(existing, name) for name in _OWNED}
 
         if self.hold:
-            self.connection.holds += 1
+            self.connection.open_scopes += 1
 
-            if self.connection.kept is None:  # Or its reference would lose the very object that it refers to.
-                self.connection.kept = self.receiver
+            if self.connection.strong_ref is None:  # Or its reference would lose the very object that it refers to.
+                self.connection.strong_ref = self.receiver
         else:
             _own(self.connection, new)
             table._changed(self.connection)
@@ -69,12 +71,12 @@ class Addition:
 
     def _let_go(self) -> None:
         connection = self.connection
-        connection.holds -= 1
+        connection.open_scopes -= 1
 
-        if connection.holds == 0 and not connection.is_own:
+        if connection.open_scopes == 0 and not connection.connected_directly:
             self.table._drop(connection)
-        elif connection.holds == 0 and not connection.is_strong:
-            connection.kept = None
+        elif connection.open_scopes == 0 and not connection.is_strong:
+            connection.strong_ref = None
 
     def _put_back(self) -> None:
         if self.is_new:
@@ -90,12 +92,12 @@ class Addition:
         self.table._changed(self.connection)
 
 
-_OWNED: Final = ("is_own", "is_strong", "kept", "options", "place", "ref")
+_OWNED: Final = ("connected_directly", "is_strong", "strong_ref", "options", "place", "ref")
 
 
 def _own(connection: Connection, new: Connection) -> None:
     """Give a connection the options of a later ``connect``. A strong one stays strong."""
-    connection.is_own = True
+    connection.connected_directly = True
     connection.options = new.options
     connection.place = new.place
 
@@ -103,7 +105,7 @@ def _own(connection: Connection, new: Connection) -> None:
         return
 
     connection.ref = new.ref
-    connection.is_strong = new.kept is not None
+    connection.is_strong = new.strong_ref is not None
 
-    if connection.is_strong or connection.holds == 0:
-        connection.kept = new.kept
+    if connection.is_strong or connection.open_scopes == 0:
+        connection.strong_ref = new.strong_ref

@@ -1,4 +1,4 @@
-"""What a send is handed as or hands over: failures, their policies, and calls for deliveries."""
+"""One call of a receiver, as a delivery gets it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,8 @@ from .failures import Failure, policy_of
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
-    from typing import TypeAlias
 
-    from .signal import Signal
-
-    AnySignal: TypeAlias = Signal[Any, ..., Any]
-    Wrapper: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+    from .types import AnySignal, Wrapper
 
 
 @final

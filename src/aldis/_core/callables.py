@@ -1,7 +1,4 @@
-"""Identity, weak references, and the naming of callables.
-
-Nothing here knows of signals.
-"""
+"""Callables: whether they are async, what they are called, and where they are defined."""
 
 from __future__ import annotations
 

@@ -62,34 +62,34 @@ class Connection:
 
     :ivar ref: gives the receiver, or ``None`` when that is dead or was disconnected. The only thing that a
         plain send looks at.
-    :ivar kept: the receiver, while the connection keeps it alive.
-    :ivar is_own: whether ``connect`` was called for it.
+    :ivar strong_ref: the receiver, while the connection keeps it alive.
+    :ivar connected_directly: whether ``connect`` was called for it.
     :ivar is_strong: whether that was with ``weak=False``.
-    :ivar holds: how many ``with`` blocks want it. It goes when nobody wants it any more.
+    :ivar open_scopes: how many ``with`` blocks want it. It goes when nobody wants it any more.
     :ivar place: in development mode, where it was connected, and its receiver's name, if that is a kind of
         callable that is easily lost.
     """
 
     __slots__ = (
+        "connected_directly",
         "filter_key",
-        "holds",
         "is_async",
-        "is_own",
         "is_strong",
-        "kept",
         "key",
+        "open_scopes",
         "options",
         "place",
         "ref",
         "serial",
+        "strong_ref",
     )
 
     filter_key: FilterKey
-    holds: int
+    open_scopes: int
     is_async: bool
-    is_own: bool
+    connected_directly: bool
     is_strong: bool
-    kept: Receiver | None
+    strong_ref: Receiver | None
     key: ReceiverKey
     options: Options
     place: tuple[str, int, str] | None
@@ -100,10 +100,10 @@ class Connection:
         self.key = receiver_key(receiver)
         self.options = options
         self.is_async = is_async(receiver)
-        self.kept = receiver
-        self.is_own = False
+        self.strong_ref = receiver
+        self.connected_directly = False
         self.is_strong = False
-        self.holds = 0
+        self.open_scopes = 0
         self.serial = 0
         self.filter_key = None
         self.place = None
@@ -115,7 +115,7 @@ class Connection:
     def refer_strongly(self) -> None:
         """Keep the receiver alive, and reach it by a plain weak reference, which is the fastest to call."""
         with suppress(TypeError):  # If it cannot be referenced weakly, the function from __init__ will do.
-            self.ref = weakref.ref(self.kept)
+            self.ref = weakref.ref(self.strong_ref)
 
     def refer_weakly(self, died: Callable[[weakref.ref[Any]], None]) -> None:
         """Let the receiver die.
@@ -123,13 +123,13 @@ class Connection:
         :raises InvalidReceiverError: when it cannot be referenced weakly.
         """
         try:
-            self.ref = refer(self.kept, self.key, died)
+            self.ref = refer(self.strong_ref, self.key, died)
         except TypeError:
             raise InvalidReceiverError(
-                f"{describe(self.kept)} cannot be referenced weakly. Connect it with weak=False."
+                f"{describe(self.strong_ref)} cannot be referenced weakly. Connect it with weak=False."
             ) from None
 
-        self.kept = None
+        self.strong_ref = None
 
     @property
     def is_simple(self) -> bool:
@@ -143,7 +143,7 @@ class Connection:
 
 
 @final
-class Filter:
+class SenderFilter:
     """The connections of one sender, or of :data:`ANY`. Gone when the last of them goes.
 
     :ivar ref: gives ``None`` when the sender is dead.
@@ -180,7 +180,7 @@ class Filter:
 
 
 @final
-class Route:
+class Snapshot:
     """A snapshot: the connections that a sender reaches, in order.
 
     :ivar has_doubles: whether a receiver is in it twice, for the sender and for any sender. It is to be called

@@ -1,9 +1,4 @@
-"""How a receiver gets called: at once, or *via* something.
-
-A delivery is an object with a ``deliver`` method. It is given to ``connect`` as ``via=`` and called in the
-receiver's turn with a :class:`Call`; what it returns stands in the results of ``send``. :func:`threads` is
-the one in this module.
-"""
+"""The protocols of a delivery: what ``connect(via=...)`` takes."""
 
 from __future__ import annotations
 

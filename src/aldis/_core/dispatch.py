@@ -23,26 +23,26 @@ from .failures import PROPAGATE, Failure, policy_of
 from .identity import receiver_key, resolve
 from .options import Options
 from .scopes import muted_keys
-from .watching import Watched, is_telling
+from .watching import SendSpan, is_telling
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import TypeAlias
 
-    from .connections import Route
+    from .connections import Snapshot
     from .delivery import DeliveryGroup
     from .identity import ReceiverKey
     from .types import AnySignal, AsyncPolicy, Wrapper
 
     Results: TypeAlias = list[tuple[Callable[..., Any], Any]]
 
-crossings: Final[list[Callable[[bool], Wrapper | None]]] = []
+default_wrappers: Final[list[Callable[[bool], Wrapper | None]]] = []
 """Asked in order when a signal does not say how to run a receiver: called with whether an async one is to be run
 from ``send``, and not a sync one from ``send_async``."""
 
 
 @final
-class Sending:
+class SendRun:
     """One send that needs more than a walk: who is to be called, with what, and what came of it."""
 
     __slots__ = (
@@ -60,9 +60,9 @@ class Sending:
     )
 
     def __init__(
-        self, signal: AnySignal, sender: Any, payload: dict[str, Any], route: Route, watched: Watched | None = None
+        self, signal: AnySignal, sender: Any, payload: dict[str, Any], route: Snapshot, watched: SendSpan | None = None
     ) -> None:
-        table = signal._table
+        table = signal._registry
         self.watched = watched
         self.signal = signal
         self.sender = sender
@@ -79,8 +79,8 @@ class Sending:
             muted = None if table.is_muted else muted_keys(table)
             connections = () if muted is None else tuple(c for c in connections if c.key not in muted)
 
-        for stand_in in table.stand_ins:
-            connections = stand_in(connections, sender, payload)
+        for intercept in table.interceptors:
+            connections = intercept(connections, sender, payload)
 
         # The options as they are now: a receiver may connect another again, with others.
         self.turns = [(connection, connection.options) for connection in connections]
@@ -90,14 +90,14 @@ class Sending:
         """Refuse, before any receiver runs, those that nobody said how to cross to.
 
         :param is_async: the kind of receivers that needs the wrapper.
-        :return: the wrapper; without one, what :data:`crossings` know, if it is needed.
+        :return: the wrapper; without one, what :data:`default_wrappers` know, if it is needed.
         """
         if wrapper is not None:
             return wrapper
 
         for connection, options in self.turns:
             if connection.is_async is is_async and options.via is None and (receiver := connection.ref()) is not None:
-                wrapper = next(filter(None, (crossing(is_async) for crossing in crossings)), None)
+                wrapper = next(filter(None, (crossing(is_async) for crossing in default_wrappers)), None)
 
                 if wrapper is None:
                     raise _cannot_cross(self.signal, receiver, is_async)
@@ -152,7 +152,7 @@ class Sending:
                 return None
 
             # Before the call: a send by the receiver itself must not find it again.
-            self.signal._table.use_up(connection, options)
+            self.signal._registry.use_up(connection, options)
 
         self.called.add(connection.key)
         return receiver
@@ -237,9 +237,9 @@ class Sending:
         return self.results
 
 
-def prepare(signal: AnySignal, sender: Any, payload: dict[str, Any]) -> tuple[Any, dict[str, Any], Route]:
+def prepare(signal: AnySignal, sender: Any, payload: dict[str, Any]) -> tuple[Any, dict[str, Any], Snapshot]:
     """Resolve the sender, hold the payload against the contract, and take the snapshot."""
-    table = signal._table
+    table = signal._registry
 
     if sender.__class__ is not type(sender):
         sender = resolve(sender)
@@ -254,32 +254,32 @@ def send(signal: AnySignal, sender: Any, wrapper: Wrapper | None, payload: dict[
     """Send to sync receivers, and through ``wrapper`` to async ones."""
     sender, payload, route = prepare(signal, sender, payload)
 
-    if route.is_plain and signal._table.is_ordinary:
+    if route.is_plain and signal._registry.is_ordinary:
         return walk(route.connections, sender, payload)
 
     wrapper = wrapper or signal.async_wrapper
     watched = watch(signal, sender, payload)
 
     if watched is None:
-        return _send(Sending(signal, sender, payload, route), wrapper)
+        return _send(SendRun(signal, sender, payload, route), wrapper)
 
     with watched:
-        return _send(Sending(signal, sender, payload, route, watched), wrapper)
+        return _send(SendRun(signal, sender, payload, route, watched), wrapper)
 
 
-def watch(signal: AnySignal, sender: Any, payload: dict[str, Any]) -> Watched | None:
+def watch(signal: AnySignal, sender: Any, payload: dict[str, Any]) -> SendSpan | None:
     """What to put around a send that is watched."""
-    table = signal._table
+    table = signal._registry
     watches = table.watches
 
     if not watches or is_telling():
         return None
 
     is_muted = table.is_muted or (table.mutes > 0 and muted_keys(table) is None)
-    return Watched(watches, signal, sender, payload, is_muted)
+    return SendSpan(watches, signal, sender, payload, is_muted)
 
 
-def _send(sending: Sending, wrapper: Wrapper | None) -> Results:
+def _send(sending: SendRun, wrapper: Wrapper | None) -> Results:
     wrapper = sending.require(wrapper, is_async=True)
     sending.open_groups(is_awaited=False)
 
@@ -326,20 +326,20 @@ async def send_async(signal: AnySignal, sender: Any, wrapper: Wrapper | None, pa
 
     sender, payload, route = prepare(signal, sender, payload)
 
-    if route.is_all_async and signal._table.is_ordinary:
+    if route.is_all_async and signal._registry.is_ordinary:
         return await walk_async(route.connections, sender, payload)
 
     wrapper = wrapper or signal.sync_wrapper
     watched = watch(signal, sender, payload)
 
     if watched is None:
-        return await _send_async(Sending(signal, sender, payload, route), wrapper)
+        return await _send_async(SendRun(signal, sender, payload, route), wrapper)
 
     with watched:
-        return await _send_async(Sending(signal, sender, payload, route, watched), wrapper)
+        return await _send_async(SendRun(signal, sender, payload, route, watched), wrapper)
 
 
-async def _send_async(sending: Sending, wrapper: Wrapper | None) -> Results:
+async def _send_async(sending: SendRun, wrapper: Wrapper | None) -> Results:
     wrapper = sending.require(wrapper, is_async=False)
     sending.open_groups(is_awaited=True)
 
@@ -390,13 +390,13 @@ async def send_by(
     watched = watch(signal, sender, payload)
 
     if watched is None:
-        return await _send_by(policy, Sending(signal, sender, payload, route), wrapper)
+        return await _send_by(policy, SendRun(signal, sender, payload, route), wrapper)
 
     with watched:
-        return await _send_by(policy, Sending(signal, sender, payload, route, watched), wrapper)
+        return await _send_by(policy, SendRun(signal, sender, payload, route, watched), wrapper)
 
 
-async def _send_by(policy: AsyncPolicy, sending: Sending, wrapper: Wrapper | None) -> Results:
+async def _send_by(policy: AsyncPolicy, sending: SendRun, wrapper: Wrapper | None) -> Results:
     wrapper = sending.require(wrapper, is_async=False)
     sending.open_groups(is_awaited=True)
     values: dict[int, tuple[Callable[..., Any], Any]] = {}
@@ -431,7 +431,7 @@ async def _send_by(policy: AsyncPolicy, sending: Sending, wrapper: Wrapper | Non
     return sending.finish()
 
 
-def _ask(signal: AnySignal, sender: Any, route: Route) -> tuple[Connection, ...]:
+def _ask(signal: AnySignal, sender: Any, route: Snapshot) -> tuple[Connection, ...]:
     """What a signal's own ``receivers_for`` gives, as it gives it. Those that are connected keep their options."""
     known = {connection.key: connection for connection in reversed(route.connections)}  # The first of doubles.
     options = Options()

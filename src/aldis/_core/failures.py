@@ -1,4 +1,4 @@
-"""What a send is handed as or hands over: failures, their policies, and calls for deliveries."""
+"""Receivers that raise, and the policies that say what a signal does then."""
 
 from __future__ import annotations
 
@@ -8,17 +8,11 @@ from .callables import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeAlias
 
-    from .signal import Signal
-
-    AnySignal: TypeAlias = Signal[Any, ..., Any]
-    Wrapper: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
+    from .types import AnySignal
 
 
 PROPAGATE: Final = "propagate"
-
-
 COLLECT: Final = "collect"
 
 
@@ -75,5 +69,5 @@ class SenderPolicy:
 
 def policy_of(signal: AnySignal, sender: Any) -> Any:
     """The failure policy of a send."""
-    policy = signal._table.errors
+    policy = signal._registry.errors
     return policy.choose(sender) if type(policy) is SenderPolicy else policy

@@ -1,7 +1,4 @@
-"""Identity, weak references, and the naming of callables.
-
-Nothing here knows of signals.
-"""
+"""What makes a receiver or a sender the same one, and weak references to both."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class NamedSignal(Signal[S, P, R]):
 
     def _set_up(self, errors: ErrorPolicy) -> None:
         super()._set_up(errors)
-        self._table.title = f"the signal {self.name!r}"
+        self._registry.title = f"the signal {self.name!r}"
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}; {self.name!r}>"
@@ -82,11 +82,11 @@ class NamedSignal(Signal[S, P, R]):
     @property
     def contract(self) -> Callable[Concatenate[S, P], R] | None:
         """The function that declares the signal, or ``None``. See :meth:`Namespace.declare`."""
-        contract = self._table.contract
+        contract = self._registry.contract
         return None if contract is None else contract.function
 
     def _declare(self, contract: Contract) -> None:
-        before = self._table.declare(contract)
+        before = self._registry.declare(contract)
 
         if before is not None and before.place != contract.place:
             raise ContractError(
@@ -94,13 +94,13 @@ class NamedSignal(Signal[S, P, R]):
             )
 
         try:
-            for connection in self._table.connections():
+            for connection in self._registry.connections():
                 receiver = connection.ref()
 
                 if receiver is not None:
                     contract.check_receiver(self, receiver)
         except BaseException:
-            self._table.set("contract", before)
+            self._registry.set("contract", before)
             raise
 
         self.__doc__ = contract.function.__doc__ or self.__doc__

@@ -1,35 +1,21 @@
-"""Checks of what users hand in, with errors that say what to do."""
+"""The options of a connection, and the checks of what users pass in, with errors that say what to do."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias, final
+from math import isnan
+from typing import TYPE_CHECKING, Any, final
 
-from aldis.exceptions import InvalidReceiverError
+from aldis.exceptions import InvalidOptionError, InvalidReceiverError
 
 from .callables import describe, is_async
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from .delivery import Delivery, DeliveryGroup
-    from .identity import ReceiverKey
-
-    Receiver: TypeAlias = Callable[..., Any]
-    FilterKey: TypeAlias = tuple[str, Any] | None
-    ConnectionKey: TypeAlias = tuple[ReceiverKey, FilterKey]
-
-from math import isnan
-from typing import TYPE_CHECKING, Any
-
-from aldis.exceptions import InvalidOptionError
-
 from .failures import COLLECT, PROPAGATE
 
 if TYPE_CHECKING:
-    from .signal import Signal
+    from .delivery import Delivery, DeliveryGroup
+    from .types import AnySignal
 
 
-def check_callable(signal: Signal[Any, ..., Any], receiver: Any) -> None:
+def check_callable(signal: AnySignal, receiver: Any) -> None:
     """See that a receiver can be one.
 
     :raises InvalidReceiverError: when not.
@@ -72,7 +58,7 @@ def _has_method(value: object, name: str) -> bool:
     return callable(getattr(value, name, None))
 
 
-def check_options(signal: Signal[Any, ..., Any], receiver: Any, priority: Any, once: Any, via: Any) -> Options:
+def check_options(signal: AnySignal, receiver: Any, priority: Any, once: Any, via: Any) -> Options:
     """The options of a connection, if they are right.
 
     :raises InvalidOptionError: when not.

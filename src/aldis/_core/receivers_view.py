@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, final
 
 if TYPE_CHECKING:
     from .identity import ReceiverKey
-    from .registry import Table
+    from .registry import ConnectionRegistry
 
 
 @final
@@ -19,13 +19,13 @@ class Receivers(Mapping["ReceiverKey", Any]):
     Keys identify receivers. Values are the receivers that are held strongly, and weak references to others.
     """
 
-    __slots__ = ("_table",)
+    __slots__ = ("_registry",)
 
-    def __init__(self, table: Table) -> None:
-        self._table = table
+    def __init__(self, table: ConnectionRegistry) -> None:
+        self._registry = table
 
     def __bool__(self) -> bool:
-        return self._table.has_any()
+        return self._registry.has_any()
 
     def __len__(self) -> int:
         return len(self._items())
@@ -58,14 +58,14 @@ class Receivers(Mapping["ReceiverKey", Any]):
 
     def clear(self) -> None:
         """Disconnect all receivers."""
-        self._table.clear()
+        self._registry.clear()
 
     def _items(self) -> dict[ReceiverKey, Any]:
         items: dict[ReceiverKey, Any] = {}
 
-        for connection in self._table.connections():
+        for connection in self._registry.connections():
             # In this order: what is not kept can be referenced weakly, or is taken away by the time of the second.
-            is_kept, receiver = connection.kept is not None, connection.ref()
+            is_kept, receiver = connection.strong_ref is not None, connection.ref()
 
             if receiver is not None and (is_kept or connection.key not in items):
                 items[connection.key] = receiver if is_kept else _weak(receiver)

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from aldis.exceptions import LostReceiverWarning
 
-from .additions import Addition
-from .connections import Connection, Filter, Route, filter_key, gone, refer
+from .additions import ConnectChange
+from .connections import Connection, SenderFilter, Snapshot, filter_key, gone, refer
 from .failures import PROPAGATE
 from .identity import receiver_key
 from .mutations import changes
@@ -40,7 +40,7 @@ _KEYED_BY_MORE_THAN_ID: Final = (str, int, bytes, MethodType)
 
 
 @final
-class Table:
+class ConnectionRegistry:
     """The connections of one signal, and what else a send has to look at.
 
     Sends look for the shortest way first. Each way is missing when it is stale, or when a send has more to
@@ -61,8 +61,8 @@ class Table:
     :ivar mutes: how many ``muted`` blocks there are, in whatever context.
     :ivar title: names the signal in warnings.
     :ivar is_custom: whether the signal's class finds receivers in its own way.
-    :ivar follower: called after changes, without the lock.
-    :ivar stand_ins: called with the connections of a send, its sender and its payload; what the last of them gives is
+    :ivar on_change: called after changes, without the lock.
+    :ivar interceptors: called with the connections of a send, its sender and its payload; what the last of them gives is
         called instead.
     :ivar watches: who watches the signal's sends.
     """
@@ -78,29 +78,29 @@ class Table:
         "contract",
         "errors",
         "filters",
-        "follower",
+        "interceptors",
         "is_custom",
         "is_muted",
         "mutes",
+        "on_change",
         "others",
         "plain",
         "routes",
-        "stand_ins",
         "title",
         "watches",
     )
 
     contract: Contract | None
     errors: Any
-    filters: dict[FilterKey, Filter]
-    follower: Callable[[], object] | None
+    filters: dict[FilterKey, SenderFilter]
+    on_change: Callable[[], object] | None
     is_custom: bool
     is_muted: bool
     mutes: int
     others: tuple[Connection, ...] | None
     plain: tuple[Connection, ...] | None
     routes: dict[str | int, tuple[Connection, ...]]
-    stand_ins: tuple[StandIn, ...]
+    interceptors: tuple[StandIn, ...]
     title: str
     watches: tuple[Watch, ...]
 
@@ -110,19 +110,19 @@ class Table:
         self.is_custom = is_custom
         self.is_muted = False
         self.mutes = 0
-        self.stand_ins = ()
-        self.follower = None
+        self.interceptors = ()
+        self.on_change = None
         self.contract = None
         self.plain = None
         self.others = None
         self.routes = {}
         self.filters = {}
-        self._base: Route | None = None
-        self._routes: dict[FilterKey, Route] = {}
-        self._everyone = Filter(None, lambda: True)
+        self._base: Snapshot | None = None
+        self._routes: dict[FilterKey, Snapshot] = {}
+        self._everyone = SenderFilter(None, lambda: True)
         self._by_receiver: dict[ReceiverKey, dict[FilterKey, Connection]] = {}
         self._serial = 0
-        self._weak_self: weakref.ref[Table] = weakref.ref(self, _tables.discard)
+        self._weak_self: weakref.ref[ConnectionRegistry] = weakref.ref(self, _tables.discard)
         changes.at_once(self._join)  # Or a change of who watches all signals could come in between.
 
     def _join(self) -> None:
@@ -131,7 +131,7 @@ class Table:
 
     # What sends and lookers-on read.
 
-    def route(self, sender: Any) -> Route:
+    def route(self, sender: Any) -> Snapshot:
         """The snapshot for a sender that is resolved already. Takes the lock only to make a stale one anew."""
         filter = self._find(sender)
         route = self._base if filter is None else self._routes.get(filter.key)
@@ -160,16 +160,16 @@ class Table:
         for connections in self._by_receiver.values():
             yield from connections.values()
 
-    def _find(self, sender: Any) -> Filter | None:
+    def _find(self, sender: Any) -> SenderFilter | None:
         if not self.filters:
             return None
 
         filter = self.filters.get(filter_key(sender))
         return filter if filter is not None and filter.ref() is not None else None
 
-    def _make_route(self, sender: Any, keep: bool) -> Route:
+    def _make_route(self, sender: Any, keep: bool) -> Snapshot:
         everyone, filter = self._everyone.connections.values(), self._find(sender)
-        base = self._base or Route(everyone)
+        base = self._base or Snapshot(everyone)
 
         if keep and self._base is None:
             self._keep_base(base)
@@ -177,14 +177,14 @@ class Table:
         if filter is None:
             return base
 
-        route = Route([*everyone, *filter.connections.values()])
+        route = Snapshot([*everyone, *filter.connections.values()])
 
         if keep:
             self._keep_route(filter, route)
 
         return route
 
-    def _keep_base(self, base: Route) -> None:
+    def _keep_base(self, base: Snapshot) -> None:
         self._base = base
 
         if base.is_plain and self.is_ordinary:
@@ -193,7 +193,7 @@ class Table:
             if self.contract is None and not self.filters:
                 self.plain = base.connections
 
-    def _keep_route(self, filter: Filter, route: Route) -> None:
+    def _keep_route(self, filter: SenderFilter, route: Snapshot) -> None:
         self._routes[filter.key] = route
 
         if filter.short_key is not None and route.is_plain and self.is_ordinary:
@@ -217,16 +217,18 @@ class Table:
         return (
             isinstance(self.errors, str)
             and self.errors == PROPAGATE
-            and not (self.is_custom or self.is_muted or self.mutes > 0 or self.watches or self.stand_ins)
+            and not (self.is_custom or self.is_muted or self.mutes > 0 or self.watches or self.interceptors)
         )
 
     # Changes. Each of these makes one, through the queue.
 
-    def add(self, receiver: Receiver, sender: Any, options: Options, *, weak: bool, hold: bool = False) -> Addition:
+    def add(
+        self, receiver: Receiver, sender: Any, options: Options, *, weak: bool, hold: bool = False
+    ) -> ConnectChange:
         """Connect, or change the options of the connection that is there.
 
         :param sender: resolved already.
-        :param hold: connect for a ``with`` block, which ends with :meth:`Addition.undo`.
+        :param hold: connect for a ``with`` block, which ends with :meth:`ConnectChange.undo`.
         :raises InvalidReceiverError: when ``weak`` and the receiver cannot be referenced weakly.
         """
         connection = Connection(receiver, options)
@@ -237,7 +239,7 @@ class Table:
         else:
             connection.refer_strongly()
 
-        addition = Addition(self, connection, receiver, sender, hold)
+        addition = ConnectChange(self, connection, receiver, sender, hold)
         changes.apply(addition.make)
         return addition
 
@@ -262,12 +264,12 @@ class Table:
 
         changes.apply(change)
 
-    def stand_in(self, stand_in: StandIn, *, is_on: bool) -> None:
+    def intercept(self, intercept: StandIn, *, is_on: bool) -> None:
         """Have something else called than who is connected, or not any more."""
 
         def change() -> None:
-            others = tuple(other for other in self.stand_ins if other is not stand_in)
-            self.stand_ins = (*others, stand_in) if is_on else others
+            others = tuple(other for other in self.interceptors if other is not intercept)
+            self.interceptors = (*others, intercept) if is_on else others
             self._invalidate(self._everyone)
 
         changes.apply(change)
@@ -318,7 +320,7 @@ class Table:
         filter = self._filter(filter_key)
         return None if filter is None or filter.ref() is None else filter.connections.get(key)
 
-    def _filter(self, key: FilterKey) -> Filter | None:
+    def _filter(self, key: FilterKey) -> SenderFilter | None:
         return self._everyone if key is None else self.filters.get(key)
 
     def _insert(self, connection: Connection, sender: Any) -> None:
@@ -334,7 +336,7 @@ class Table:
         filter.connections[connection.key] = connection
         self._invalidate(filter)
 
-    def _filter_for(self, sender: Any) -> Filter:
+    def _filter_for(self, sender: Any) -> SenderFilter:
         key = filter_key(sender)
 
         if key is None:
@@ -351,25 +353,25 @@ class Table:
         filter = self.filters[key] = self._make_filter(key, sender)
         return filter
 
-    def _make_filter(self, key: tuple[str, Any], sender: Any) -> Filter:
+    def _make_filter(self, key: tuple[str, Any], sender: Any) -> SenderFilter:
         kind, identity = key
 
         if kind == "value":
-            return Filter(key, lambda: True, identity if isinstance(identity, str) else None)
+            return SenderFilter(key, lambda: True, identity if isinstance(identity, str) else None)
 
         short_key = identity if isinstance(identity, int) else None
 
         try:
-            return Filter(key, refer(sender, identity, partial(_sender_died, self._weak_self, key)), short_key)
+            return SenderFilter(key, refer(sender, identity, partial(_sender_died, self._weak_self, key)), short_key)
         except TypeError:
             # Kept alive while something is connected to it, or its id could come to mean another.
-            return Filter(key, lambda: (sender,), short_key)
+            return SenderFilter(key, lambda: (sender,), short_key)
 
     def _drop(self, connection: Connection) -> None:
         # In this order: a send that finds the reference alive has read the options before.
-        waste = (connection.ref, connection.kept, connection.options)
+        waste = (connection.ref, connection.strong_ref, connection.options)
         connection.ref = gone
-        connection.kept = None
+        connection.strong_ref = None
         connection.options = _NO_OPTIONS
         changes.discard(*waste)
 
@@ -398,11 +400,11 @@ class Table:
         if connection.options is not options:
             return  # It was connected again since its call was taken.
 
-        if connection.holds == 0:
+        if connection.open_scopes == 0:
             self._drop(connection)
             return
 
-        connection.is_own = connection.is_strong = False
+        connection.connected_directly = connection.is_strong = False
         connection.options = Options()
         self._changed(connection)
 
@@ -410,7 +412,7 @@ class Table:
         key = connection.filter_key
         self._invalidate(self._everyone if key is None else self.filters[key])
 
-    def _drop_filter(self, filter: Filter) -> None:
+    def _drop_filter(self, filter: SenderFilter) -> None:
         for connection in list(filter.connections.values()):
             self._drop(connection)  # The last of them comes back here.
 
@@ -438,12 +440,12 @@ class Table:
         for connection in list(self._all()):
             self._drop(connection)
 
-    def _invalidate(self, filter: Filter) -> None:
+    def _invalidate(self, filter: SenderFilter) -> None:
         """Drop the snapshots that a change to this filter makes stale."""
         self.plain = None
 
-        if self.follower is not None:
-            changes.report(self.follower)
+        if self.on_change is not None:
+            changes.report(self.on_change)
 
         if filter is self._everyone:
             self.others = self._base = None
@@ -470,7 +472,7 @@ class Table:
             self._drop_filter(filter)
 
 
-def _receiver_died(owner: weakref.ref[Table], key: ConnectionKey, _: weakref.ref[Any]) -> None:
+def _receiver_died(owner: weakref.ref[ConnectionRegistry], key: ConnectionKey, _: weakref.ref[Any]) -> None:
     table = owner()
 
     # While the interpreter shuts down, half of what the clean-up needs may be gone.
@@ -485,7 +487,7 @@ def _receiver_died(owner: weakref.ref[Table], key: ConnectionKey, _: weakref.ref
     changes.defer(partial(table._sweep_receiver, key))
 
 
-def _sender_died(owner: weakref.ref[Table], key: tuple[str, Any], _: weakref.ref[Any]) -> None:
+def _sender_died(owner: weakref.ref[ConnectionRegistry], key: tuple[str, Any], _: weakref.ref[Any]) -> None:
     table = owner()
 
     if table is None or sys.is_finalizing():
@@ -516,7 +518,7 @@ def _changed_watches(watches: tuple[Watch, ...], watch: Watch, *, is_on: bool) -
     return (*others, watch) if is_on else others
 
 
-_tables: Final[set[weakref.ref[Table]]] = set()
+_tables: Final[set[weakref.ref[ConnectionRegistry]]] = set()
 _watches_of_all: tuple[Watch, ...] = ()
 
 

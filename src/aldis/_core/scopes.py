@@ -15,14 +15,14 @@ from .connections import filter_key
 from .identity import receiver_key
 
 if TYPE_CHECKING:
-    from .additions import Addition
+    from .additions import ConnectChange
     from .identity import ReceiverKey
-    from .registry import Table
+    from .registry import ConnectionRegistry
     from .signal import Signal
 
 
 @final
-class Mute:
+class MuteScope:
     """One ``muted`` block.
 
     :ivar keys: the receivers that it mutes, or ``None`` for all.
@@ -31,7 +31,7 @@ class Mute:
 
     __slots__ = ("is_open", "keys", "receivers", "table")
 
-    def __init__(self, table: Table, receivers: tuple[Any, ...]) -> None:
+    def __init__(self, table: ConnectionRegistry, receivers: tuple[Any, ...]) -> None:
         self.table = table
         self.receivers = receivers  # Kept alive, so that the keys stay theirs.
         self.keys = frozenset(receiver_key(receiver) for receiver in receivers) if receivers else None
@@ -52,10 +52,10 @@ class Mute:
         del self.table  # A context that is not this one may hold the closed block for long.
 
 
-_open: Final[ContextVar[tuple[Mute, ...]]] = ContextVar("aldis_muted", default=())
+_open: Final[ContextVar[tuple[MuteScope, ...]]] = ContextVar("aldis_muted", default=())
 
 
-def muted_keys(table: Table) -> frozenset[ReceiverKey] | None:
+def muted_keys(table: ConnectionRegistry) -> frozenset[ReceiverKey] | None:
     """The receivers of a signal that are muted here; ``None`` when all are."""
     keys: frozenset[ReceiverKey] = frozenset()
 
@@ -70,7 +70,7 @@ def muted_keys(table: Table) -> frozenset[ReceiverKey] | None:
 
 
 @final
-class Block:
+class ConnectScope:
     """A ``connected_to`` block, and what it added. In force while it calls ``connect`` and ``disconnect``.
 
     It is found by way of the thread, and by what it is for: what a destructor connects meanwhile is not its own.
@@ -78,7 +78,7 @@ class Block:
 
     __slots__ = ("_outer", "additions", "is_waiting", "key", "signal")
 
-    additions: list[Addition]
+    additions: list[ConnectChange]
     is_waiting: bool
     key: object
     signal: Signal[Any, ..., Any]
@@ -90,7 +90,7 @@ class Block:
         self.is_waiting = False
 
     def __enter__(self) -> None:
-        self._outer: Block | None = getattr(_calling, "block", None)
+        self._outer: ConnectScope | None = getattr(_calling, "block", None)
         self.is_waiting = True
         _calling.block = self
 
@@ -98,9 +98,9 @@ class Block:
         _calling.block = self._outer
 
     @staticmethod
-    def take(signal: Signal[Any, ..., Any], receiver: Any, sender: Any) -> Block | None:
+    def take(signal: Signal[Any, ..., Any], receiver: Any, sender: Any) -> ConnectScope | None:
         """The block that calls a verb of this signal now, if one does. It gives itself once a call."""
-        block: Block | None = getattr(_calling, "block", None)
+        block: ConnectScope | None = getattr(_calling, "block", None)
 
         if block is None or not block.is_waiting or block.signal is not signal:
             return None

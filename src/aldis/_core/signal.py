@@ -11,8 +11,8 @@ from . import dispatch
 from .identity import ANY, resolve, resolve_bound
 from .options import check_callable, check_crossing, check_errors, check_options
 from .receivers_view import Receivers
-from .registry import Table
-from .scopes import Block, Mute, muted_keys
+from .registry import ConnectionRegistry
+from .scopes import ConnectScope, MuteScope, muted_keys
 from .types import P, R, S
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ class Signal(Generic[S, P, R]):
         self._set_up(check_errors(errors))
 
     def _set_up(self, errors: ErrorPolicy) -> None:
-        self._table = Table(errors, self._finds_receivers_itself)
-        self._receivers = Receivers(self._table)
+        self._registry = ConnectionRegistry(errors, self._finds_receivers_itself)
+        self._receivers = Receivers(self._registry)
 
     # Connecting.
 
@@ -222,14 +222,14 @@ class Signal(Generic[S, P, R]):
         contract = self._check_receiver(receiver)
         options = check_options(self, receiver, priority, once, via)
         found = resolve_bound(sender)
-        block = Block.take(self, receiver, found)
-        addition = self._table.add(receiver, found, options, weak=bool(weak), hold=block is not None)
+        block = ConnectScope.take(self, receiver, found)
+        addition = self._registry.add(receiver, found, options, weak=bool(weak), hold=block is not None)
 
         if block is not None:
             block.additions.append(addition)
 
         try:
-            if self._table.contract is not contract:
+            if self._registry.contract is not contract:
                 self._check_receiver(receiver)  # The signal was declared meanwhile.
 
             self._tell("receiver_connected", receiver=receiver, sender=sender, weak=weak)
@@ -274,7 +274,7 @@ class Signal(Generic[S, P, R]):
         .. versionadded:: 0.1
         """
         sender = resolve_bound(sender)  # Once: at the end, a proxy may stand for nothing, or for another.
-        block = Block(self, receiver, sender)
+        block = ConnectScope(self, receiver, sender)
 
         # By the public verbs, as subclasses may have their own. The block catches what those come to.
         with block:
@@ -300,17 +300,17 @@ class Signal(Generic[S, P, R]):
         .. versionadded:: 0.1
         """
         found = resolve_bound(sender)
-        block = Block.take(self, receiver, found)
+        block = ConnectScope.take(self, receiver, found)
 
         if block is None:
-            self._table.remove(receiver, found)
+            self._registry.remove(receiver, found)
         else:
             block.undo()
 
         self._tell("receiver_disconnected", receiver=receiver, sender=sender)
 
     def _check_receiver(self, receiver: Any) -> Contract | None:
-        contract = self._table.contract
+        contract = self._registry.contract
         check_callable(self, receiver)
 
         if contract is not None:
@@ -351,7 +351,7 @@ class Signal(Generic[S, P, R]):
         """
         # The hot path, kept whole and with its commonest cases apart: each call out of it, and even a loop for
         # the one receiver that most signals have, would cost a tenth of a send.
-        table = self._table
+        table = self._registry
         connections = table.plain
 
         if connections is None:
@@ -438,7 +438,7 @@ class Signal(Generic[S, P, R]):
 
         .. versionadded:: 0.1
         """
-        if self._table.plain == ():
+        if self._registry.plain == ():
             return []  # Nobody listens: not worth a coroutine.
 
         return await dispatch.send_async(self, sender, _sync_wrapper, payload)
@@ -461,12 +461,12 @@ class Signal(Generic[S, P, R]):
 
         :raises InvalidOptionError: when set to something else.
         """
-        policy: ErrorPolicy = self._table.errors
+        policy: ErrorPolicy = self._registry.errors
         return policy
 
     @errors.setter
     def errors(self, policy: ErrorPolicy) -> None:
-        self._table.set("errors", check_errors(policy))
+        self._registry.set("errors", check_errors(policy))
 
     # Muting.
 
@@ -484,7 +484,7 @@ class Signal(Generic[S, P, R]):
         for receiver in receivers:
             check_callable(self, receiver)
 
-        mute = Mute(self._table, receivers)
+        mute = MuteScope(self._registry, receivers)
         mute.open()
 
         try:
@@ -498,12 +498,12 @@ class Signal(Generic[S, P, R]):
 
         Set it to mute the signal in all threads and tasks; prefer :meth:`muted`.
         """
-        table = self._table
+        table = self._registry
         return table.is_muted or (table.mutes > 0 and muted_keys(table) is None)
 
     @is_muted.setter
     def is_muted(self, value: bool) -> None:
-        self._table.set("is_muted", bool(value))
+        self._registry.set("is_muted", bool(value))
 
     # Looking.
 
@@ -521,7 +521,7 @@ class Signal(Generic[S, P, R]):
         if receivers:
             raise InvalidOptionError("receivers can only be set to something empty, which disconnects all.")
 
-        self._table.clear()
+        self._registry.clear()
 
     def has_receivers_for(self, sender: Any) -> bool:
         """Whether a send by ``sender`` has a live receiver.
@@ -544,7 +544,7 @@ class Signal(Generic[S, P, R]):
         """
         seen: set[object] = set()
 
-        for connection in self._table.route(resolve(sender)).connections:
+        for connection in self._registry.route(resolve(sender)).connections:
             receiver = connection.ref()
 
             if receiver is not None and connection.key not in seen:
@@ -579,7 +579,7 @@ class Signal(Generic[S, P, R]):
 
     def _clear_state(self) -> None:
         """Disconnect all. Blinker's name for it; Blinker's users call it in tests."""
-        self._table.clear()
+        self._registry.clear()
 
     def _cleanup_bookkeeping(self) -> None:
         """Nothing: there is nothing left behind. Kept for users of Blinker."""
@@ -590,14 +590,14 @@ class Signal(Generic[S, P, R]):
         A declared signal can be copied, but not pickled: what declares it has no name of its own any more.
         """
         state = {name: value for name, value in self.__dict__.items() if name not in _CONNECTED}
-        return {**state, "errors": self.errors, "contract": self._table.contract}
+        return {**state, "errors": self.errors, "contract": self._registry.contract}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         settings = dict(state)
         errors, contract = settings.pop("errors"), settings.pop("contract")
         self.__dict__.update(settings)
         self._set_up(errors)
-        self._table.contract = contract
+        self._registry.contract = contract
 
 
-_CONNECTED: Final = frozenset({"_receivers", "_table", "_watched_changes"})
+_CONNECTED: Final = frozenset({"_receivers", "_registry", "_watched_changes"})

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, Protocol, TypeAlias, final, overload
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
-    from typing import TypeAlias
-
-    from .signal import Signal
-
-    AnySignal: TypeAlias = Signal[Any, ..., Any]
-    Wrapper: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, Literal, TypeAlias, overload
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
     from typing_extensions import ParamSpec, TypeVar
 
     from .failures import Failure
+    from .signal import Signal
 
     # What a signal is without type arguments: any sender, any payload, any result.
     S = TypeVar("S", default=Any)
@@ -28,6 +18,7 @@ if TYPE_CHECKING:
     R = TypeVar("R", default=Any)
     F = TypeVar("F", bound=Callable[..., Any])
 
+    AnySignal: TypeAlias = Signal[Any, ..., Any]
     ErrorPolicy: TypeAlias = Literal["propagate", "collect"] | Callable[[Failure], object]
     Wrapper: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 else:

@@ -55,7 +55,7 @@ class Watcher:
 
 
 @final
-class Ends(Watcher):
+class FunctionWatcher(Watcher):
     """Tells a function of the ends of sends."""
 
     def __init__(self, function: Callable[[SendRecord], object]) -> None:
@@ -129,7 +129,7 @@ class Watch:
 
 
 @final
-class Watched:
+class SendSpan:
     """One send that is watched: makes its records, and tells the watchers. A context manager around the send."""
 
     __slots__ = ("_told", "_watches", "record")
@@ -169,9 +169,9 @@ class Watched:
         finally:
             self.record.payload = None
 
-    def calling(self, receiver: Any, connection: Connection, options: Options, *, is_delivery: bool) -> Calling:
+    def calling(self, receiver: Any, connection: Connection, options: Options, *, is_delivery: bool) -> CallSpan:
         """What to put around one call of a receiver, or around its being handed over to its delivery."""
-        return Calling(self, receiver, connection.is_async, options, is_delivery)
+        return CallSpan(self, receiver, connection.is_async, options, is_delivery)
 
     def working(self) -> tuple[Watch, ...]:
         """The watches that have not been stopped."""
@@ -184,12 +184,12 @@ class Watched:
 
 
 @final
-class Calling:
+class CallSpan:
     """One call that is watched. A context manager around the call."""
 
     __slots__ = ("_outer", "_record", "_told", "_watched")
 
-    def __init__(self, watched: Watched, receiver: Any, is_async: bool, options: Options, is_delivery: bool) -> None:
+    def __init__(self, watched: SendSpan, receiver: Any, is_async: bool, options: Options, is_delivery: bool) -> None:
         self._watched = watched
         self._record = CallRecord(watched.record, receiver, is_async, options, is_delivery)
         self._told: tuple[Watch, ...] = ()
@@ -263,7 +263,7 @@ def _call_that_runs() -> CallRecord | None:
 
 def describe_watcher(watcher: Watcher) -> str:
     """Name a watcher, for people. Not by its own repr(), which may fail as well."""
-    return describe(watcher.function) if isinstance(watcher, Ends) else qualified_name(type(watcher))
+    return describe(watcher.function) if isinstance(watcher, FunctionWatcher) else qualified_name(type(watcher))
 
 
 def _report(watcher: Watcher, error: BaseException) -> None:

@@ -35,7 +35,7 @@ def declared(source: Any, *, is_async: bool = False) -> Declarer:
         signal._declare(contract)
 
         if not is_ours:
-            signal._table.follower = Forwarder(source, signal, is_async=is_async).follow
+            signal._registry.on_change = Forwarder(source, signal, is_async=is_async).follow
 
         return signal  # type: ignore[no-any-return]
 
@@ -73,7 +73,7 @@ class Forwarder:
                     self._source.disconnect(self._forward)
 
     def _is_wanted(self) -> bool:
-        table = self._target._table
+        table = self._target._registry
         return bool(table.watches) or table.has_any()
 
     def _send(self, sender: Any, **payload: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, final
 from flask import Flask, current_app, has_app_context
 from flask.testing import FlaskClient
 
-from aldis._core.dispatch import crossings
+from aldis._core.dispatch import default_wrappers
 from aldis._web.state import EXTENSION, set_up
 from aldis.observe._inspect import descriptions
 
@@ -142,5 +142,5 @@ def _cross(is_async: bool) -> Callable[..., Any] | None:
     return None if _is_in_loop() else current_app.ensure_sync
 
 
-crossings.append(_cross)
+default_wrappers.append(_cross)
 descriptions.append((Flask, lambda app: f"Flask {app.name!r}"))

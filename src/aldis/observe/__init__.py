@@ -23,7 +23,7 @@ from aldis._core import registry
 from aldis._core.callables import describe, is_async, is_generator
 from aldis._core.records import CallRecord, SendRecord
 from aldis._core.signal import Signal
-from aldis._core.watching import Ends, Watch, Watcher
+from aldis._core.watching import FunctionWatcher, Watch, Watcher
 from aldis.exceptions import InvalidOptionError
 
 from ._inspect import ConnectionRecord, connections, describe_delivery, describe_sender
@@ -32,7 +32,7 @@ from ._metrics import BUCKETS_S, Counters, Histogram, SlowReceivers
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aldis._core.registry import Table
+    from aldis._core.registry import ConnectionRegistry
 
 __all__ = [
     "BUCKETS_S",
@@ -79,11 +79,11 @@ def watch(watcher: Callable[[SendRecord], object] | Watcher, *signals: Signal[An
                 " or none to watch all."
             )
 
-    stop = _Stop([signal._table for signal in signals])
+    stop = _Stop([signal._registry for signal in signals])
     watch = Watch(watcher, stop)
 
     for signal in signals:
-        signal._table.watch(watch, is_on=True)
+        signal._registry.watch(watch, is_on=True)
 
     if not signals:
         registry.watch_all(watch, is_on=True)
@@ -110,7 +110,7 @@ def _checked(watcher: Any) -> Watcher:
         if is_generator(method):
             raise InvalidOptionError(f"{describe(method)} is a generator: calling it would run nothing of it.")
 
-    return watcher if isinstance(watcher, Watcher) else Ends(watcher)
+    return watcher if isinstance(watcher, Watcher) else FunctionWatcher(watcher)
 
 
 def _kind(value: object) -> str:
@@ -127,7 +127,7 @@ class _Stop:
 
     __slots__ = ("_tables",)
 
-    def __init__(self, tables: list[Table]) -> None:
+    def __init__(self, tables: list[ConnectionRegistry]) -> None:
         self._tables = [weakref.ref(table) for table in tables]
 
     def __call__(self, watch: Watch) -> None:

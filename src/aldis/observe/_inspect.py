@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from aldis._core.connections import Connection
-    from aldis._core.registry import Table
+    from aldis._core.registry import ConnectionRegistry
 
 descriptions: Final[list[tuple[type[Any], Callable[[Any], str]]]] = []
 """Kinds of senders that have a name to show, and what shows it. Must not fail, nor tell more than a name."""
@@ -91,8 +91,8 @@ def _connections(of: Any) -> Iterator[ConnectionRecord]:
 
 
 def _of_signal(signal: Signal[Any, ..., Any]) -> Iterator[ConnectionRecord]:
-    for connection in signal._table.connections():
-        receiver, sender, options = connection.ref(), _sender_of(signal._table, connection), connection.options
+    for connection in signal._registry.connections():
+        receiver, sender, options = connection.ref(), _sender_of(signal._registry, connection), connection.options
 
         if receiver is None or sender is _NOBODY:
             continue  # Gone since.
@@ -102,7 +102,7 @@ def _of_signal(signal: Signal[Any, ..., Any]) -> Iterator[ConnectionRecord]:
             receiver=qualified_name(receiver),
             place=place_of(receiver),
             sender=describe_sender(sender),
-            is_weak=connection.kept is None,
+            is_weak=connection.strong_ref is None,
             is_async=connection.is_async,
             priority=options.priority,
             is_once=options.once,
@@ -111,7 +111,7 @@ def _of_signal(signal: Signal[Any, ..., Any]) -> Iterator[ConnectionRecord]:
         )
 
 
-def _sender_of(table: Table, connection: Connection) -> Any:
+def _sender_of(table: ConnectionRegistry, connection: Connection) -> Any:
     if connection.filter_key is None:
         return ANY
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from quart import Quart, current_app, has_app_context
 
-from aldis._core.dispatch import crossings
+from aldis._core.dispatch import default_wrappers
 from aldis._web.state import EXTENSION, set_up
 from aldis.observe._inspect import descriptions
 
@@ -90,5 +90,5 @@ def _cross(is_async: bool) -> Callable[..., Any] | None:
     return app.ensure_async if app is not None and EXTENSION in app.extensions else None
 
 
-crossings.append(_cross)
+default_wrappers.append(_cross)
 descriptions.append((Quart, lambda app: f"Quart {app.name!r}"))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .sending.outbox import Outbox, Outgoing
 
 
-class Durable:
+class OutboxDelivery:
     """What stands in ``via=`` for a receiver that has rows of its own.
 
     :ivar name: the receiver's name in the database.
@@ -48,7 +48,7 @@ class Durable:
         :raises InvalidReceiverError: when the signal is not declared, or its payload cannot be written.
         :raises InvalidOptionError: when ``key`` is no keyword of it.
         """
-        contract: Any = signal._table.contract
+        contract: Any = signal._registry.contract
         name = _name_of(signal)
 
         if contract is None:
@@ -80,7 +80,7 @@ class Durable:
 
 
 @final
-class Queue(Durable):
+class Durable(OutboxDelivery):
     """What :meth:`Relay.durable` returns: how a durable receiver goes by and is treated.
 
     :ivar name: the receiver's name in the database.
@@ -130,7 +130,7 @@ class Queue(Durable):
         return (self.name, *self.aliases)
 
     def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
-        """As :meth:`Durable.check`; and a name is one receiver's.
+        """As :meth:`OutboxDelivery.check`; and a name is one receiver's.
 
         :raises InvalidOptionError: when it is another's, had other options, or is that for another signal of this name.
         """
@@ -163,7 +163,7 @@ class Queue(Durable):
 
 
 @final
-class Route(Durable):
+class Forward(OutboxDelivery):
     """What :meth:`Relay.forward` connects: stands for a receiver whose code lives in another service.
 
     Disconnect it from its signal to end the route.
@@ -212,7 +212,7 @@ def _name_of(signal: Any) -> str:
 
 def _declarer(signal: Any) -> tuple[Any, ...]:
     """What makes it the same signal, also when its module was loaded again."""
-    return _origin(signal._table.contract.function)
+    return _origin(signal._registry.contract.function)
 
 
 def _origin(receiver: Any) -> tuple[Any, ...]:

@@ -14,7 +14,7 @@ from aldis._core.identity import ANY
 from aldis.exceptions import InvalidOptionError, NoMessageError
 
 from ._backoff import Exponential, check_backoff, check_number
-from ._durable import Queue, Route
+from ._durable import Durable, Forward
 from ._registry import Registry
 from ._sender_names import Senders
 from .sending import transactions
@@ -23,7 +23,7 @@ from .storage import claims, tables as _tables
 from .storage.database import Database
 from .storage.dialects import is_away, is_busy, use_wal
 from .storage.rows import DeadLetter, Message, current
-from .worker.consumer import Receiving
+from .worker.consumer import Consumer
 from .worker.runner import InProcess
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Relay:
         self._registry = Registry()
         self._notifies = bool(notify)
         self._outbox = Outbox(self, self._database, self._senders, self._notifies)
-        self._receiving = Receiving(self._registry, self._senders)
+        self._receiving = Consumer(self._registry, self._senders)
         self._engine: Engine = InProcess() if engine is None else engine
         self._engine.attach(self)
 
@@ -140,7 +140,7 @@ class Relay:
         timeout_s: float | None = None,
         key: str | None = None,
         aliases: Iterable[str] = (),
-    ) -> Queue:
+    ) -> Durable:
         """What makes a receiver durable, for ``connect(via=...)``.
 
         The result of ``send`` has the message's id for such a receiver.
@@ -166,7 +166,7 @@ class Relay:
             check_number("timeout_s", timeout_s, least=0.001)
 
         names = _check_aliases(aliases)
-        queue = Queue(
+        queue = Durable(
             name,
             aliases=names,
             max_attempts=max_attempts,
@@ -180,7 +180,9 @@ class Relay:
         self._engine.check(queue)
         return queue
 
-    def forward(self, signal: Signal[Any, ..., Any], name: str, *, sender: Any = ANY, key: str | None = None) -> Route:
+    def forward(
+        self, signal: Signal[Any, ..., Any], name: str, *, sender: Any = ANY, key: str | None = None
+    ) -> Forward:
         """Have sends write rows for a receiver whose code lives in another service, which uses the same database.
 
         There, a signal of the same name is declared, and the receiver is connected by ``relay.durable(name)``.
@@ -193,7 +195,7 @@ class Relay:
         :raises InvalidReceiverError: when the signal is not declared, or its payload cannot be written.
         :raises InvalidOptionError: when an option is not of its kind.
         """
-        route = Route(name, _check_key(key), self._registry, self._outbox)
+        route = Forward(name, _check_key(key), self._registry, self._outbox)
         signal.connect(route, sender, weak=False, via=route)
         return route
 

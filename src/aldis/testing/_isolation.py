@@ -18,8 +18,8 @@ from ._recording import is_aldis
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from aldis._core.connections import Connection, Filter, Receiver
-    from aldis._core.registry import Table
+    from aldis._core.connections import Connection, Receiver, SenderFilter
+    from aldis._core.registry import ConnectionRegistry
 
 
 @final
@@ -30,7 +30,7 @@ class Saved:
 
     def __init__(self, signals: Iterable[Any]) -> None:
         signals = list(signals)
-        tables = [signal._table for signal in signals if is_aldis(signal)]
+        tables = [signal._registry for signal in signals if is_aldis(signal)]
         self._tables = changes.read(lambda _: [SavedTable(table) for table in tables])
         self._blinkers = [SavedBlinker(signal) for signal in signals if not is_aldis(signal)]
 
@@ -40,7 +40,7 @@ class Saved:
         :param strangers: signals that are new. Nobody stays connected to them.
         """
         strangers = list(strangers)
-        changes.apply(partial(self._change, [signal._table for signal in strangers if is_aldis(signal)]))
+        changes.apply(partial(self._change, [signal._registry for signal in strangers if is_aldis(signal)]))
 
         for saved in self._blinkers:
             saved.put_back()
@@ -49,7 +49,7 @@ class Saved:
             if not is_aldis(signal):
                 signal._clear_state()
 
-    def _change(self, strangers: list[Table]) -> None:
+    def _change(self, strangers: list[ConnectionRegistry]) -> None:
         for saved in self._tables:
             saved.put_back()
 
@@ -61,10 +61,10 @@ class Saved:
 class SavedTable:
     """The connections of one signal of Aldis. Made and put back with the lock of the tables held."""
 
-    __slots__ = ("_connections", "_table")
+    __slots__ = ("_connections", "_registry")
 
-    def __init__(self, table: Table) -> None:
-        self._table = table
+    def __init__(self, table: ConnectionRegistry) -> None:
+        self._registry = table
         self._connections = {
             connection: SavedConnection(connection, filter)
             for connection in table._all()
@@ -73,12 +73,12 @@ class SavedTable:
 
     def put_back(self) -> None:
         """Put them back, and no others."""
-        for connection in list(self._table._all()):
+        for connection in list(self._registry._all()):
             if connection not in self._connections:
-                self._table._drop(connection)
+                self._registry._drop(connection)
 
         for saved in self._connections.values():
-            saved.put_back(self._table)
+            saved.put_back(self._registry)
 
 
 @final
@@ -101,25 +101,25 @@ class SavedConnection:
         "_serial",
     )
 
-    def __init__(self, connection: Connection, filter: Filter) -> None:
+    def __init__(self, connection: Connection, filter: SenderFilter) -> None:
         self._connection = connection
         self._filter = filter
-        self._is_own = connection.is_own
+        self._is_own = connection.connected_directly
         self._is_strong = connection.is_strong
         self._options = connection.options
         self._place = connection.place
         self._ref: Callable[[], Receiver | None] = connection.ref
         self._serial = connection.serial
-        self._kept = connection.kept if connection.is_strong else None
+        self._kept = connection.strong_ref if connection.is_strong else None
 
-    def put_back(self, table: Table) -> None:
+    def put_back(self, table: ConnectionRegistry) -> None:
         """Put it back, unless what it joins has died, or the block that it was made for has ended."""
         connection, receiver, target = self._connection, self._ref(), self._filter.ref()
         is_there = table._existing(connection.key, connection.filter_key) is connection
-        is_wanted = self._is_own or connection.holds > 0
+        is_wanted = self._is_own or connection.open_scopes > 0
 
         # This may be the last to refer to them, and to what it replaces: they are let go without the lock.
-        changes.discard(receiver, target, connection.ref, connection.kept, connection.options)
+        changes.discard(receiver, target, connection.ref, connection.strong_ref, connection.options)
 
         if receiver is None or target is None or not is_wanted:
             if is_there:
@@ -128,9 +128,9 @@ class SavedConnection:
             return
 
         connection.ref = self._ref
-        connection.kept = receiver if self._is_strong or connection.holds > 0 else None
+        connection.strong_ref = receiver if self._is_strong or connection.open_scopes > 0 else None
         connection.options = self._fresh_options()
-        connection.is_own = self._is_own
+        connection.connected_directly = self._is_own
         connection.is_strong = self._is_strong
         connection.place = self._place
 

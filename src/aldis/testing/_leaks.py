@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import FunctionType
 
     from aldis._core.connections import Connection, ConnectionKey
-    from aldis._core.registry import Table
+    from aldis._core.registry import ConnectionRegistry
 
 
 @final
@@ -31,7 +31,7 @@ class LeakCheck:
 
     def __init__(self) -> None:
         self._modules = frozenset(sys.modules)
-        self._known: WeakKeyDictionary[Table, set[ConnectionKey]] = WeakKeyDictionary()
+        self._known: WeakKeyDictionary[ConnectionRegistry, set[ConnectionKey]] = WeakKeyDictionary()
         self._excuse(frozenset())
 
     @contextmanager
@@ -53,7 +53,7 @@ class LeakCheck:
             if connection not in before:
                 self._known.setdefault(table, set()).add((connection.key, connection.filter_key))
 
-    def _is_excused(self, table: Table, connection: Connection) -> bool:
+    def _is_excused(self, table: ConnectionRegistry, connection: Connection) -> bool:
         key = (connection.key, connection.filter_key)
         return key in self._known.get(table, ()) or self._is_imported_since(connection.ref())
 
@@ -63,7 +63,7 @@ class LeakCheck:
         return module not in self._modules and "<locals>" not in getattr(function, "__qualname__", "<locals>")
 
 
-def _all() -> Iterator[tuple[Table, Connection]]:
+def _all() -> Iterator[tuple[ConnectionRegistry, Connection]]:
     """All connections of the process whose receivers are alive."""
     tables = [table for ref in list(registry._tables) if (table := ref()) is not None]
 
@@ -72,7 +72,7 @@ def _all() -> Iterator[tuple[Table, Connection]]:
             yield table, connection
 
 
-def _told(table: Table, connection: Connection) -> str:
+def _told(table: ConnectionRegistry, connection: Connection) -> str:
     sender = describe_sender(table.sender_of(connection))
-    how = "weakly" if connection.kept is None else "strongly"
+    how = "weakly" if connection.strong_ref is None else "strongly"
     return f"{describe(connection.ref())}, connected {how} to {table.title}, sender {sender}"

@@ -116,7 +116,7 @@ class AldisTap(Tap):
     __slots__ = ()
 
     def put(self, is_on: bool) -> None:
-        self.signal._table.stand_in(self, is_on=is_on)
+        self.signal._registry.intercept(self, is_on=is_on)
 
     def __call__(
         self, connections: tuple[Connection, ...], sender: Any, payload: dict[str, Any]
@@ -201,7 +201,7 @@ def tapped(signal: Any, recorder: Recorder, sender: Any = ANY) -> Generator[None
 def connected_receivers(signal: Any) -> list[Callable[..., Any]]:
     """Who is connected and alive, for whatever sender."""
     if is_aldis(signal):
-        found: list[Any] = [connection.ref() for connection in signal._table.connections()]
+        found: list[Any] = [connection.ref() for connection in signal._registry.connections()]
     else:
         kept: list[Any] = list(signal.receivers.values())
         found = [each() if isinstance(each, _REF) else each for each in kept]

@@ -138,7 +138,7 @@ class Feed:
         return int(version) if epoch == self._epoch and version.isascii() and version.isdigit() else 0
 
     def _hello(self, *, is_live: bool) -> bytes:
-        data = {"epoch": self._epoch, "kept": KEPT, "live": is_live, "values": self.journal.shows_values}
+        data = {"epoch": self._epoch, "strong_ref": KEPT, "live": is_live, "values": self.journal.shows_values}
         data["relay"] = self._has_relay
         return b"retry: 1000\n" + _event("hello", json.dumps(data))
 

@@ -128,7 +128,7 @@ class Journal:
 
             self._is_watching = True
 
-        stop: Callable[[], object] = weakref.finalize(self, observe.watch(_Eye(self)).stop)
+        stop: Callable[[], object] = weakref.finalize(self, observe.watch(JournalWatcher(self)).stop)
 
         with self._lock:
             if self._is_watching:
@@ -346,7 +346,7 @@ def _nothing() -> None: ...
 
 
 @final
-class _Eye(Watcher):
+class JournalWatcher(Watcher):
     """Watches for a journal, and does not keep it alive."""
 
     def __init__(self, journal: Journal) -> None:

@@ -64,7 +64,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from aldis.exceptions import InvalidOptionError
 from aldis.relay._backoff import Exponential, check_number
 from aldis.relay.storage import claims
-from aldis.relay.worker.consumer import DONE, Outcome, What
+from aldis.relay.worker.consumer import DONE, Disposition, Outcome
 from aldis.relay.worker.executor import Job
 
 from .broker import Broker
@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from aldis.relay._durable import Queue
+    from aldis.relay._durable import Durable
     from aldis.relay._relay import Relay
     from aldis.relay.storage.rows import Row
     from aldis.relay.worker.runner import Guard
@@ -171,7 +171,7 @@ class CeleryRunner:
             serializer="json",
         )
 
-    def check(self, queue: Queue, /) -> None:
+    def check(self, queue: Durable, /) -> None:
         """Refuse what a fleet cannot do. Called by ``relay.durable()``.
 
         :raises InvalidOptionError: when it cannot.
@@ -204,19 +204,19 @@ class CeleryRunner:
             return found
 
         if row.payload is None:
-            return Outcome(What.DEAD, "the payload is larger than a send may write", is_begun=False)
+            return Outcome(Disposition.DEAD, "the payload is larger than a send may write", is_begun=False)
 
         try:
             envelope = written(row._replace(token=str(uuid4())))
         except MalformedEnvelopeError as error:
-            return Outcome(What.DEAD, f"the row is malformed: {error}", is_begun=False)
+            return Outcome(Disposition.DEAD, f"the row is malformed: {error}", is_begun=False)
 
         try:
             self._broker.publish(envelope, row.receiver)
         except Exception as error:  # Transports raise what they like.
             self._note_trouble(error)
             time.sleep(_REST_S)
-            return Outcome(What.WAITS, f"the broker did not confirm it ({type(error).__qualname__})", _AWAY_S)
+            return Outcome(Disposition.WAITS, f"the broker did not confirm it ({type(error).__qualname__})", _AWAY_S)
 
         if self._is_away:
             self._is_away = False
@@ -248,7 +248,7 @@ class CeleryRunner:
         elif outcome is None:
             outcome = self._relay._receiving.receive(row, partial(_limited, Job(row, float("inf"), lambda: None)))
 
-        if outcome.what is not What.DONE:
+        if outcome.what is not Disposition.DONE:
             self._put_back(row, outcome)
 
     def _lost(self, row: Row) -> Outcome:
@@ -259,9 +259,9 @@ class CeleryRunner:
             return prepared
 
         if row.losses >= max(prepared[0].queue.max_attempts, _FEWEST_LOSSES):
-            return Outcome(What.DEAD, f"its workers died, or lost it, {row.losses} times")
+            return Outcome(Disposition.DEAD, f"its workers died, or lost it, {row.losses} times")
 
-        return Outcome(What.WAITS, "its worker died, or lost it", Exponential()(row.losses))
+        return Outcome(Disposition.WAITS, "its worker died, or lost it", Exponential()(row.losses))
 
     def _put_back(self, row: Row, outcome: Outcome) -> None:
         """Write what came of a message that is not to be forgotten. If that cannot be, publish it.
@@ -287,10 +287,10 @@ def _write(row: Row, outcome: Outcome, connection: Connection) -> None:
     if not claims.do_once(connection, row.token, row.receiver):
         return
 
-    if outcome.what is What.DEAD:
+    if outcome.what is Disposition.DEAD:
         logger.error("Message %s for %s is a dead letter: %s", row.message_id, row.receiver, outcome.why)
         claims.bury_sent(connection, row._replace(attempts=row.attempts - (not outcome.is_begun)), outcome.why)
-    elif outcome.what is What.WAITS:
+    elif outcome.what is Disposition.WAITS:
         not_counted = row._replace(attempts=row.attempts - 1)
         claims.add_again(connection, not_counted, int(outcome.wait_s * 1000), outcome.why)
     else:

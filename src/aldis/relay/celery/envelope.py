@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 from msgspec import Struct, ValidationError, convert, to_builtins
 
 from aldis.relay.storage.rows import Row
-from aldis.relay.worker.consumer import Outcome, What
+from aldis.relay.worker.consumer import Disposition, Outcome
 
 FORMAT: Final = 1
 
@@ -70,7 +70,7 @@ def read(found: Any) -> tuple[Row, Outcome | None]:
 
     envelope = _checked(found)
     columns = {name: getattr(envelope, name) for name in _COLUMNS}
-    outcome = None if envelope.end is None else Outcome(What(envelope.end[0]), *envelope.end[1:])
+    outcome = None if envelope.end is None else Outcome(Disposition(envelope.end[0]), *envelope.end[1:])
     return Row(id=0, **columns), outcome
 
 

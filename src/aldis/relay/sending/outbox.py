@@ -94,7 +94,7 @@ class Outbox:
                 " send_async(), or send inside of AsyncSession.run_sync()."
             )
 
-        contract: Any = signal._table.contract
+        contract: Any = signal._registry.contract
         schema = schema_of(contract, signal)
         text = schema.encode(payload)
 

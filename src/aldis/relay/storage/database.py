@@ -151,7 +151,7 @@ class Database:
     def _do(self, work: Callable[[Connection], T]) -> T:
         with self.scope():
             engine = self.engine()
-            patience = Patience(self.wait_s, self._busy_s())
+            patience = RetryPolicy(self.wait_s, self._busy_s())
             _check_is_free(engine)
 
             while True:
@@ -176,7 +176,7 @@ class Database:
         from asyncio import sleep
 
         engine = self._given()
-        patience = Patience(self.wait_s, self._busy_s())
+        patience = RetryPolicy(self.wait_s, self._busy_s())
         _check_is_free(engine.sync_engine)
 
         while True:
@@ -252,7 +252,7 @@ def _close_portals() -> None:
 
 
 @final
-class Patience:
+class RetryPolicy:
     """How often something is tried again, and for how long."""
 
     def __init__(self, wait_s: float, busy_s: float) -> None:

@@ -39,7 +39,7 @@ logger: Final = logging.getLogger("aldis.relay")
 WAITING_S: Final = 15.0
 
 
-class What(Enum):
+class Disposition(Enum):
     """What is to be done with a row."""
 
     DONE = "done"
@@ -51,17 +51,17 @@ class What(Enum):
 class Outcome(NamedTuple):
     """What came of an attempt, why, for how many seconds to leave the row, if it stays, and whether it began at all."""
 
-    what: What
+    what: Disposition
     why: str = ""
     wait_s: float = 0.0
     is_begun: bool = True
 
 
-DONE: Final = Outcome(What.DONE)
+DONE: Final = Outcome(Disposition.DONE)
 
 
 @final
-class Receiving:
+class Consumer:
     """How one relay's messages are received in this process.
 
     :ivar scope: gives what is entered around each receiver: an application's context in Flask.
@@ -160,7 +160,7 @@ class Receiving:
 
 
 def _payload_of(row: Row, found: Receiver) -> Outcome | dict[str, Any]:
-    schema = schema_of(found.signal._table.contract, found.signal)
+    schema = schema_of(found.signal._registry.contract, found.signal)
 
     if row.version > schema.version:
         return _waits(f"its version {row.version} is newer than the code here")
@@ -175,11 +175,11 @@ def _payload_of(row: Row, found: Receiver) -> Outcome | dict[str, Any]:
 
 
 def _waits(why: str) -> Outcome:
-    return Outcome(What.WAITS, why, WAITING_S)
+    return Outcome(Disposition.WAITS, why, WAITING_S)
 
 
 def _dead(why: str) -> Outcome:
-    return Outcome(What.DEAD, why, is_begun=False)
+    return Outcome(Disposition.DEAD, why, is_begun=False)
 
 
 def _call_guarded(found: Receiver, call: Callable[[], Any], guard: Guard) -> None:
@@ -213,10 +213,10 @@ def _failed(row: Row, found: Receiver, error: BaseException) -> Outcome:
     )
 
     if row.attempts >= found.queue.max_attempts:
-        return Outcome(What.DEAD, f"{why}, in the last of {row.attempts} attempts")
+        return Outcome(Disposition.DEAD, f"{why}, in the last of {row.attempts} attempts")
 
     try:
-        return Outcome(What.FAILED, why, seconds_of(found.queue.backoff, row.attempts))
+        return Outcome(Disposition.FAILED, why, seconds_of(found.queue.backoff, row.attempts))
     except Exception as broken:
         logger.exception("The backoff of %r failed; the message waits a minute", found.queue)
-        return Outcome(What.FAILED, f"{why}, and its backoff {type(broken).__qualname__}", 60.0)
+        return Outcome(Disposition.FAILED, f"{why}, and its backoff {type(broken).__qualname__}", 60.0)

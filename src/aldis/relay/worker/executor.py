@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, final
 
 from aldis.exceptions import ReceiverTimeoutError
 
-from .consumer import WAITING_S, Outcome, What
+from .consumer import WAITING_S, Disposition, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -143,7 +143,7 @@ class Job:
             with suppress(Exception):
                 logger.exception("Message %s could not be seen to", self.row.message_id)
 
-            return Outcome(What.FAILED, f"the worker raised {type(error).__qualname__}", WAITING_S)
+            return Outcome(Disposition.FAILED, f"the worker raised {type(error).__qualname__}", WAITING_S)
 
 
 class _OverError(Exception):
@@ -168,7 +168,7 @@ def _forget_what_was_not_raised() -> None:
             is_over = True
 
 
-def taken(queue: SimpleQueue[T]) -> list[T]:
+def drain_queue(queue: SimpleQueue[T]) -> list[T]:
     """What is in a queue, which others take from and put to meanwhile."""
     found: list[T] = []
 
@@ -180,7 +180,7 @@ def taken(queue: SimpleQueue[T]) -> list[T]:
 
 
 @final
-class Runners:
+class ThreadExecutor:
     """Threads that run jobs. They are daemons: a receiver that never ends cannot keep the process from ending.
 
     :param run: gives what came of a job.
@@ -202,7 +202,7 @@ class Runners:
 
     def take_back(self) -> list[Job]:
         """The jobs that no thread has begun."""
-        return [job for job in taken(self._jobs) if job is not None]
+        return [job for job in drain_queue(self._jobs) if job is not None]
 
     def end(self) -> None:
         """Have the threads end when they are free."""
@@ -218,7 +218,7 @@ class Runners:
 
 @final
 class Inline:
-    """Runs jobs in the thread that brings them. As :class:`Runners`, for who waits for them anyway."""
+    """Runs jobs in the thread that brings them. As :class:`ThreadExecutor`, for who waits for them anyway."""
 
     def __init__(self, run: Callable[[Job], Outcome], ended: Callable[[Job], None]) -> None:
         self._run = run

@@ -27,7 +27,7 @@ _AGAIN_S: Final = 5.0
 
 
 @final
-class Wakeups:
+class Listener:
     """Wakes a worker. Its connection is one of its own, for as long as it lives.
 
     :param engine: the database.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import TypeAlias
 
-    from aldis.relay._durable import Queue
+    from aldis.relay._durable import Durable
     from aldis.relay._relay import Relay
     from aldis.relay.storage.rows import Row
 
@@ -28,7 +28,7 @@ class Engine(Protocol):
         """
         raise NotImplementedError
 
-    def check(self, queue: Queue, /) -> None:
+    def check(self, queue: Durable, /) -> None:
         """Refuse what this engine cannot do. Called when a queue is made.
 
         :raises InvalidOptionError: when it cannot.
@@ -63,7 +63,7 @@ class InProcess:
         """Receive what this relay's workers claim."""
         self._receive = relay._receiving.receive
 
-    def check(self, queue: Queue, /) -> None:
+    def check(self, queue: Durable, /) -> None:
         """Nothing is refused."""
 
     def start(self) -> None:

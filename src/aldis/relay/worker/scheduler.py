@@ -17,7 +17,7 @@ _LEAST_S: Final = 0.01
 
 
 @final
-class Turns:
+class FairScheduler:
     """The receivers of one relay that have due rows, in the order in which a worker claims for them.
 
     :param poll_s: the most seconds between two looks.

@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final, final
 
-from .wake import Bell
+from .wake import WakeEvent
 from .worker import Exit
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Processes:
         self._codes: list[int] = []
         self._folder = Path()
         self._stops = 0
-        self._bell = Bell()
+        self._bell = WakeEvent()
         self._beat_at = 0.0
 
     def stop(self) -> None:

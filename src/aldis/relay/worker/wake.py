@@ -12,7 +12,7 @@ from typing import final
 
 
 @final
-class Bell:
+class WakeEvent:
     """Wakes the one thread that waits for it. Rung several times meanwhile, it wakes that once."""
 
     __slots__ = ("_silence",)

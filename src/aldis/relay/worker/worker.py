@@ -21,11 +21,11 @@ from aldis.relay._backoff import check_number
 from aldis.relay.storage import claims as _store, tables as _tables
 from aldis.relay.storage.dialects import is_away, is_busy, is_full, use_wal
 
-from .consumer import Outcome, What
-from .executor import Inline, Job, Runners, taken
-from .listener import Wakeups
-from .scheduler import Turns
-from .wake import Bell
+from .consumer import Disposition, Outcome
+from .executor import Inline, Job, ThreadExecutor, drain_queue
+from .listener import Listener
+from .scheduler import FairScheduler
+from .wake import WakeEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,8 +131,8 @@ class Worker:
         self.is_ready = False
         self._beat = beat
         self._settled = settled
-        self._bell = Bell()
-        self._turns = Turns(relay._registry, settings.poll_s)
+        self._bell = WakeEvent()
+        self._turns = FairScheduler(relay._registry, settings.poll_s)
         self._stopping: float | None = None
         self._is_hurried = False
         self._ended: SimpleQueue[Job] = SimpleQueue()
@@ -149,8 +149,10 @@ class Worker:
         self._reported: Counter[str] = Counter()
         self._pause_s = _AWAY_S[0]
         self._is_away = False
-        self._runners: Runners | Inline = (
-            Inline(self._receive, self._end) if is_inline else Runners(settings.concurrency, self._receive, self._end)
+        self._runners: ThreadExecutor | Inline = (
+            Inline(self._receive, self._end)
+            if is_inline
+            else ThreadExecutor(settings.concurrency, self._receive, self._end)
         )
 
     def stop(self) -> None:
@@ -174,7 +176,7 @@ class Worker:
         :raises RelaySchemaError: when the tables are not there, or of another version.
         :raises InvalidOptionError: when the relay's engine would lose messages as it is set up.
         """
-        wakeups: Wakeups | None = None
+        wakeups: Listener | None = None
 
         try:
             self._relay._engine.start()
@@ -203,9 +205,9 @@ class Worker:
 
         self._try(lambda: self._database.run_plain(use_wal))
 
-    def _wakeups(self) -> Wakeups:
+    def _wakeups(self) -> Listener:
         with self._database.scope():
-            return Wakeups(self._database.engine(), listens=self._relay._notifies, wake=self._wake)
+            return Listener(self._database.engine(), listens=self._relay._notifies, wake=self._wake)
 
     def _wake(self) -> None:
         self._turns.hear()
@@ -279,7 +281,7 @@ class Worker:
         if self._stopping is not None:
             self._take_back()
 
-        self._unsettled.extend(taken(self._ended))
+        self._unsettled.extend(drain_queue(self._ended))
 
         if self._is_away:
             self._database.look(_ask)  # Nothing else may be to do, and then nothing would tell whether it is back.
@@ -376,7 +378,9 @@ class Worker:
         if self._is_alone(job):
             self._runners.put(job)
         elif time.monotonic() >= self._suspicious_until:
-            job.outcome = Outcome(What.WAITS, "it is to run alone, and others run for long", self.settings.lease_s)
+            job.outcome = Outcome(
+                Disposition.WAITS, "it is to run alone, and others run for long", self.settings.lease_s
+            )
             self._unsettled.append(job)
         else:
             return
@@ -460,7 +464,7 @@ class Worker:
     def _write_outcomes(self, connection: Connection, jobs: list[Job]) -> Counter[str]:
         """Write what came of rows. Gives how many came to which end."""
         counts: Counter[str] = Counter()
-        done = [job.lease for job in jobs if job.outcome is not None and job.outcome.what is What.DONE]
+        done = [job.lease for job in jobs if job.outcome is not None and job.outcome.what is Disposition.DONE]
         counts["done"] = _store.finish(connection, done) if done else 0
         counts["lost"] = len(done) - counts["done"]
 
@@ -468,7 +472,7 @@ class Worker:
             _store.tell(connection)
 
         for job in jobs:
-            if job.outcome is None or job.outcome.what is not What.DONE:
+            if job.outcome is None or job.outcome.what is not Disposition.DONE:
                 is_held = _write_outcome(connection, job.row, job.outcome)
                 end = "given back" if job.outcome is None else job.outcome.what.value
                 counts[end if is_held else "lost"] += 1
@@ -560,11 +564,11 @@ def _write_outcome(connection: Connection, row: Row, outcome: Outcome | None) ->
 
     wait_ms = int(outcome.wait_s * 1000)
 
-    if outcome.what is What.DEAD:
+    if outcome.what is Disposition.DEAD:
         logger.error("Message %s for %s is a dead letter: %s", row.message_id, row.receiver, outcome.why)
         return _store.bury(connection, row._replace(attempts=row.attempts - (not outcome.is_begun)), outcome.why)
 
-    if outcome.what is What.WAITS:
+    if outcome.what is Disposition.WAITS:
         return _store.put_back(connection, row, wait_ms, outcome.why)
 
     return _store.try_again(connection, row, wait_ms, outcome.why)
