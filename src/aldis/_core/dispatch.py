@@ -22,6 +22,7 @@ from .connections import Connection
 from .failures import PROPAGATE, Failure, policy_of
 from .identity import receiver_key, resolve
 from .options import Options
+from .registry import registry_of
 from .scopes import muted_keys
 from .watching import SendSpan, is_telling
 
@@ -62,7 +63,7 @@ class SendRun:
     def __init__(
         self, signal: AnySignal, sender: Any, payload: dict[str, Any], route: Snapshot, watched: SendSpan | None = None
     ) -> None:
-        table = signal._registry
+        table = registry_of(signal)
         self.watched = watched
         self.signal = signal
         self.sender = sender
@@ -152,7 +153,7 @@ class SendRun:
                 return None
 
             # Before the call: a send by the receiver itself must not find it again.
-            self.signal._registry.use_up(connection, options)
+            registry_of(self.signal).use_up(connection, options)
 
         self.called.add(connection.key)
         return receiver
@@ -239,7 +240,7 @@ class SendRun:
 
 def prepare(signal: AnySignal, sender: Any, payload: dict[str, Any]) -> tuple[Any, dict[str, Any], Snapshot]:
     """Resolve the sender, hold the payload against the contract, and take the snapshot."""
-    table = signal._registry
+    table = registry_of(signal)
 
     if sender.__class__ is not type(sender):
         sender = resolve(sender)
@@ -254,7 +255,7 @@ def send(signal: AnySignal, sender: Any, wrapper: Wrapper | None, payload: dict[
     """Send to sync receivers, and through ``wrapper`` to async ones."""
     sender, payload, route = prepare(signal, sender, payload)
 
-    if route.is_plain and signal._registry.is_ordinary:
+    if route.is_plain and registry_of(signal).is_ordinary:
         return walk(route.connections, sender, payload)
 
     wrapper = wrapper or signal.async_wrapper
@@ -269,7 +270,7 @@ def send(signal: AnySignal, sender: Any, wrapper: Wrapper | None, payload: dict[
 
 def watch(signal: AnySignal, sender: Any, payload: dict[str, Any]) -> SendSpan | None:
     """What to put around a send that is watched."""
-    table = signal._registry
+    table = registry_of(signal)
     watches = table.watches
 
     if not watches or is_telling():
@@ -326,7 +327,7 @@ async def send_async(signal: AnySignal, sender: Any, wrapper: Wrapper | None, pa
 
     sender, payload, route = prepare(signal, sender, payload)
 
-    if route.is_all_async and signal._registry.is_ordinary:
+    if route.is_all_async and registry_of(signal).is_ordinary:
         return await walk_async(route.connections, sender, payload)
 
     wrapper = wrapper or signal.sync_wrapper

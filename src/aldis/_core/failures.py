@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 from .callables import describe
+from .registry import registry_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,5 +70,5 @@ class SenderPolicy:
 
 def policy_of(signal: AnySignal, sender: Any) -> Any:
     """The failure policy of a send."""
-    policy = signal._registry.errors
+    policy = registry_of(signal).errors
     return policy.choose(sender) if type(policy) is SenderPolicy else policy

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .connections import ConnectionKey, FilterKey, Receiver
     from .contract import Contract
     from .identity import ReceiverKey
+    from .types import AnySignal
     from .watching import Watch
 
     StandIn: TypeAlias = Callable[[tuple[Connection, ...], Any, dict[str, Any]], tuple[Connection, ...]]
@@ -528,3 +529,8 @@ def _warn_of_loss(title: str, file: str, line: int, receiver: str) -> None:
         " any more. Keep a reference to it, or connect it with weak=False."
     )
     warnings.warn_explicit(message, LostReceiverWarning, file, line)
+
+
+def registry_of(signal: AnySignal) -> ConnectionRegistry:
+    """Return the registry of a signal, for the packages above the engine. Users look with :mod:`aldis.observe`."""
+    return signal._registry  # pyright: ignore[reportPrivateUsage]

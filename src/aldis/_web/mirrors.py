@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Protocol, final
 
 from aldis._core.contract import Contract
 from aldis._core.namespace import NamedSignal
+from aldis._core.registry import registry_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,7 @@ def declared(source: Any, *, is_async: bool = False) -> Declarer:
         signal._declare(contract)
 
         if not is_ours:
-            signal._registry.on_change = Forwarder(source, signal, is_async=is_async).follow
+            registry_of(signal).on_change = Forwarder(source, signal, is_async=is_async).follow
 
         return signal  # type: ignore[no-any-return]
 
@@ -73,7 +74,7 @@ class Forwarder:
                     self._source.disconnect(self._forward)
 
     def _is_wanted(self) -> bool:
-        table = self._target._registry
+        table = registry_of(self._target)
         return bool(table.watches) or table.has_any()
 
     def _send(self, sender: Any, **payload: Any) -> None:

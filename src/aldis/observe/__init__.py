@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from aldis._core import registry
 from aldis._core.callables import describe, is_async, is_generator
 from aldis._core.records import CallRecord, SendRecord
+from aldis._core.registry import registry_of
 from aldis._core.signal import Signal
 from aldis._core.watching import FunctionWatcher, Watch, Watcher
 from aldis.exceptions import InvalidOptionError
@@ -79,11 +80,11 @@ def watch(watcher: Callable[[SendRecord], object] | Watcher, *signals: Signal[An
                 " or none to watch all."
             )
 
-    stop = _Stop([signal._registry for signal in signals])
+    stop = _Stop([registry_of(signal) for signal in signals])
     watch = Watch(watcher, stop)
 
     for signal in signals:
-        signal._registry.watch(watch, is_on=True)
+        registry_of(signal).watch(watch, is_on=True)
 
     if not signals:
         registry.watch_all(watch, is_on=True)

@@ -11,6 +11,7 @@ from weakref import ref
 from aldis._core.callables import is_async, place_of, qualified_name
 from aldis._core.identity import ANY
 from aldis._core.records import name_of_signal
+from aldis._core.registry import registry_of
 from aldis._core.signal import Signal
 from aldis.exceptions import InvalidOptionError
 
@@ -91,8 +92,8 @@ def _connections(of: Any) -> Iterator[ConnectionRecord]:
 
 
 def _of_signal(signal: Signal[Any, ..., Any]) -> Iterator[ConnectionRecord]:
-    for connection in signal._registry.connections():
-        receiver, sender, options = connection.ref(), _sender_of(signal._registry, connection), connection.options
+    for connection in registry_of(signal).connections():
+        receiver, sender, options = connection.ref(), _sender_of(registry_of(signal), connection), connection.options
 
         if receiver is None or sender is _NOBODY:
             continue  # Gone since.

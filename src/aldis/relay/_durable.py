@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from aldis._core.callables import describe
 from aldis._core.identity import receiver_key
+from aldis._core.registry import registry_of
 from aldis.exceptions import InvalidOptionError, InvalidReceiverError
 
 from ._payload import schema_of
@@ -48,7 +49,7 @@ class OutboxDelivery:
         :raises InvalidReceiverError: when the signal is not declared, or its payload cannot be written.
         :raises InvalidOptionError: when ``key`` is no keyword of it.
         """
-        contract: Any = signal._registry.contract
+        contract: Any = registry_of(signal).contract
         name = _name_of(signal)
 
         if contract is None:
@@ -212,7 +213,7 @@ def _name_of(signal: Any) -> str:
 
 def _declarer(signal: Any) -> tuple[Any, ...]:
     """What makes it the same signal, also when its module was loaded again."""
-    return _origin(signal._registry.contract.function)
+    return _origin(registry_of(signal).contract.function)
 
 
 def _origin(receiver: Any) -> tuple[Any, ...]:

@@ -6,6 +6,8 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 from weakref import ref
 
+from aldis._core.registry import registry_of
+
 from ._durable import Durable
 from ._payload import schema_of
 
@@ -52,13 +54,13 @@ class Registry:
 
     def durable(self) -> list[Receiver]:
         """All that are connected."""
-        return [found for signal in self._all() for found in self._of(signal, signal._registry.connections())]
+        return [found for signal in self._all() for found in self._of(signal, registry_of(signal).connections())]
 
     def find(self, signal_name: str, receiver_name: str, sender: Any) -> Receiver | None:
         """Who is to receive a message: of several, also of several signals of that name, who was connected last."""
         for signal in reversed(self._all()):
             if signal.name == signal_name:
-                for found in self._of(signal, reversed(signal._registry.route(sender).connections)):
+                for found in self._of(signal, reversed(registry_of(signal).route(sender).connections)):
                     if receiver_name in found.queue.names:
                         return found
 
@@ -69,7 +71,7 @@ class Registry:
         found: dict[str, Known] = {}
 
         for signal, _, queue, _ in self.durable():
-            version = schema_of(signal._registry.contract, signal).version
+            version = schema_of(registry_of(signal).contract, signal).version
 
             for name in queue.names:
                 known = found.setdefault(name, Known(queue, queue.names, {}))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from aldis._core.mutations import changes
 from aldis._core.options import Options
+from aldis._core.registry import registry_of
 
 from ._recording import is_aldis
 
@@ -30,7 +31,7 @@ class Saved:
 
     def __init__(self, signals: Iterable[Any]) -> None:
         signals = list(signals)
-        tables = [signal._registry for signal in signals if is_aldis(signal)]
+        tables = [registry_of(signal) for signal in signals if is_aldis(signal)]
         self._tables = changes.read(lambda _: [SavedTable(table) for table in tables])
         self._blinkers = [SavedBlinker(signal) for signal in signals if not is_aldis(signal)]
 
@@ -40,7 +41,7 @@ class Saved:
         :param strangers: signals that are new. Nobody stays connected to them.
         """
         strangers = list(strangers)
-        changes.apply(partial(self._change, [signal._registry for signal in strangers if is_aldis(signal)]))
+        changes.apply(partial(self._change, [registry_of(signal) for signal in strangers if is_aldis(signal)]))
 
         for saved in self._blinkers:
             saved.put_back()

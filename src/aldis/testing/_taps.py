@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from aldis._core.connections import filter_key
 from aldis._core.identity import ANY, receiver_key
+from aldis._core.registry import registry_of
 
 from ._recording import Sent, is_aldis
 
@@ -116,7 +117,7 @@ class AldisTap(Tap):
     __slots__ = ()
 
     def put(self, is_on: bool) -> None:
-        self.signal._registry.intercept(self, is_on=is_on)
+        registry_of(self.signal).intercept(self, is_on=is_on)
 
     def __call__(
         self, connections: tuple[Connection, ...], sender: Any, payload: dict[str, Any]
@@ -201,7 +202,7 @@ def tapped(signal: Any, recorder: Recorder, sender: Any = ANY) -> Generator[None
 def connected_receivers(signal: Any) -> list[Callable[..., Any]]:
     """Who is connected and alive, for whatever sender."""
     if is_aldis(signal):
-        found: list[Any] = [connection.ref() for connection in signal._registry.connections()]
+        found: list[Any] = [connection.ref() for connection in registry_of(signal).connections()]
     else:
         kept: list[Any] = list(signal.receivers.values())
         found = [each() if isinstance(each, _REF) else each for each in kept]

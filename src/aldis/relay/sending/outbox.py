@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Integer, func, insert, literal_column, select
 from sqlalchemy.exc import DBAPIError, UnboundExecutionError
 from sqlalchemy.util.concurrency import await_only, greenlet_spawn, in_greenlet
 
+from aldis._core.registry import registry_of
 from aldis.exceptions import AsyncReceiverError, PayloadError
 from aldis.relay._payload import schema_of
 from aldis.relay._trace import written
@@ -94,7 +95,7 @@ class Outbox:
                 " send_async(), or send inside of AsyncSession.run_sync()."
             )
 
-        contract: Any = signal._registry.contract
+        contract: Any = registry_of(signal).contract
         schema = schema_of(contract, signal)
         text = schema.encode(payload)
 

@@ -11,6 +11,7 @@ from threading import current_thread, main_thread
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from aldis._core.callables import describe
+from aldis._core.registry import registry_of
 from aldis.exceptions import ReceiverTimeoutError
 from aldis.relay._backoff import seconds_of
 from aldis.relay._payload import UnreadableError, schema_of
@@ -160,7 +161,7 @@ class Consumer:
 
 
 def _payload_of(row: Row, found: Receiver) -> Outcome | dict[str, Any]:
-    schema = schema_of(found.signal._registry.contract, found.signal)
+    schema = schema_of(registry_of(found.signal).contract, found.signal)
 
     if row.version > schema.version:
         return _waits(f"its version {row.version} is newer than the code here")
