@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, final
 
 from .callables import as_coroutine_function, describe, is_async
-from .failures import Failure, policy_of
+from .failures import Failure
+from .registry import registry_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +112,7 @@ class Call:
 
     def _is_for_policy(self, error: Exception) -> bool:
         """Hand a failure to the policy, if that is a callable. To raise it here would have it hold itself."""
-        policy = policy_of(self.signal, self.sender)
+        policy = registry_of(self.signal).policy_for(self.sender)
 
         if isinstance(policy, str):
             return False

@@ -19,7 +19,7 @@ from aldis.exceptions import AsyncReceiverError
 from .call import Call
 from .callables import as_coroutine_function, describe
 from .connections import Connection
-from .failures import PROPAGATE, Failure, policy_of
+from .failures import PROPAGATE, Failure
 from .identity import receiver_key, resolve
 from .options import Options
 from .registry import registry_of
@@ -68,7 +68,7 @@ class SendRun:
         self.signal = signal
         self.sender = sender
         self.payload = payload
-        self.policy = policy_of(signal, sender)
+        self.policy = registry_of(signal).policy_for(sender)
         connections = _ask(signal, sender, route) if table.is_custom else route.connections
         self.has_doubles = route.has_doubles and not table.is_custom
         self.called: set[ReceiverKey] = set()

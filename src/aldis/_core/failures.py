@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, final
 
 from .callables import describe
-from .registry import registry_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,9 +65,3 @@ class SenderPolicy:
             raise failure.exception
 
         return policy(failure)
-
-
-def policy_of(signal: AnySignal, sender: Any) -> Any:
-    """The failure policy of a send."""
-    policy = registry_of(signal).errors
-    return policy.choose(sender) if type(policy) is SenderPolicy else policy

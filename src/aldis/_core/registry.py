@@ -19,7 +19,7 @@ from aldis.exceptions import LostReceiverWarning
 
 from .additions import ConnectChange
 from .connections import Connection, SenderFilter, Snapshot, filter_key, gone, refer
-from .failures import PROPAGATE
+from .failures import PROPAGATE, SenderPolicy
 from .identity import receiver_key
 from .mutations import changes
 from .options import Options
@@ -211,6 +211,10 @@ class ConnectionRegistry:
             return False
 
         return ("identity", id(sender)) not in self.filters
+
+    def policy_for(self, sender: Any) -> Any:
+        """Return the failure policy of a send."""
+        return self.errors.choose(sender) if type(self.errors) is SenderPolicy else self.errors
 
     @property
     def is_ordinary(self) -> bool:
