@@ -43,14 +43,14 @@ class ConnectChange:
     def make(self) -> None:
         """The change itself."""
         table, new = self.table, self.connection
-        existing = table._existing(new.key, filter_key(self.sender))
+        existing = table.find(new.key, filter_key(self.sender))
 
         if existing is not None and existing.ref() is None:
-            table._drop(existing)  # The receiver's id used to be that of one which has died.
+            table.drop(existing)  # The receiver's id used to be that of one which has died.
             existing = None
 
         if existing is None:
-            table._insert(new, self.sender)
+            table.insert(new, self.sender)
         else:
             self.is_new = False
             self.connection = existing
@@ -63,7 +63,7 @@ class ConnectChange:
                 self.connection.strong_ref = self.receiver
         else:
             _own(self.connection, new)
-            table._changed(self.connection)
+            table.invalidate_connection(self.connection)
 
     def undo(self) -> None:
         """Take back what :meth:`make` did, and no more. Other connections of the receiver stay."""
@@ -74,22 +74,22 @@ class ConnectChange:
         connection.open_scopes -= 1
 
         if connection.open_scopes == 0 and not connection.connected_directly:
-            self.table._drop(connection)
+            self.table.drop(connection)
         elif connection.open_scopes == 0 and not connection.is_strong:
             connection.strong_ref = None
 
     def _put_back(self) -> None:
         if self.is_new:
-            self.table._drop(self.connection)
+            self.table.drop(self.connection)
             return
 
-        if self.table._existing(self.connection.key, self.connection.filter_key) is not self.connection:
+        if self.table.find(self.connection.key, self.connection.filter_key) is not self.connection:
             return  # Somebody has disconnected it since.
 
         for name, value in self.before.items():
             setattr(self.connection, name, value)
 
-        self.table._changed(self.connection)
+        self.table.invalidate_connection(self.connection)
 
 
 _OWNED: Final = ("connected_directly", "is_strong", "strong_ref", "options", "place", "ref")

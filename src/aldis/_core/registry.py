@@ -37,6 +37,17 @@ if TYPE_CHECKING:
     StandIn: TypeAlias = Callable[[tuple[Connection, ...], Any, dict[str, Any]], tuple[Connection, ...]]
 
 _NO_OPTIONS: Final = Options()
+_registries: Final[dict[weakref.ref[Any], None]] = {}
+"""The registries of all signals, in the order in which they were made. A dict, because a set has no order."""
+
+
+def _forget(
+    registry: weakref.ref[Any],
+    registries: dict[weakref.ref[Any], None] = _registries,  # While the interpreter shuts down, globals go.
+) -> None:
+    registries.pop(registry, None)
+
+
 _KEYED_BY_MORE_THAN_ID: Final = (str, int, bytes, MethodType)
 
 
@@ -60,11 +71,12 @@ class ConnectionRegistry:
     :ivar routes: a sender that dies takes its entry along before its ``id`` can be given to another object.
     :ivar filters: the filters of single senders, by their keys.
     :ivar mutes: how many ``muted`` blocks there are, in whatever context.
+    :ivar signal_ref: returns the signal, or ``None`` before the signal has set it and after the signal has died.
     :ivar title: names the signal in warnings.
     :ivar is_custom: whether the signal's class finds receivers in its own way.
     :ivar on_change: called after changes, without the lock.
-    :ivar interceptors: called with the connections of a send, its sender and its payload; what the last of them gives is
-        called instead.
+    :ivar interceptors: called with the connections, the sender and the payload of a send, before it calls receivers.
+        The send calls the connections that the last of them returns.
     :ivar watches: who watches the signal's sends.
     """
 
@@ -87,6 +99,7 @@ class ConnectionRegistry:
         "others",
         "plain",
         "routes",
+        "signal_ref",
         "title",
         "watches",
     )
@@ -102,11 +115,13 @@ class ConnectionRegistry:
     plain: tuple[Connection, ...] | None
     routes: dict[str | int, tuple[Connection, ...]]
     interceptors: tuple[StandIn, ...]
+    signal_ref: Callable[[], AnySignal | None]
     title: str
     watches: tuple[Watch, ...]
 
     def __init__(self, errors: Any, is_custom: bool) -> None:
         self.title = "a signal"
+        self.signal_ref = gone
         self.errors = errors
         self.is_custom = is_custom
         self.is_muted = False
@@ -123,29 +138,29 @@ class ConnectionRegistry:
         self._everyone = SenderFilter(None, lambda: True)
         self._by_receiver: dict[ReceiverKey, dict[FilterKey, Connection]] = {}
         self._serial = 0
-        self._weak_self: weakref.ref[ConnectionRegistry] = weakref.ref(self, _tables.discard)
+        self._weak_self: weakref.ref[ConnectionRegistry] = weakref.ref(self, _forget)
         changes.at_once(self._join)  # Or a change of who watches all signals could come in between.
 
     def _join(self) -> None:
-        _tables.add(self._weak_self)
+        _registries[self._weak_self] = None
         self.watches = _watches_of_all
 
     # What sends and lookers-on read.
 
     def route(self, sender: Any) -> Snapshot:
         """The snapshot for a sender that is resolved already. Takes the lock only to make a stale one anew."""
-        filter = self._find(sender)
+        filter = self._filter_of(sender)
         route = self._base if filter is None else self._routes.get(filter.key)
         return route or changes.read(partial(self._make_route, sender))
 
     def connections(self) -> list[Connection]:
         """All whose receivers are alive, in order."""
-        found = changes.read(lambda _: list(self._all()))
+        found = changes.read(lambda _: list(self.all_connections()))
         return sorted((c for c in found if c.ref() is not None), key=lambda connection: connection.order)
 
     def sender_of(self, connection: Connection) -> Any:
         """The sender of a connection, :data:`ANY` for any, ``None`` for one that is dead or gone."""
-        filter = self._filter(connection.filter_key)
+        filter = self.filter_with(connection.filter_key)
         return None if filter is None else filter.sender
 
     def has_any(self) -> bool:
@@ -153,15 +168,16 @@ class ConnectionRegistry:
         if not self._everyone.connections and not self._by_receiver:
             return False
 
-        return changes.read(lambda _: any(connection.ref() is not None for connection in self._all()))
+        return changes.read(lambda _: any(connection.ref() is not None for connection in self.all_connections()))
 
-    def _all(self) -> Iterator[Connection]:
+    def all_connections(self) -> Iterator[Connection]:
+        """Iterate over all connections, dead ones too, in no order. Only inside a change or ``changes.read``."""
         yield from self._everyone.connections.values()
 
         for connections in self._by_receiver.values():
             yield from connections.values()
 
-    def _find(self, sender: Any) -> SenderFilter | None:
+    def _filter_of(self, sender: Any) -> SenderFilter | None:
         if not self.filters:
             return None
 
@@ -169,7 +185,7 @@ class ConnectionRegistry:
         return filter if filter is not None and filter.ref() is not None else None
 
     def _make_route(self, sender: Any, keep: bool) -> Snapshot:
-        everyone, filter = self._everyone.connections.values(), self._find(sender)
+        everyone, filter = self._everyone.connections.values(), self._filter_of(sender)
         base = self._base or Snapshot(everyone)
 
         if keep and self._base is None:
@@ -258,7 +274,7 @@ class ConnectionRegistry:
 
     def clear(self) -> None:
         """Disconnect all."""
-        changes.apply(self._clear)
+        changes.apply(self.drop_all)
 
     def set(self, name: str, value: Any) -> None:
         """Change something else that a send has to look at, such as ``errors``."""
@@ -321,14 +337,22 @@ class ConnectionRegistry:
         self.watches = _changed_watches(self.watches, watch, is_on=is_on)
         self._invalidate(self._everyone)
 
-    def _existing(self, key: ReceiverKey, filter_key: FilterKey) -> Connection | None:
-        filter = self._filter(filter_key)
+    # The methods without an underscore also serve the packages above, such as the isolation of tests: inside a change.
+
+    def find(self, key: ReceiverKey, filter_key: FilterKey) -> Connection | None:
+        """Return the connection of a receiver and a living sender, if there is one."""
+        filter = self.filter_with(filter_key)
         return None if filter is None or filter.ref() is None else filter.connections.get(key)
 
-    def _filter(self, key: FilterKey) -> SenderFilter | None:
+    def filter_with(self, key: FilterKey) -> SenderFilter | None:
+        """Return the sender filter that has this key; ``None`` is the key of :data:`ANY`."""
         return self._everyone if key is None else self.filters.get(key)
 
-    def _insert(self, connection: Connection, sender: Any) -> None:
+    def insert(self, connection: Connection, sender: Any) -> None:
+        """Add a connection that is not there yet.
+
+        :param sender: resolved already.
+        """
         filter = self._filter_for(sender)
         self._serial += 1
         connection.serial = self._serial
@@ -372,7 +396,8 @@ class ConnectionRegistry:
             # Kept alive while something is connected to it, or its id could come to mean another.
             return SenderFilter(key, lambda: (sender,), short_key)
 
-    def _drop(self, connection: Connection) -> None:
+    def drop(self, connection: Connection) -> None:
+        """Take a connection away. One that is gone already is ignored."""
         # In this order: a send that finds the reference alive has read the options before.
         waste = (connection.ref, connection.strong_ref, connection.options)
         connection.ref = gone
@@ -381,7 +406,7 @@ class ConnectionRegistry:
         changes.discard(*waste)
 
         key, filter_key = connection.key, connection.filter_key
-        filter = self._filter(filter_key)
+        filter = self.filter_with(filter_key)
 
         if filter is None or filter.connections.get(key) is not connection:
             return
@@ -406,20 +431,21 @@ class ConnectionRegistry:
             return  # It was connected again since its call was taken.
 
         if connection.open_scopes == 0:
-            self._drop(connection)
+            self.drop(connection)
             return
 
         connection.connected_directly = connection.is_strong = False
         connection.options = Options()
-        self._changed(connection)
+        self.invalidate_connection(connection)
 
-    def _changed(self, connection: Connection) -> None:
+    def invalidate_connection(self, connection: Connection) -> None:
+        """Drop the snapshots that are stale because this connection has other options now."""
         key = connection.filter_key
         self._invalidate(self._everyone if key is None else self.filters[key])
 
     def _drop_filter(self, filter: SenderFilter) -> None:
         for connection in list(filter.connections.values()):
-            self._drop(connection)  # The last of them comes back here.
+            self.drop(connection)  # The last of them comes back here.
 
         if self.filters.get(filter.key) is not filter:
             return
@@ -432,18 +458,19 @@ class ConnectionRegistry:
             self._invalidate(self._everyone)  # So that the plain way is open again.
 
     def _remove(self, key: ReceiverKey, filter_key: FilterKey) -> None:
-        connection = self._existing(key, filter_key)
+        connection = self.find(key, filter_key)
 
         if connection is not None:
-            self._drop(connection)
+            self.drop(connection)
 
         if filter_key is None:
             for connection in list(self._by_receiver.get(key, {}).values()):
-                self._drop(connection)
+                self.drop(connection)
 
-    def _clear(self) -> None:
-        for connection in list(self._all()):
-            self._drop(connection)
+    def drop_all(self) -> None:
+        """Take all connections away."""
+        for connection in list(self.all_connections()):
+            self.drop(connection)
 
     def _invalidate(self, filter: SenderFilter) -> None:
         """Drop the snapshots that a change to this filter makes stale."""
@@ -464,11 +491,11 @@ class ConnectionRegistry:
             self.routes.pop(filter.short_key, None)
 
     def _sweep_receiver(self, key: ConnectionKey) -> None:
-        connection = self._existing(*key)
+        connection = self.find(*key)
 
         # The id may have come to another receiver since: only what is dead goes.
         if connection is not None and connection.ref() is None:
-            self._drop(connection)
+            self.drop(connection)
 
     def _sweep_sender(self, key: FilterKey) -> None:
         filter = self.filters.get(key)
@@ -484,7 +511,7 @@ def _receiver_died(owner: weakref.ref[ConnectionRegistry], key: ConnectionKey, _
     if table is None or sys.is_finalizing():
         return
 
-    connection = table._existing(*key)
+    connection = table.find(*key)
 
     if connection is not None and connection.place is not None and connection.ref() is None:
         changes.report(partial(_warn_of_loss, table.title, *connection.place))
@@ -502,13 +529,23 @@ def _sender_died(owner: weakref.ref[ConnectionRegistry], key: tuple[str, Any], _
     changes.defer(partial(table._sweep_sender, key))
 
 
+def all_registries() -> list[ConnectionRegistry]:
+    """Return the registries of all signals of the process that are alive, in the order in which they were made."""
+    return [registry for ref in list(_registries) if (registry := ref()) is not None]
+
+
+def all_signals() -> list[AnySignal]:
+    """Return all signals of the process that are alive, in the order in which they were made."""
+    return [signal for registry in all_registries() if (signal := registry.signal_ref()) is not None]
+
+
 def watch_all(watch: Watch, *, is_on: bool) -> None:
     """Have the sends of all signals watched, also of those that are made later; or not any more."""
 
     def change() -> None:
         global _watches_of_all  # noqa: PLW0603  # Tables read it when they are made.
         _watches_of_all = _changed_watches(_watches_of_all, watch, is_on=is_on)
-        tables = [table for ref in list(_tables) if (table := ref()) is not None]
+        tables = all_registries()
 
         for table in tables:
             table.change_watch(watch, is_on=is_on)
@@ -523,7 +560,6 @@ def _changed_watches(watches: tuple[Watch, ...], watch: Watch, *, is_on: bool) -
     return (*others, watch) if is_on else others
 
 
-_tables: Final[set[weakref.ref[ConnectionRegistry]]] = set()
 _watches_of_all: tuple[Watch, ...] = ()
 
 

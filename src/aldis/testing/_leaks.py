@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, final
 from weakref import WeakKeyDictionary
 
-from aldis._core import registry
 from aldis._core.callables import describe
+from aldis._core.registry import all_registries
 from aldis.observe import describe_sender
 
 if TYPE_CHECKING:
@@ -65,9 +65,7 @@ class LeakCheck:
 
 def _all() -> Iterator[tuple[ConnectionRegistry, Connection]]:
     """All connections of the process whose receivers are alive."""
-    tables = [table for ref in list(registry._tables) if (table := ref()) is not None]
-
-    for table in tables:
+    for table in all_registries():
         for connection in table.connections():
             yield table, connection
 
