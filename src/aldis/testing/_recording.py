@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from aldis.observe._selection import OfEither
 
+    from ._taps import Note, Receivers
+
 _COLLECTIONS: Final[Any] = (list, tuple, set, frozenset)
 _MOST_NAMES: Final = 3
 _MOST_LINES: Final = 20
@@ -48,7 +50,7 @@ def record(*signals: OfEither, sender: Any = ANY) -> Generator[Recording, None, 
     found = select_some("record", signals, is_like_blinker)
     sender = _resolved(found, sender)
     sent: list[Sent] = []
-    recorder = Recorder(lambda *send: sent.append(Sent(*send)), sender)
+    recorder = Recorder(_adds_to(sent), sender)
 
     with ExitStack() as taps:
         for signal in found:
@@ -80,13 +82,20 @@ def fake(
     found = select_some("fake", signals, is_like_blinker)
     receivers = None if only is None else _wanted_receivers(found, only)
     sent: list[Sent] = []
-    recorder = Recorder(lambda *send: sent.append(Sent(*send)), is_fake=True, only=receivers)
+    recorder = Recorder(_adds_to(sent), is_fake=True, only=receivers)
 
     with ExitStack() as taps:
         for signal in found:
             taps.enter_context(tap_sends(signal, recorder))
 
         yield Recording(tuple(found), sent)
+
+
+def _adds_to(sent: list[Sent]) -> Note:
+    def note(signal: Any, sender: Any, payload: dict[str, Any], stopped: Receivers) -> None:
+        sent.append(Sent(signal, sender, payload, stopped))
+
+    return note
 
 
 def _resolved(signals: list[Any], sender: Any) -> Any:
