@@ -1,4 +1,4 @@
-"""See what signals do: who is connected, what is sent, which receivers run, how long they take and which of them fail.
+"""See what signals do: which receivers are connected, which of them run, how long they take, and which of them fail.
 
 A signal that nobody watches pays nothing. A watcher that fails is removed and reported to the logger ``aldis``; sends
 and receivers are not affected.

@@ -1,4 +1,4 @@
-"""Show who is connected, in words for people: without payloads, and without what objects contain."""
+"""Show the connections of signals, in words for people: without payloads, and without what objects contain."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class ConnectionRecord(NamedTuple):
 
 
 def connections(*signals: OfEither) -> list[ConnectionRecord]:
-    """Return who is connected, for each signal in the order of calling.
+    """List the connections of signals, for each signal in the order of calling.
 
     Signals of Blinker are listed too. They keep no order, and do not tell an ``int`` sender from the ``id`` of an
     object.
