@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from ._core.records import CallRecord, SendRecord
     from ._core.watching import Watch
-    from .observe._selection import OfAldis
+    from .observe._selection import AldisSignals
 
 __all__ = ["instrument"]
 
@@ -47,7 +47,7 @@ _OURS: Final = context.create_key("aldis-span")
 
 
 def instrument(
-    *signals: OfAldis,
+    *signals: AldisSignals,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
     record_exceptions: bool = False,

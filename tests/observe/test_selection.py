@@ -33,7 +33,8 @@ class Connected:
 
     def of(self, *wanted: Any) -> list[Any]:
         """Return those of the three signals that the function takes, as it behaves."""
-        return getattr(self, self.function.__name__)(*wanted)
+        found: list[Any] = getattr(self, self.function.__name__)(*wanted)
+        return found
 
     def watch(self, *wanted: Any) -> list[Any]:
         sent: list[SendRecord] = []

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from aldis._core.types import AnySignal
 
-    class SignalOfEither(Protocol):
+    class SignalLike(Protocol):
         """A signal of Aldis or of Blinker, for type checkers."""
 
         def connected_to(self, receiver: Any, /) -> AbstractContextManager[None]:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
             raise NotImplementedError
 
     Group: TypeAlias = Mapping[Any, Any] | list[Any] | tuple[Any, ...] | AbstractSet[Any]
-    OfAldis: TypeAlias = AnySignal | Group
-    OfEither: TypeAlias = SignalOfEither | Group
+    AldisSignals: TypeAlias = AnySignal | Group
+    AnySignals: TypeAlias = SignalLike | Group
     IsSignal: TypeAlias = Callable[[object], bool]
 
 _COLLECTIONS: Final[Any] = (list, tuple, set, frozenset)  # As Any, or the type of what is in them would be unknown.

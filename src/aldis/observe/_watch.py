@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from aldis._core.records import SendRecord
     from aldis._core.registry import ConnectionRegistry
 
-    from ._selection import OfAldis
+    from ._selection import AldisSignals
 
 _METHODS: Final = ("send_began", "call_began", "call_ended", "send_ended")
 
 
-def watch(watcher: Callable[[SendRecord], object] | Watcher, *signals: OfAldis) -> Watch:
+def watch(watcher: Callable[[SendRecord], object] | Watcher, *signals: AldisSignals) -> Watch:
     """Watch sends.
 
     A watch is told of the sends that begin after it was started. Several watches are told in the order in which they
@@ -102,7 +102,7 @@ class _StopOfSome:
                 registry.watch(watch, is_on=False)
 
 
-def slow_receivers(threshold_s: float, *signals: OfAldis, every_s: float = 60.0, logger: str = "aldis") -> Watch:
+def slow_receivers(threshold_s: float, *signals: AldisSignals, every_s: float = 60.0, logger: str = "aldis") -> Watch:
     """Log a warning when a receiver takes long.
 
     The time of a receiver includes all that it does, what it sends itself and what it awaits too. Receivers that a

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from aldis._core.connections import Connection, Receiver, SenderFilter
     from aldis._core.registry import ConnectionRegistry
-    from aldis.observe._selection import OfAldis
+    from aldis.observe._selection import AldisSignals
 
 
 @contextmanager
-def isolate(*signals: OfAldis) -> Generator[None, None, None]:
+def isolate(*signals: AldisSignals) -> Generator[None, None, None]:
     """Put connections back as they were when a ``with`` block ends, also after an exception.
 
     Then the same receivers are connected to the same senders, with the same options and in the same order. Receivers

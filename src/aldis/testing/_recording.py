@@ -18,7 +18,7 @@ from ._taps import Recorder, connected_receivers, tap_sends
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator
 
-    from aldis.observe._selection import OfEither
+    from aldis.observe._selection import AnySignals
 
     from ._taps import Note, Receivers
 
@@ -30,7 +30,7 @@ _short.maxstring = _short.maxother = _short.maxlong = 100
 
 
 @contextmanager
-def record(*signals: OfEither, sender: Any = ANY) -> Generator[Recording, None, None]:
+def record(*signals: AnySignals, sender: Any = ANY) -> Generator[Recording, None, None]:
     """Record what is sent while a ``with`` block runs.
 
     Receivers run as they do without the block. Each send is recorded before the first receiver runs, so a receiver
@@ -61,7 +61,7 @@ def record(*signals: OfEither, sender: Any = ANY) -> Generator[Recording, None, 
 
 @contextmanager
 def fake(
-    *signals: OfEither, only: Callable[..., Any] | Collection[Callable[..., Any]] | None = None
+    *signals: AnySignals, only: Callable[..., Any] | Collection[Callable[..., Any]] | None = None
 ) -> Generator[Recording, None, None]:
     """Keep receivers from running while a ``with`` block runs, and record what they would have been called with.
 
