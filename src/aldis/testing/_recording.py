@@ -210,7 +210,7 @@ class Recording(Sequence[Sent]):
         sent = tuple(self._sent)
 
         if len(sent) != 1:
-            raise AssertionError(f"Expected one send of {self._what}, but {_told(sent)}")
+            raise AssertionError(f"Expected one send of {self._subject}, but {_summary(sent)}")
 
         return sent[0]
 
@@ -222,7 +222,7 @@ class Recording(Sequence[Sent]):
         sent = tuple(self._sent)
 
         if not sent:
-            raise AssertionError(f"Expected a send of {self._what}, but {_told(sent)}")
+            raise AssertionError(f"Expected a send of {self._subject}, but {_summary(sent)}")
 
         return sent[-1]
 
@@ -234,7 +234,7 @@ class Recording(Sequence[Sent]):
         :raises InvalidOptionError: when the signal is not one of the recorded ones.
         """
         if not any(each is signal for each in self._signals):
-            raise InvalidOptionError(f"of() takes one of the recorded signals, not {signal!r}. They are: {self._what}.")
+            raise InvalidOptionError(f"of() takes one of the recorded signals, not {signal!r}. They are: {self._subject}.")
 
         return Recording((signal,), [sent for sent in self._sent if sent.signal is signal], self._sender)
 
@@ -258,10 +258,10 @@ class Recording(Sequence[Sent]):
         return iter(self._sent)
 
     def __repr__(self) -> str:
-        return f"<Recording of {self._what}: {_told(tuple(self._sent))}>"
+        return f"<Recording of {self._subject}: {_summary(tuple(self._sent))}>"
 
     @property
-    def _what(self) -> str:
+    def _subject(self) -> str:
         names = [_name_of(signal) for signal in self._signals]
         what = " or ".join(names) if len(names) <= _MOST_NAMES else f"{len(names)} signals"
         return what if self._sender is ANY else f"{what} by {_short.repr(self._sender)}"
@@ -272,7 +272,7 @@ def _name_of(signal: Any) -> str:
     return f"a {type(signal).__name__}" if getattr(signal, "name", None) is None else repr(signal.name)
 
 
-def _told(sent: tuple[Sent, ...]) -> str:
+def _summary(sent: tuple[Sent, ...]) -> str:
     if not sent:
         return "nothing was sent."
 
