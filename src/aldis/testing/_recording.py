@@ -234,7 +234,9 @@ class Recording(Sequence[Sent]):
         :raises InvalidOptionError: when the signal is not one of the recorded ones.
         """
         if not any(each is signal for each in self._signals):
-            raise InvalidOptionError(f"of() takes one of the recorded signals, not {signal!r}. They are: {self._subject}.")
+            raise InvalidOptionError(
+                f"of() takes one of the recorded signals, not {signal!r}. They are: {self._subject}."
+            )
 
         return Recording((signal,), [sent for sent in self._sent if sent.signal is signal], self._sender)
 
