@@ -571,8 +571,8 @@ def test_a_sweep_takes_only_the_dead() -> None:
     signal, sender, receiver = Signal(), Receiver("sender"), Receiver("alive")
     signal.connect(receiver, sender)
     (connection,) = signal._registry.connections()
-    signal._registry._sweep_receiver((connection.key, connection.filter_key))
-    signal._registry._sweep_sender(connection.filter_key)
+    signal._registry.sweep_receiver((connection.key, connection.filter_key))
+    signal._registry.sweep_sender(connection.filter_key)
     assert names(signal.send(sender)) == ["alive"]
 
 

@@ -107,7 +107,6 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("aldis._core.watching.perf_counter", clock)
-    monkeypatch.setattr("aldis._core.records.perf_counter", clock)
     return clock
 
 

@@ -170,7 +170,7 @@ def _ask(of: object, attribute: str) -> Any:
 def caller_place() -> tuple[str, int]:
     """Return file and line of the nearest frame outside this package."""
     package = __name__.partition(".")[0]
-    frame = sys._getframe(1)
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # inspect has the same, but is slow to import.
 
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         frame = frame.f_back

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import isnan
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from aldis.exceptions import InvalidOptionError, InvalidReceiverError
 
@@ -13,6 +13,12 @@ from .failures import COLLECT, LOG, PROPAGATE
 if TYPE_CHECKING:
     from .delivery import Delivery, DeliveryGroup
     from .types import AnySignal
+
+
+_NOT_A_DELIVERY: Final = (
+    "via must be a delivery, such as aldis.delivery.threads(executor), not {!r}. It has the methods check(signal,"
+    " receiver, is_async) and deliver(call)."
+)
 
 
 def check_callable(signal: AnySignal, receiver: Any) -> None:
@@ -47,7 +53,7 @@ def check_wrappers(async_wrapper: Any, sync_wrapper: Any, async_policy: Any) -> 
         if wrapper is not None and not callable(wrapper):
             raise InvalidOptionError(f"{name} must be called with a receiver, so it must be callable: {wrapper!r}.")
 
-    if async_policy is not None and (isinstance(async_policy, type) or not _has_methods(async_policy, "run")):
+    if async_policy is not None and (_is_class(async_policy) or not _has_methods(async_policy, "run")):
         raise InvalidOptionError(
             f"async_policy must be a policy, such as aldis.aio.Concurrent(), not {async_policy!r}. It has the"
             " method run(calls)."
@@ -59,15 +65,14 @@ def check_options(signal: AnySignal, receiver: Any, priority: Any, once: Any, vi
 
     :raises InvalidOptionError: when one is wrong.
     """
-    is_delivery = not isinstance(via, type) and _has_methods(via, "check", "deliver")
+    is_delivery = not _is_class(via) and _has_methods(via, "check", "deliver")
 
     for is_wrong, message, value in (
         (not _is_number(priority), "priority must be a number (an int or a float), not {!r}.", priority),
         (not isinstance(once, bool), "once must be True or False, not {!r}.", once),
         (
             via is not None and not is_delivery,
-            "via must be a delivery, such as aldis.delivery.threads(executor), not {!r}. It has the methods"
-            " check(signal, receiver, is_async) and deliver(call).",
+            _NOT_A_DELIVERY,
             via,
         ),
     ):
@@ -90,6 +95,10 @@ def check_options(signal: AnySignal, receiver: Any, priority: Any, once: Any, vi
 
 def _has_methods(value: object, *names: str) -> bool:
     return all(callable(getattr(value, name, None)) for name in names)
+
+
+def _is_class(value: object) -> bool:
+    return isinstance(value, type)
 
 
 def _is_number(value: object) -> bool:
@@ -120,7 +129,7 @@ class Options:
         self.claims = [True]
 
     def claim(self) -> bool:
-        """Take the one call of a ``once`` connection, and return whether it was free. One of several threads gets it."""
+        """Take the one call of a ``once`` connection. Return whether this thread got it."""
         try:
             return self.claims.pop()
         except IndexError:

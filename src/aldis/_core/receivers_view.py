@@ -64,7 +64,7 @@ class Receivers(Mapping["ReceiverKey", Any]):
         items: dict[ReceiverKey, Any] = {}
 
         for connection in self._registry.connections():
-            # In this order: a receiver without a strong reference can be referenced weakly, or its ref() is None by now.
+            # In this order: a receiver without a strong reference can be referenced weakly, or is gone by now.
             is_strong, receiver = connection.strong_ref is not None, connection.ref()
 
             if receiver is not None and (is_strong or connection.key not in items):

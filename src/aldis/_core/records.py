@@ -28,8 +28,8 @@ class SendRecord:
     :ivar signal: the signal.
     :ivar sender: the sender.
     :ivar payload_names: the keywords that were sent.
-    :ivar payload: the payload itself, until the watchers were told that the send ended; then ``None``. It is the same dictionary
-        that receivers are called with: look at it, and keep nothing of it.
+    :ivar payload: the payload itself, until the watchers were told that the send ended; then ``None``. Receivers are
+        called with this same dictionary: look at it, and keep nothing of it.
     :ivar is_muted: whether the whole signal was muted.
     :ivar calls: the calls of receivers, in the order in which they began.
     :ivar started_s: when it began, in seconds since the epoch.

@@ -23,7 +23,7 @@ from .options import Options
 from .snapshots import SnapshotCache
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .connections import Receiver
     from .contract import Contract
@@ -33,29 +33,41 @@ if TYPE_CHECKING:
     from .watching import Watch
 
 _NO_OPTIONS: Final = Options()
+_registries: Final[dict[weakref.ref[Any], None]] = {}
+"""The registries of all signals, in the order in which they were made. A dict, because a set has no order."""
+
+
+def _forget(
+    registry: weakref.ref[Any],
+    registries: dict[weakref.ref[Any], None] = _registries,  # While the interpreter shuts down, globals go.
+) -> None:
+    registries.pop(registry, None)
 
 
 @final
 class ConnectionRegistry(SnapshotCache):
     """The connections of one signal, with the settings that a send looks at.
 
+    :ivar signal_ref: returns the signal, or ``None`` before the signal has set it and after the signal has died.
     :ivar title: names the signal in warnings.
     """
 
-    __slots__ = ("__weakref__", "_by_receiver", "_serial", "_weak_self", "title")
+    __slots__ = ("__weakref__", "_by_receiver", "_serial", "_weak_self", "signal_ref", "title")
 
+    signal_ref: Callable[[], AnySignal | None]
     title: str
 
     def __init__(self, errors: Any, is_custom: bool) -> None:
         super().__init__(errors, is_custom)
         self.title = "a signal"
+        self.signal_ref = gone
         self._by_receiver: dict[ReceiverKey, dict[FilterKey, Connection]] = {}
         self._serial = 0
-        self._weak_self: weakref.ref[ConnectionRegistry] = weakref.ref(self, _registries.discard)
+        self._weak_self: weakref.ref[ConnectionRegistry] = weakref.ref(self, _forget)
         changes.at_once(self._join)  # In one step: watch_all() must not come between the two lines.
 
     def _join(self) -> None:
-        _registries.add(self._weak_self)
+        _registries[self._weak_self] = None
         self.watches = _watches_of_all
 
     # Looking.
@@ -67,7 +79,7 @@ class ConnectionRegistry(SnapshotCache):
 
     def sender_of(self, connection: Connection) -> Any:
         """Return the sender of a connection: :data:`ANY` for any sender, ``None`` when it is dead or gone."""
-        sender_filter = self.filter_at(connection.filter_key)
+        sender_filter = self.filter_with(connection.filter_key)
         return None if sender_filter is None else sender_filter.sender
 
     def has_any(self) -> bool:
@@ -143,10 +155,11 @@ class ConnectionRegistry(SnapshotCache):
 
         changes.at_once(change)
 
-    # Parts of changes. They run one at a time with the lock held, and call no code of the user.
+    # Parts of changes, for this module, for scopes and for the packages above, such as the isolation of tests. They run
+    # inside a change, one at a time with the lock held, and call no code of the user.
 
     def all_connections(self) -> Iterator[Connection]:
-        """Iterate over all connections, in no order."""
+        """Iterate over all connections, dead ones too, in no order. Only inside a change or ``changes.read``."""
         yield from self.for_any.connections.values()
 
         for connections in self._by_receiver.values():
@@ -154,10 +167,10 @@ class ConnectionRegistry(SnapshotCache):
 
     def find(self, key: ReceiverKey, filter_key: FilterKey) -> Connection | None:
         """Return the connection of these keys, if there is one and its sender is alive."""
-        sender_filter = self.filter_at(filter_key)
+        sender_filter = self.filter_with(filter_key)
         return None if sender_filter is None or sender_filter.ref() is None else sender_filter.connections.get(key)
 
-    def filter_at(self, key: FilterKey) -> SenderFilter | None:
+    def filter_with(self, key: FilterKey) -> SenderFilter | None:
         """Return the sender filter of this key, if there is one."""
         return self.for_any if key is None else self.filters.get(key)
 
@@ -201,7 +214,7 @@ class ConnectionRegistry(SnapshotCache):
         changes.add_garbage(*garbage)
 
         key, filter_key = connection.key, connection.filter_key
-        sender_filter = self.filter_at(filter_key)
+        sender_filter = self.filter_with(filter_key)
 
         if sender_filter is None or sender_filter.connections.get(key) is not connection:
             return
@@ -226,7 +239,7 @@ class ConnectionRegistry(SnapshotCache):
         for connection in list(self.all_connections()):
             self.drop(connection)
 
-    def changed(self, connection: Connection) -> None:
+    def invalidate_connection(self, connection: Connection) -> None:
         """Drop the snapshots that a change to a connection makes stale."""
         key = connection.filter_key
         self.invalidate(self.for_any if key is None else self.filters[key])
@@ -278,7 +291,7 @@ class ConnectionRegistry(SnapshotCache):
 
         connection.connected_directly = connection.is_strong = False
         connection.options = Options()
-        self.changed(connection)
+        self.invalidate_connection(connection)
 
     def _remove(self, key: ReceiverKey, filter_key: FilterKey) -> None:
         connection = self.find(key, filter_key)
@@ -290,14 +303,16 @@ class ConnectionRegistry(SnapshotCache):
             for connection in list(self._by_receiver.get(key, {}).values()):
                 self.drop(connection)
 
-    def _sweep_receiver(self, key: ConnectionKey) -> None:
+    def sweep_receiver(self, key: ConnectionKey) -> None:
+        """Take a connection away if its receiver is dead."""
         connection = self.find(*key)
 
         # The id may belong to a new receiver by now, so drop only a dead one.
         if connection is not None and connection.ref() is None:
             self.drop(connection)
 
-    def _sweep_sender(self, key: FilterKey) -> None:
+    def sweep_sender(self, key: FilterKey) -> None:
+        """Take a sender filter and its connections away if the sender is dead."""
         sender_filter = self.filters.get(key)
 
         if sender_filter is not None and sender_filter.ref() is None:
@@ -316,7 +331,7 @@ def _receiver_died(owner: weakref.ref[ConnectionRegistry], key: ConnectionKey, _
     if connection is not None and connection.connected_at is not None and connection.ref() is None:
         changes.report(partial(_warn_of_loss, registry.title, *connection.connected_at))
 
-    changes.defer(partial(registry._sweep_receiver, key))
+    changes.defer(partial(registry.sweep_receiver, key))
 
 
 def _sender_died(owner: weakref.ref[ConnectionRegistry], key: tuple[str, Any], _: weakref.ref[Any]) -> None:
@@ -326,7 +341,7 @@ def _sender_died(owner: weakref.ref[ConnectionRegistry], key: tuple[str, Any], _
         return
 
     registry.by_sender.pop(key[1], None)  # At once, before the id can be given to another object.
-    changes.defer(partial(registry._sweep_sender, key))
+    changes.defer(partial(registry.sweep_sender, key))
 
 
 def _warn_of_loss(title: str, file: str, line: int, receiver: str) -> None:
@@ -337,13 +352,23 @@ def _warn_of_loss(title: str, file: str, line: int, receiver: str) -> None:
     warnings.warn_explicit(message, LostReceiverWarning, file, line)
 
 
+def all_registries() -> list[ConnectionRegistry]:
+    """Return the registries of all living signals of the process, in the order in which they were made."""
+    return [registry for ref in list(_registries) if (registry := ref()) is not None]
+
+
+def all_signals() -> list[AnySignal]:
+    """Return all living signals of the process, in the order in which they were made."""
+    return [signal for registry in all_registries() if (signal := registry.signal_ref()) is not None]
+
+
 def watch_all(watch: Watch, *, is_on: bool) -> None:
-    """Add a watch to all signals, also to signals that are made later; or remove it."""
+    """Add a watch to all signals, also to signals that are made later; or remove the watch."""
 
     def change() -> None:
         global _watches_of_all  # noqa: PLW0603  # A registry reads it when it is made.
         _watches_of_all = _with_or_without(_watches_of_all, watch, is_on=is_on)
-        registries = [registry for ref in list(_registries) if (registry := ref()) is not None]
+        registries = all_registries()
 
         for registry in registries:
             registry.change_watch(watch, is_on=is_on)
@@ -353,7 +378,6 @@ def watch_all(watch: Watch, *, is_on: bool) -> None:
     changes.apply(change)
 
 
-_registries: Final[set[weakref.ref[ConnectionRegistry]]] = set()
 _watches_of_all: tuple[Watch, ...] = ()
 
 

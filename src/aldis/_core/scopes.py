@@ -78,7 +78,7 @@ class ConnectChange:
             self._enter()
         else:
             _update(self.connection, new)
-            registry.changed(self.connection)
+            registry.invalidate_connection(self.connection)
 
     def _enter(self) -> None:
         connection = self.connection
@@ -109,7 +109,7 @@ class ConnectChange:
         for name, value in self._before.items():
             setattr(connection, name, value)
 
-        self.registry.changed(connection)
+        self.registry.invalidate_connection(connection)
 
 
 def _update(connection: Connection, new: Connection) -> None:

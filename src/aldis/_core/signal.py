@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, Generic, overload
 
@@ -113,6 +114,7 @@ class Signal(Generic[S, P, R]):
 
     def _set_up(self, errors: ErrorPolicy) -> None:
         self._registry = ConnectionRegistry(errors, self._finds_receivers_itself)
+        self._registry.signal_ref = weakref.ref(self)
         self._receivers = Receivers(self._registry)
 
     # Connecting.

@@ -51,7 +51,7 @@ class Snapshot:
 
 
 class SnapshotCache:
-    """The snapshots of one signal, each made by the first send that needs it and dropped by a change that makes it stale.
+    """The snapshots of one signal. The first send that needs one makes it, and a change that makes it stale drops it.
 
     Sends try the fastest way first. A way is missing when it is stale, or when a send has more to do: options, a
     failure policy, a mute.

@@ -183,8 +183,8 @@ class SendSpan:
     def running_watches(self) -> tuple[Watch, ...]:
         """Return the watches that were not stopped."""
         for watch in self._watches:
-            if watch._stop is None:
-                self._watches = tuple(watch for watch in self._watches if watch._stop is not None)
+            if watch.is_stopped:
+                self._watches = tuple(watch for watch in self._watches if not watch.is_stopped)
                 break
 
         return self._watches

@@ -69,7 +69,7 @@ class SavedTable:
         self._connections = {
             connection: SavedConnection(connection, filter)
             for connection in table.all_connections()
-            if (filter := table.filter_at(connection.filter_key)) is not None
+            if (filter := table.filter_with(connection.filter_key)) is not None
         }
 
     def put_back(self) -> None:
@@ -139,7 +139,7 @@ class SavedConnection:
             table.insert(connection, self._filter.sender)
 
         connection.serial = self._serial
-        table.changed(connection)
+        table.invalidate_connection(connection)
 
     def _fresh_options(self) -> Options:
         """The options; for a ``once`` connection that was called meanwhile, with its one call given back."""
