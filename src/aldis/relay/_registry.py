@@ -60,7 +60,7 @@ class Registry:
         """Who is to receive a message: of several, also of several signals of that name, who was connected last."""
         for signal in reversed(self._all()):
             if signal.name == signal_name:
-                for found in self._of(signal, reversed(registry_of(signal).route(sender).connections)):
+                for found in self._of(signal, reversed(registry_of(signal).snapshot(sender).connections)):
                     if receiver_name in found.queue.names:
                         return found
 

@@ -113,7 +113,7 @@ class ConnectionBackup:
         self._connected_directly = connection.connected_directly
         self._is_strong = connection.is_strong
         self._options = connection.options
-        self._place = connection.place
+        self._place = connection.connected_at
         self._ref: Callable[[], Receiver | None] = connection.ref
         self._serial = connection.serial
         self._strong_ref = connection.strong_ref if connection.is_strong else None
@@ -125,7 +125,7 @@ class ConnectionBackup:
         is_wanted = self._connected_directly or connection.open_scopes > 0
 
         # This may hold the last reference to them and to what it replaces. They are released without the lock.
-        changes.discard(receiver, target, connection.ref, connection.strong_ref, connection.options)
+        changes.add_garbage(receiver, target, connection.ref, connection.strong_ref, connection.options)
 
         if receiver is None or target is None or not is_wanted:
             if is_there:
@@ -138,7 +138,7 @@ class ConnectionBackup:
         connection.options = self._fresh_options()
         connection.connected_directly = self._connected_directly
         connection.is_strong = self._is_strong
-        connection.place = self._place
+        connection.connected_at = self._place
 
         if not is_there:
             registry.insert(connection, self._filter.sender)

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from types import FunctionType
 
-    from aldis._core.connections import Connection, ConnectionKey
+    from aldis._core.connections import Connection
+    from aldis._core.identity import ConnectionKey
     from aldis._core.registry import ConnectionRegistry
 
 

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, final
 
 from aldis._core.callables import place_of, qualified_name
-from aldis._core.watching import _call_that_runs
+from aldis._core.watching import running_call
 from aldis.observe import describe_delivery
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Entry:
         self.text = None
 
         # A test client in a receiver makes a request in a send: what is sent there belongs to the request.
-        self.outer = None if method is None else _call_that_runs()
+        self.outer = None if method is None else running_call()
 
 
 current: Final[ContextVar[Entry | None]] = ContextVar("aldis_page_entry", default=None)
