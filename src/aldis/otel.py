@@ -182,7 +182,7 @@ class _Telemetry(Watcher):
     def _start_send(self, send: SendRecord) -> Span:
         attributes: dict[str, Any] = {
             "aldis.signal.name": send.signal_name,
-            "aldis.sender.type": qualified_name(type(send.sender)),
+            "aldis.sender.type": _class_name(send.sender),
             "aldis.payload.names": send.payload_names,
         }
 
@@ -236,3 +236,7 @@ class _Telemetry(Watcher):
         attributes["error.type"] = exception_type
         # Watchers are told while the exception is raised, so sys.exception() is this one.
         mark_failed(span, exception_type, sys.exception() if self._record_exceptions else None)
+
+
+def _class_name(value: object) -> str:
+    return qualified_name(type(value))

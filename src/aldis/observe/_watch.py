@@ -6,13 +6,13 @@ import logging
 import weakref
 from typing import TYPE_CHECKING, Any, Final, final
 
-from aldis._core.callables import describe, is_async, is_generator
+from aldis._core.callables import describe, is_async, is_generator, kind_name
 from aldis._core.registry import registry_of, watch_all
 from aldis._core.watching import FunctionWatcher, Watch, Watcher
 from aldis.exceptions import InvalidOptionError
 
 from ._metrics import SlowReceivers
-from ._selection import describe_kind, select_some
+from ._selection import select_some
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,7 +64,7 @@ def watch(watcher: Callable[[SendRecord], object] | Watcher, *signals: AldisSign
 def _checked(watcher: Any) -> Watcher:
     if isinstance(watcher, type) or not (isinstance(watcher, Watcher) or callable(watcher)):
         raise InvalidOptionError(
-            f"watch() takes a function or an aldis.observe.Watcher, not {describe_kind(watcher)}. Pass that first, and"
+            f"watch() takes a function or an aldis.observe.Watcher, not {kind_name(watcher)}. Pass that first, and"
             " then the signals."
         )
 
@@ -126,6 +126,6 @@ def slow_receivers(threshold_s: float, *signals: AldisSignals, every_s: float = 
             raise InvalidOptionError(f"{name} must be a number of seconds, 0 or more, not {seconds!r}.")
 
     if not isinstance(logger, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidOptionError(f"logger must be the name of a logger, not {describe_kind(logger)}.")
+        raise InvalidOptionError(f"logger must be the name of a logger, not {kind_name(logger)}.")
 
     return watch(SlowReceivers(threshold_s, every_s, logging.getLogger(logger)), *signals)

@@ -7,11 +7,11 @@ from contextlib import ExitStack, contextmanager
 from reprlib import Repr
 from typing import TYPE_CHECKING, Any, Final, final, overload
 
-from aldis._core.callables import describe
+from aldis._core.callables import describe, kind_name
 from aldis._core.identity import ANY, receiver_key, resolve_bound
 from aldis._core.registry import registry_of
 from aldis.exceptions import InvalidOptionError
-from aldis.observe._selection import describe_kind, is_aldis, is_like_blinker, select_some
+from aldis.observe._selection import is_aldis, is_like_blinker, select_some
 
 from ._taps import Recorder, connected_receivers, tap_sends
 
@@ -119,7 +119,7 @@ def _wanted_receivers(signals: list[Any], only: Any) -> tuple[Callable[..., Any]
         receivers = tuple(only)
 
     if not receivers or not all(map(callable, receivers)):
-        raise InvalidOptionError(f"fake(only=...) takes a receiver or a list of receivers, not {describe_kind(only)}.")
+        raise InvalidOptionError(f"fake(only=...) takes a receiver or a list of receivers, not {kind_name(only)}.")
 
     known = {receiver_key(receiver) for signal in signals for receiver in connected_receivers(signal)}
     are_all_known = not any(is_aldis(signal) and registry_of(signal).is_custom for signal in signals)
