@@ -141,7 +141,7 @@ class SendSpan:
     ) -> None:
         self._watches = watches
         self._told: tuple[Watch, ...] = ()
-        parent = _call_that_runs()
+        parent = running_call()
         self.record = SendRecord(signal, sender, payload, is_muted, parent)
 
         if parent is not None:
@@ -255,7 +255,7 @@ def _tell(watches: tuple[Watch, ...], what: str, record: SendRecord | CallRecord
         interrupt = None  # Its traceback holds this frame.
 
 
-def _call_that_runs() -> CallRecord | None:
+def running_call() -> CallRecord | None:
     running = _running.get()
     call = None if running is None else running()
     return call if call is not None and call.outcome is None else None

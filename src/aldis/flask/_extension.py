@@ -84,14 +84,14 @@ class Aldis:
 
         # The page goes outside: what runs when the response is closed belongs to the request.
         closing = Closing(app, app.wsgi_app)
-        app.wsgi_app = PageDoor(app, closing, state)  # type: ignore[method-assign]
+        app.wsgi_app = LivePageLoader(app, closing, state)  # type: ignore[method-assign]
 
         if app.test_client_class is None:
             app.test_client_class = TestClient
 
 
 @final
-class PageDoor:
+class LivePageLoader:
     """WSGI middleware that has the live page made when a request finds the application in debug mode.
 
     Debug mode may begin after the extension was set up: ``app.run(debug=True)`` sets it last of all. So each request
@@ -113,10 +113,10 @@ class PageDoor:
         return (self._page or self._make())(environ, start_response)
 
     def _make(self) -> Application:
-        from .live_page.middleware import make_page
+        from .live_page.middleware import make_live_page
 
         with self._lock:
-            self._page = self._page or make_page(self._app, self._inner, self._state)
+            self._page = self._page or make_live_page(self._app, self._inner, self._state)
 
         return self._page
 
@@ -136,10 +136,10 @@ def _cross(is_async: bool) -> Callable[..., Any] | None:
     if not is_async or not has_app_context() or EXTENSION not in current_app.extensions:
         return None
 
-    from aldis.aio import _is_in_loop
+    from aldis.aio import is_in_loop
 
     # In an async view it would fail at the receiver's turn, when others have run.
-    return None if _is_in_loop() else current_app.ensure_sync
+    return None if is_in_loop() else current_app.ensure_sync
 
 
 default_wrappers.append(_cross)
