@@ -183,14 +183,14 @@ class EventStream:
         texts: list[str] = []
         room = _MAX_CHARACTERS
 
-        for entry in self._journal.changes(self._version):
-            version, text = _text_of(entry)
+        for version, entry in self._journal.versions(self._version):
+            text = _text_of(entry)
 
             if texts and len(text) > room:
                 break  # The next part has the rest.
 
             room -= len(text)
-            self._version = max(self._version, version)
+            self._version = version
             texts.append(text)
 
         data = f'{{"requests": {self._journal.requests}, "entries": [{", ".join(texts)}]}}'
@@ -222,14 +222,14 @@ def _event(kind: str, data: str, number: str | None = None) -> bytes:
 # Requests as JSON.
 
 
-def _text_of(entry: RequestSnapshot) -> tuple[int, str]:
-    # Read the version first: a change that comes meanwhile is sent again.
+def _text_of(entry: RequestSnapshot) -> str:
+    # Read the version first: a change that comes meanwhile makes a new text.
     version = entry.version
 
     if entry.text is None or entry.text[0] != version:
         entry.text = (version, json.dumps(_entry(entry), separators=(",", ":")))
 
-    return entry.text
+    return entry.text[1]
 
 
 def _entry(entry: RequestSnapshot) -> dict[str, Any]:

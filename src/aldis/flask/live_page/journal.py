@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
+from operator import itemgetter
 from threading import RLock
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final, final
@@ -324,12 +325,19 @@ class Journal:
 
     def changes(self, since: int) -> list[RequestSnapshot]:
         """Return the requests, and the sends outside of requests, that changed after a version, in order of change."""
-        with self._lock:
-            entries = [
-                entry for kept in (self._requests, self._outside_requests) for entry in kept if entry.version > since
-            ]
+        return [entry for _, entry in self.versions(since)]
 
-        return sorted(entries, key=lambda entry: entry.version)
+    def versions(self, since: int) -> list[tuple[int, RequestSnapshot]]:
+        """As :meth:`changes`, each with its version at one moment.
+
+        A request may change right after this, and its own version with it. A listener that took that for what it has
+        seen would miss what changed in between.
+        """
+        with self._lock:
+            entries = [*self._requests, *self._outside_requests]
+            found = [(entry.version, entry) for entry in entries if entry.version > since]
+
+        return sorted(found, key=itemgetter(0))
 
     def signals(self) -> Iterable[Any]:
         """Return the signals that were sent and still exist."""
