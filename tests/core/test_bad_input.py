@@ -143,7 +143,7 @@ def unknown(error: str) -> str:
 
 MISSING = "missing 1 required positional argument"
 TOO_MANY = "takes .* positional argument"
-NO_POLICY = r'errors must be "propagate", "collect" or a callable'
+NO_POLICY = r'errors must be "propagate", "collect", "log" or a callable'
 NO_NUMBER = "priority must be a number"
 NO_BOOL = "once must be True or False"
 NO_DELIVERY = "via must be a delivery, such as aldis.delivery.threads"

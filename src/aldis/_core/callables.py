@@ -1,4 +1,4 @@
-"""Callables: whether they are async, what they are called, and where they are defined."""
+"""Callables: whether they are async, their names and places. Also the names of signals and of kinds of values."""
 
 from __future__ import annotations
 
@@ -96,6 +96,20 @@ def describe(receiver: object) -> str:
     """Name a callable and its place, for people: ``shop.mail.welcome (shop/mail.py:12)``."""
     name, place = qualified_name(receiver), place_of(receiver)
     return name if place is None else f"{name} ({place})"
+
+
+def signal_name(signal: object) -> str:
+    """Return the name of a signal; of a signal without a name, the name of its class."""
+    # Users of Blinker name a signal by any object.
+    return str(getattr(signal, "name", None) or type(signal).__name__)
+
+
+def kind_name(value: object) -> str:
+    """Say what kind of value this is, for messages that must not show the value: ``the class Shop``, ``a Shop``."""
+    if isinstance(value, type):
+        return f"the class {value.__qualname__}"
+
+    return f"a {type(value).__qualname__}"
 
 
 def qualified_name(receiver: object) -> str:

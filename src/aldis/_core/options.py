@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, final
 
 from aldis.exceptions import InvalidOptionError, InvalidReceiverError
 
-from .callables import describe, is_async
-from .failures import COLLECT, PROPAGATE
+from .callables import describe, is_async, kind_name
+from .failures import COLLECT, LOG, PROPAGATE
 
 if TYPE_CHECKING:
     from .delivery import Delivery, DeliveryGroup
@@ -21,7 +21,7 @@ def check_callable(signal: AnySignal, receiver: Any) -> None:
     :raises InvalidReceiverError: when not.
     """
     if not callable(receiver):
-        raise InvalidReceiverError(f"A receiver of {signal!r} must be callable; {type(receiver).__name__} is not.")
+        raise InvalidReceiverError(f"A receiver of {signal!r} must be callable; {kind_name(receiver)} is not.")
 
 
 def check_errors(policy: Any) -> Any:
@@ -32,10 +32,10 @@ def check_errors(policy: Any) -> Any:
     if is_async(policy):
         raise InvalidOptionError(f"errors must not be async, as nobody would await it: {describe(policy)}.")
 
-    if callable(policy) or (isinstance(policy, str) and policy in {PROPAGATE, COLLECT}):
+    if callable(policy) or (isinstance(policy, str) and policy in {PROPAGATE, COLLECT, LOG}):
         return policy
 
-    raise InvalidOptionError(f'errors must be "propagate", "collect" or a callable, not {policy!r}.')
+    raise InvalidOptionError(f'errors must be "propagate", "collect", "log" or a callable, not {policy!r}.')
 
 
 def check_crossing(async_wrapper: Any, sync_wrapper: Any, async_policy: Any) -> None:

@@ -10,7 +10,7 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
 from weakref import ref
 
-from .callables import place_of, qualified_name
+from .callables import place_of, qualified_name, signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -95,7 +95,7 @@ class SendRecord:
     @property
     def signal_name(self) -> str:
         """The signal's name; for a signal without one, the name of its class."""
-        return name_of_signal(self.signal)
+        return signal_name(self.signal)
 
     def _end(self, error: BaseException | None) -> None:
         """Note that it has ended, and how."""
@@ -195,7 +195,7 @@ class CallRecord:
     @property
     def signal_name(self) -> str:
         """The signal's name; for a signal without one, the name of its class."""
-        return name_of_signal(self.signal)
+        return signal_name(self.signal)
 
     # What follows asks the receiver, which may run its own code: not in the middle of a send.
 
@@ -237,8 +237,3 @@ def _since(begin: float | None) -> float:
 def name_of(kind: type[BaseException]) -> str:
     """A class's name, with its module unless that is Python itself."""
     return qualified_name(kind).removeprefix("builtins.")
-
-
-def name_of_signal(signal: Any) -> str:
-    """A signal's name; for a signal without one, the name of its class."""
-    return str(getattr(signal, "name", None) or type(signal).__name__)  # Blinker's users may name it by anything.

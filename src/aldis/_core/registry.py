@@ -19,7 +19,7 @@ from aldis.exceptions import LostReceiverWarning
 
 from .additions import ConnectChange
 from .connections import Connection, SenderFilter, Snapshot, filter_key, gone, refer
-from .failures import PROPAGATE, SenderPolicy
+from .failures import PROPAGATE, SenderPolicy, handler_of
 from .identity import receiver_key
 from .mutations import changes
 from .options import Options
@@ -213,8 +213,8 @@ class ConnectionRegistry:
         return ("identity", id(sender)) not in self.filters
 
     def policy_for(self, sender: Any) -> Any:
-        """Return the failure policy of a send."""
-        return self.errors.choose(sender) if type(self.errors) is SenderPolicy else self.errors
+        """Return the failure policy of a send by ``sender``: ``"propagate"``, ``"collect"`` or a callable."""
+        return handler_of(self.errors.choose(sender) if type(self.errors) is SenderPolicy else self.errors)
 
     @property
     def is_ordinary(self) -> bool:

@@ -451,10 +451,14 @@ class Signal(Generic[S, P, R]):
             The first exception stops the send and is raised by it.
         ``"collect"``
             All receivers run. Then one exception is raised unchanged, several as an ``ExceptionGroup``.
+        ``"log"``
+            All receivers run. Each failure is logged with its exception by the logger ``aldis``, and ``send``
+            returns the results of the receivers that did not fail. The line names the signal and the
+            receiver, and never shows the payload or the sender.
         a callable
             Is called with each :class:`~aldis.Failure`, as it happens, and all receivers run. ``send`` does
-            not raise, and returns the results of those that did not fail. If the callable itself raises,
-            the others still run, and then ``send`` raises that, as ``"collect"`` does.
+            not raise, and returns the results of the receivers that did not fail. If the callable itself
+            raises, the other receivers still run, and then ``send`` raises that, as ``"collect"`` does.
 
         ``KeyboardInterrupt``, ``asyncio.CancelledError`` and all else that is no :class:`Exception` stops
         the send under every policy.

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from typing_extensions import ParamSpec, TypeVar
 
     from .failures import Failure
-    from .signal import Signal
 
     # What a signal is without type arguments: any sender, any payload, any result.
     S = TypeVar("S", default=Any)
@@ -18,8 +17,10 @@ if TYPE_CHECKING:
     R = TypeVar("R", default=Any)
     F = TypeVar("F", bound=Callable[..., Any])
 
-    AnySignal: TypeAlias = Signal[Any, ..., Any]
-    ErrorPolicy: TypeAlias = Literal["propagate", "collect"] | Callable[[Failure], object]
+    # Any signal. Not ``Signal[Any, ..., Any]``: this module and most of the engine are below the class, and imports
+    # only go down, in annotations too.
+    AnySignal: TypeAlias = Any
+    ErrorPolicy: TypeAlias = Literal["propagate", "collect", "log"] | Callable[[Failure], object]
     Wrapper: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 else:
     from typing import ParamSpec, TypeVar

@@ -8,9 +8,8 @@ from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import ref
 
-from aldis._core.callables import is_async, place_of, qualified_name
+from aldis._core.callables import is_async, place_of, qualified_name, signal_name
 from aldis._core.identity import ANY
-from aldis._core.records import name_of_signal
 from aldis._core.registry import registry_of
 from aldis._core.signal import Signal
 from aldis.exceptions import InvalidOptionError
@@ -99,7 +98,7 @@ def _of_signal(signal: Signal[Any, ..., Any]) -> Iterator[ConnectionRecord]:
             continue  # Gone since.
 
         yield ConnectionRecord(
-            signal=name_of_signal(signal),
+            signal=signal_name(signal),
             receiver=qualified_name(receiver),
             place=place_of(receiver),
             sender=describe_sender(sender),
@@ -136,7 +135,7 @@ def _of_blinker(signal: Any) -> Iterator[ConnectionRecord]:
 
         for sender in _senders_of_blinker(signal, key):
             yield ConnectionRecord(
-                signal=name_of_signal(signal),
+                signal=signal_name(signal),
                 receiver=qualified_name(receiver),
                 place=place_of(receiver),
                 sender=sender,
