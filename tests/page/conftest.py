@@ -35,7 +35,7 @@ class Shop:
         def lamp(name: str) -> str:
             return name
 
-        Aldis(self.app, signals=[self.signals], relay=relay)
+        Aldis(self.app, show=[self.signals], relay=relay)
         self.page = page_of(self.app)
         self.journal = self.page.journal
         self.client = self.app.test_client()

@@ -117,7 +117,7 @@ def test_several_applications_set_up_by_one_extension() -> None:
     """Each application has a page of its own, with the signals that the extension was given."""
     signals = Namespace()
     signals.signal("order-placed")
-    extension = Aldis(signals=[signals])
+    extension = Aldis(show=[signals])
     apps = [Flask("shop"), Flask("other")]
 
     for app in apps:

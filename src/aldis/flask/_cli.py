@@ -36,7 +36,7 @@ def groups_of(app: Flask) -> dict[str, list[Any]]:
     groups: dict[str, list[Any]] = {"flask": _of_flask()}
     state: State | None = app.extensions.get(EXTENSION)
 
-    for number, given in enumerate(state.signals if state else (), 1):
+    for number, given in enumerate(state.shown if state else (), 1):
         groups[f"signals of Aldis(app), {number}" if number > 1 else "signals of Aldis(app)"] = members(given) or []
 
     for name, module in list(sys.modules.items()):

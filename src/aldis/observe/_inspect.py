@@ -15,16 +15,14 @@ from aldis._core.signal import Signal
 from aldis.exceptions import InvalidOptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from aldis._core.connections import Connection
     from aldis._core.registry import ConnectionRegistry
 
-descriptions: Final[list[tuple[type[Any], Callable[[Any], str]]]] = []
-"""Kinds of senders that have a name to show, and what shows it. Must not fail, nor tell more than a name."""
-
 _LONGEST_VALUE: Final = 60
 _MOST_BITS: Final = 256
+_APPLICATIONS: Final = (("flask", "Flask"), ("quart", "Quart"))
 _NOBODY: Final = object()
 
 # As Any, so that type checkers take what is tested for what it is, and not for one of unknown parameters.
@@ -189,8 +187,17 @@ def describe_sender(sender: object) -> str:
     if issubclass(kind, (type, FunctionType, MethodType)):
         return qualified_name(sender)
 
-    describe = next((describe for described, describe in descriptions if issubclass(kind, described)), None)
-    return f"a {qualified_name(kind)}" if describe is None else describe(sender)
+    return _describe_application(sender) or f"a {qualified_name(kind)}"
+
+
+def _describe_application(sender: Any) -> str | None:
+    for module, name in _APPLICATIONS:
+        application = getattr(sys.modules.get(module), name, None)  # Without importing it: nobody has one before.
+
+        if application is not None and issubclass(type(sender), application):
+            return f"{name} {sender.name!r}"
+
+    return None
 
 
 def _describe_int(value: Any) -> str:

@@ -80,7 +80,7 @@ def make_live_page(app: Flask, inner: Application, state: State) -> LivePageMidd
 
 def _sources(state: State) -> list[Any]:
     signals = getattr(flask_signals, "_signals", {})
-    return [default_namespace, signals, *CORE_SIGNALS, *state.signals]
+    return [default_namespace, signals, *CORE_SIGNALS, *state.shown]
 
 
 @final
