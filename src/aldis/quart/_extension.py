@@ -45,7 +45,7 @@ class Aldis:
     :param signals: namespaces and signals of the application, for those who show signals.
     :param relay: the relay of the application's durable receivers, see :mod:`aldis.relay`. The application crosses as
         a sender by its name, and its receivers run in an app context of their own. The worker is
-        ``python -m aldis worker module:relay``.
+        ``python -m aldis relay worker module:relay``.
     :raises InvalidOptionError: as :meth:`init_app`.
 
     .. versionadded:: 0.1
