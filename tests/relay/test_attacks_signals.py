@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from aldis.relay.worker.supervisor import Processes
+from aldis.relay.worker.supervisor import Supervisor
 
 # The main thread's own lines are interrupted here, thousands of times. In a process of its own, which could hang.
 RUNG_ALL_THE_TIME = """
@@ -56,7 +56,7 @@ def slow_child(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("slow_child")
 def test_several_processes_are_waited_for_in_peace() -> None:
     """What looks after processes that take their time to end does not compute meanwhile."""
-    processes = Processes(1, lambda: None, 2.0)
+    processes = Supervisor(1, lambda: None, 2.0)
     began: list[float] = []
 
     def stop() -> None:
@@ -80,7 +80,7 @@ def test_a_process_that_is_just_being_started_is_stopped(monkeypatch: pytest.Mon
         os.kill(os.getpid(), signal.SIGTERM)
         return process
 
-    processes = Processes(1, lambda: None, 2.0)
+    processes = Supervisor(1, lambda: None, 2.0)
     began = time.monotonic()
     former = signal.signal(signal.SIGTERM, lambda *_: processes.stop())
     monkeypatch.setattr(subprocess, "Popen", start_and_be_stopped)

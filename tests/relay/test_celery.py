@@ -230,7 +230,7 @@ def test_a_misconfigured_worker_says_so(tmp_path: Path) -> None:
         "app = Celery('shop', broker='memory://')\n"
         "relay = Relay(create_engine('sqlite:///shop.sqlite'), runner=CeleryRunner(app))\n"
     )
-    command = [sys.executable, "-m", "aldis", "worker", "shop:relay"]
+    command = [sys.executable, "-m", "aldis", "relay", "worker", "shop:relay"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
 
     assert done.returncode == 78, done.stderr

@@ -1,4 +1,4 @@
-"""``flask signals``: look at the signals of an application."""
+"""``flask signals`` and ``flask relay``: look at the signals of an application, and run and look after its relay."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import flask.signals as flask_signals
 from flask import Flask, current_app
 from flask.cli import with_appcontext
 
-from aldis.__main__ import add, is_signal, members, print_list, print_signals, select
 from aldis._cli import format
-from aldis._cli.relay import needs_relay, relay_commands
-from aldis._cli.worker import run_worker, worker_options
+from aldis._cli.lookup import add, is_signal, members, print_list, print_signals, select
+from aldis._cli.relay import relay_group
 from aldis._core.namespace import default_namespace
 from aldis._core.signal import Signal
 from aldis._web.state import EXTENSION, State
@@ -136,16 +135,13 @@ def _relay() -> Any:
     return state.relay
 
 
-@signals.command()
-@worker_options
-@with_appcontext
-def worker(**options: Any) -> None:
-    """Receive the messages of durable receivers, until SIGTERM or Ctrl-C."""
-    needs_relay()
-    run_worker(_relay(), **options)
+def _run_worker(relay: Any, **options: Any) -> None:
+    from aldis.relay.worker.process import run_worker
+
+    run_worker(relay, **options)
 
 
-signals.add_command(relay_commands(_relay, with_appcontext))
+relay = relay_group(_relay, _run_worker, with_appcontext)
 
 
 def _header(text: str) -> tuple[str, str]:

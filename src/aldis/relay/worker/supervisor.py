@@ -33,7 +33,7 @@ _STOPPED_FOR_GOOD: Final = (Exit.STOPPED, Exit.MISCONFIGURED)
 
 
 @final
-class Processes:
+class Supervisor:
     """Runs worker processes until it is told to stop.
 
     :param count: how many.

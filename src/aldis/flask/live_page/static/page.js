@@ -600,7 +600,7 @@ function renderRelay() {
   if (dead.length) {
     const isAll = letters.length >= sum("dead");
     const title = isAll ? "Dead letters" : `Dead letters, the oldest ${letters.length} of ${sum("dead").toLocaleString("en")}`;
-    const [retry, ...others] = ["flask signals relay dead retry NUMBER", "retry", "show", "drop"].map((text) => make("code", "", text));
+    const [retry, ...others] = ["flask relay dead retry NUMBER", "retry", "show", "drop"].map((text) => make("code", "", text));
     const note = ["In a terminal, ", retry, " has one received again. With ", others[1], " in place of ", others[0], " it is told of, with ", others[2], " it is deleted."];
     cards.push(relayCard(title, dead.map(letterRow), ...note));
   }
