@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, final
 from uuid import uuid4
 
 from aldis import Signal
-from aldis._cli.format import connected, signal_name
+from aldis._cli.lookup import connected
+from aldis._core.callables import signal_name
 
 from .journal import MAX_REQUESTS
 from .redaction import type_name
