@@ -125,4 +125,4 @@ def is_mirror(receiver: str) -> bool:
 
 def contract_of(signal: Any) -> Any:
     """Return the function that declares a signal; ``None`` for a signal that is not declared."""
-    return getattr(signal, "contract", None) if isinstance(signal, Signal) else None
+    return getattr(signal, "contract", None) if issubclass(type(signal), Signal) else None

@@ -174,7 +174,7 @@ class AfterResponseMiddleware:
         # Pass a file on as it is: the server may have a faster way to send it.
         if not calls and isinstance(body, environ.get("wsgi.file_wrapper", ())):
             calls.run_all()
-            return body
+            return body  # type: ignore[no-any-return]
 
         close = partial(_close, body, calls)
 

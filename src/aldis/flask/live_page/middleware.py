@@ -26,7 +26,7 @@ from .journal import Journal
 from .snapshots import current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import TypeAlias
 
     from flask import Flask
@@ -215,7 +215,7 @@ class NotedBody:
 
 
 @contextmanager
-def _noted_in(snapshot: RequestSnapshot) -> Iterator[None]:
+def _noted_in(snapshot: RequestSnapshot) -> Generator[None]:
     """Let what is sent in the block belong to a request."""
     outer = current.get()
     current.set(snapshot)
