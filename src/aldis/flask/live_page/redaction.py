@@ -1,6 +1,7 @@
-"""How the live page shows payloads: names and types, and values only where they are harmless.
+"""Turn payloads into text for the live page, and hide values that may be secret.
 
-No code of a payload is run: what is not a plain value of Python's own is shown by its type. Nothing here raises.
+Names and types are always shown, values only if the application asks for it. No code of a payload runs: a value that is
+not of a plain built-in type is shown as its type. Nothing here raises.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ _CREDENTIALS: Final = re.compile(r"//[^/\s@]*@")
 _HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 Argument = tuple[str, type[Any]] | tuple[str, type[Any], str]
-"""The name, the class, and the value as it is shown, if it is."""
+"""The name, the class and, if values are shown, the value as text."""
 
 
-# What clients send may become names, by send(**request.json): a journal that keeps them has to be bounded.
+# A view may call send(**request.json), so clients may choose the names. Their number and their length are limited.
 
 
 def show_types(payload: dict[str, Any]) -> tuple[Argument, ...]:
-    """A payload without its values."""
+    """Return the names and classes of a payload."""
     if len(payload) > _MOST_ARGUMENTS:
         return (*show_types(_first(payload)), _more(payload))
 
@@ -53,7 +54,7 @@ def show_types(payload: dict[str, Any]) -> tuple[Argument, ...]:
 
 
 def show_values(payload: dict[str, Any]) -> tuple[Argument, ...]:
-    """A payload with its values, as far as they may be shown."""
+    """Return the names, classes and values of a payload. Secret values are hidden."""
     if len(payload) > _MOST_ARGUMENTS:
         return (*show_values(_first(payload)), _more(payload))
 
@@ -69,7 +70,7 @@ def _more(payload: dict[str, Any]) -> Argument:
 
 
 def plain_text(text: Any) -> str:
-    """The beginning of a text, as a plain ``str`` that keeps nothing else alive."""
+    """Return the beginning of a text, as a plain ``str`` that keeps nothing else alive."""
     return str.__getitem__(text, _BEGINNING)
 
 
@@ -78,22 +79,22 @@ def _class_of(value: object) -> type[Any]:
 
 
 def type_name(kind: type[Any]) -> str:
-    """The name of a class, past what its metaclass may have to say."""
+    """Return the name of a class, without calling its metaclass."""
     return str(type.__dict__["__qualname__"].__get__(kind))
 
 
 def show_argument(name: Any, value: Any) -> str:
-    """A value in a few characters, unless its name looks secret."""
+    """Return a value as a short text; hide it if its name looks secret."""
     return HIDDEN if is_secret(name) else show(value)
 
 
 def is_secret(name: Any) -> bool:
-    """Whether what goes by this name is better not shown."""
+    """Return whether the value of this name may be a secret."""
     return any(_SECRET.search(_HUMP.sub("_", text)) for text in _texts_of(name))
 
 
 def _texts_of(name: Any) -> Iterator[str]:
-    """The texts in a name. Keys may be bytes, members of an enumeration, or of another class derived from ``str``."""
+    """Yield the texts in a name. A key may be bytes, a member of an enumeration, or a subclass of ``str``."""
     kind = _class_of(name)
 
     if issubclass(kind, str):
@@ -106,10 +107,10 @@ def _texts_of(name: Any) -> Iterator[str]:
 
 
 def show(value: Any) -> str:
-    """A value in a few characters."""
+    """Return a value as a short text."""
     try:
         return _cut(_show(value, 0))
-    except Exception:  # It may change in another thread meanwhile.
+    except Exception:  # Another thread may change the value meanwhile.
         return "(cannot be shown)"
 
 
@@ -143,7 +144,7 @@ def _items(value: dict[Any, Any], depth: int) -> Iterable[str]:
 def _elements(value: Any, depth: int) -> Iterable[str]:
     elements: list[Any] = list(islice(value, _MOST_ITEMS))
 
-    # Headers and forms are often lists of such pairs.
+    # Headers and forms are often lists of (name, value) pairs.
     if len(value) == 2 and is_secret(elements[0]):
         return [_show(elements[0], depth), HIDDEN]
 
