@@ -60,7 +60,7 @@ _HEADERS: Final = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-_LONGEST_PATH: Final = 300
+_MAX_PATH: Final = 300
 
 # A server that shuts down waits some seconds for threads that do not end by themselves, so streams are short there.
 # Werkzeug's server does not wait, and it logs each request, so a listener should not come again and again.
@@ -231,7 +231,7 @@ def _nothing() -> None: ...
 
 def _path_of(environ: Environ) -> str:
     path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    return path.encode("latin-1").decode("utf-8", "replace")[:_LONGEST_PATH]
+    return path.encode("latin-1").decode("utf-8", "replace")[:_MAX_PATH]
 
 
 def _respond(

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 HIDDEN: Final = "(hidden)"
 
-_LONGEST: Final = 80
-_MOST_ARGUMENTS: Final = 20
-_MOST_ITEMS: Final = 5
-_DEEPEST: Final = 2
-_LARGEST_BITS: Final = 256
+_MAX_LENGTH: Final = 80
+_MAX_ARGUMENTS: Final = 20
+_MAX_ITEMS: Final = 5
+_MAX_DEPTH: Final = 2
+_MAX_BITS: Final = 256
 
-_BEGINNING: Final = slice(_LONGEST)
-_WHERE_SECRETS_ARE: Final = slice(10_000)
-_Nameless: Final = type("", (), {})
+_BEGINNING: Final = slice(_MAX_LENGTH)
+_SEARCHED: Final = slice(10_000)
+_NoClass: Final = type("", (), {})
 
 _SECRET: Final = re.compile(
     r"passw|passphrase|passcode|passkey|token|secret|key|auth|cookie|session|csrf|xsrf|card|credential|private"
@@ -36,7 +36,7 @@ _SECRET: Final = re.compile(
 )
 _SECRET_INSIDE: Final = re.compile(rf"(?:{_SECRET.pattern})[\w-]*[\"']?\s*[=:]|\bbearer\s|\beyJ[\w-]+\.", re.IGNORECASE)
 _CREDENTIALS: Final = re.compile(r"//[^/\s@]*@")
-_HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_CAMEL_CASE: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 Argument = tuple[str, type[Any]] | tuple[str, type[Any], str]
 """The name, the class and, if values are shown, the value as text."""
@@ -47,7 +47,7 @@ Argument = tuple[str, type[Any]] | tuple[str, type[Any], str]
 
 def show_types(payload: dict[str, Any]) -> tuple[Argument, ...]:
     """Return the names and classes of a payload."""
-    if len(payload) > _MOST_ARGUMENTS:
+    if len(payload) > _MAX_ARGUMENTS:
         return (*show_types(_first(payload)), _more(payload))
 
     return tuple(zip(map(plain_text, payload), map(type, payload.values()), strict=True))
@@ -55,18 +55,18 @@ def show_types(payload: dict[str, Any]) -> tuple[Argument, ...]:
 
 def show_values(payload: dict[str, Any]) -> tuple[Argument, ...]:
     """Return the names, classes and values of a payload. Secret values are hidden."""
-    if len(payload) > _MOST_ARGUMENTS:
+    if len(payload) > _MAX_ARGUMENTS:
         return (*show_values(_first(payload)), _more(payload))
 
     return tuple((plain_text(name), _class_of(value), show_argument(name, value)) for name, value in payload.items())
 
 
 def _first(payload: dict[str, Any]) -> dict[str, Any]:
-    return dict(islice(payload.items(), _MOST_ARGUMENTS))
+    return dict(islice(payload.items(), _MAX_ARGUMENTS))
 
 
 def _more(payload: dict[str, Any]) -> Argument:
-    return f"… {len(payload) - _MOST_ARGUMENTS} more", _Nameless
+    return f"… {len(payload) - _MAX_ARGUMENTS} more", _NoClass
 
 
 def plain_text(text: Any) -> str:
@@ -90,7 +90,7 @@ def show_argument(name: Any, value: Any) -> str:
 
 def is_secret(name: Any) -> bool:
     """Return whether the value of this name may be a secret."""
-    return any(_SECRET.search(_HUMP.sub("_", text)) for text in _texts_of(name))
+    return any(_SECRET.search(_CAMEL_CASE.sub("_", text)) for text in _texts_of(name))
 
 
 def _texts_of(name: Any) -> Iterator[str]:
@@ -98,9 +98,9 @@ def _texts_of(name: Any) -> Iterator[str]:
     kind = _class_of(name)
 
     if issubclass(kind, str):
-        yield str.__getitem__(name, _WHERE_SECRETS_ARE)
+        yield str.__getitem__(name, _SEARCHED)
     elif issubclass(kind, bytes):
-        yield bytes.__getitem__(name, _WHERE_SECRETS_ARE).decode("latin-1")
+        yield bytes.__getitem__(name, _SEARCHED).decode("latin-1")
 
     if issubclass(kind, Enum):
         yield from (text for text in object.__getattribute__(name, "__dict__").values() if type(text) is str)
@@ -128,21 +128,21 @@ def _show(value: Any, depth: int) -> str:
 
     first, last = _BRACKETS[kind]
 
-    if depth == _DEEPEST and value:
+    if depth == _MAX_DEPTH and value:
         return f"{first}…{last}"
 
     parts = _items(value, depth + 1) if kind is dict else _elements(value, depth + 1)
-    more = [f"… {len(value) - _MOST_ITEMS} more"] if len(value) > _MOST_ITEMS else []
+    more = [f"… {len(value) - _MAX_ITEMS} more"] if len(value) > _MAX_ITEMS else []
     return f"{first}{', '.join([*parts, *more])}{last}"
 
 
 def _items(value: dict[Any, Any], depth: int) -> Iterable[str]:
-    for key, item in islice(value.items(), _MOST_ITEMS):
+    for key, item in islice(value.items(), _MAX_ITEMS):
         yield f"{_show(key, depth)}: {HIDDEN if is_secret(key) else _show(item, depth)}"
 
 
 def _elements(value: Any, depth: int) -> Iterable[str]:
-    elements: list[Any] = list(islice(value, _MOST_ITEMS))
+    elements: list[Any] = list(islice(value, _MAX_ITEMS))
 
     # Headers and forms are often lists of (name, value) pairs.
     if len(value) == 2 and is_secret(elements[0]):
@@ -152,7 +152,7 @@ def _elements(value: Any, depth: int) -> Iterable[str]:
 
 
 def _show_text(value: str) -> str:
-    if _SECRET_INSIDE.search(_HUMP.sub("_", value[_WHERE_SECRETS_ARE])):
+    if _SECRET_INSIDE.search(_CAMEL_CASE.sub("_", value[_SEARCHED])):
         return HIDDEN
 
     return repr(_CREDENTIALS.sub("//…@", _cut(value)))
@@ -163,11 +163,11 @@ def _show_bytes(value: bytes) -> str:
 
 
 def _show_int(value: int) -> str:
-    return repr(value) if value.bit_length() <= _LARGEST_BITS else f"an int of {value.bit_length()} bits"
+    return repr(value) if value.bit_length() <= _MAX_BITS else f"an int of {value.bit_length()} bits"
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 1]}…"
 
 
 _PLAIN: Final[dict[type, Callable[[Any], str]]] = {
