@@ -37,8 +37,8 @@ def send_async(signal: Signal[Any, ..., Any], sender: Any = None, **payload: Any
 
 
 def send_concurrently(signal: Signal[Any, ..., Any], sender: Any = None, **payload: Any) -> Any:
-    signal.sync_wrapper = inline
-    return asyncio.run(Concurrent().send(signal, sender, **payload))
+    signal.sync_wrapper, signal.async_policy = inline, Concurrent()
+    return asyncio.run(signal.send_async(sender, **payload))
 
 
 Sender = Any

@@ -295,7 +295,8 @@ def test_concurrent_receivers_are_spans(telemetry: Any, signals: Namespace) -> N
         async def second(sender: Any) -> None:
             await work("in second")
 
-        await Concurrent().send(lamp)
+        lamp.async_policy = Concurrent()
+        await lamp.send_async()
 
     with telemetry.instrument():
         asyncio.run(main())

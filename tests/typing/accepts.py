@@ -169,8 +169,6 @@ async def sends() -> None:
     assert_type(await price_asked.send_async(app, item="tea"), list[tuple[Callable[..., Any], int]])
     assert_type(await saved.send_async(app, row=1), Results)
     await saved.send_async(app, _sync_wrapper=sync_to_async, row=1)
-    assert_type(await Concurrent().send(price_asked, app, item="tea"), list[tuple[Callable[..., Any], int]])
-    assert_type(await Concurrent(cancel_on_failure=True).send(saved, app, row=1), Results)
 
 
 # Policies and deliveries of one's own.

@@ -64,9 +64,6 @@ async def sends() -> None:
     await user_registered.send_async(app, user_id="7")  # E: mypy=arg-type pyright=ArgumentType
     await user_registered.send_async(app)  # E: mypy=call-arg pyright=CallIssue
     await user_registered.send_async(app, user_id=7, at="noon")  # E: mypy=call-arg pyright=CallIssue
-    await Concurrent().send(user_registered, app, user_id="7")  # E: mypy=arg-type pyright=ArgumentType,CallIssue
-    await Concurrent().send(user_registered, app)  # E: mypy=arg-type pyright=CallIssue
-    await Concurrent().send(user_registered, "app", user_id=7)  # E: mypy=arg-type pyright=ArgumentType,CallIssue
 
 
 # Receivers that do not fit.

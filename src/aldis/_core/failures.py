@@ -1,4 +1,4 @@
-"""Receivers that raise, and the policies that say what a signal does then."""
+"""Failure policies: what a signal does when a receiver raises."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ LOG: Final = "log"
 
 @final
 class Failure:
-    """A receiver that raised, as a callable failure policy is handed it.
+    """A receiver that raised. A callable failure policy is called with it.
 
     :ivar signal: the signal that was sent.
     :ivar receiver: the receiver that raised.
     :ivar sender: the sender.
-    :ivar exception: what it raised.
+    :ivar exception: the exception.
 
     .. versionadded:: 0.1
     """

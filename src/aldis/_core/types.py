@@ -1,4 +1,4 @@
-"""What exists for type checkers: the parameters of ``Signal[S, P, R]``, and what stands for their absence."""
+"""Types for type checkers: the parameters of ``Signal[S, P, R]``, and the types of options."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ else:
 
 
 class Undeclared:
-    """Stands in the type of a signal that was not declared, so that type checkers let any payload pass."""
+    """The result type of a signal that was not declared. With it, type checkers accept any payload."""
 
 
 @final
 class Connector(Generic[S, P, R]):
-    """The type of ``@signal.connect(...)`` for type checkers. There are no instances of it."""
+    """The type of ``@signal.connect(...)`` for type checkers. It has no instances."""
 
     @overload
     def __call__(self: Connector[Any, ..., Undeclared], receiver: F, /) -> F: ...
@@ -54,7 +54,7 @@ class Connector(Generic[S, P, R]):
 
 
 class AsyncPolicy(Protocol):
-    """How ``send_async`` runs its receivers, where that is not one after the other.
+    """How ``send_async`` runs receivers, if not one after the other.
 
     .. versionadded:: 0.1
     """
@@ -62,6 +62,6 @@ class AsyncPolicy(Protocol):
     async def run(self, calls: Sequence[Callable[[], Awaitable[bool]]], /) -> None:
         """Await every call.
 
-        :param calls: one for each receiver, in order. Each gives whether the receiver succeeded, and keeps
-            what it raised for the signal's failure policy.
+        :param calls: one call for each receiver, in order. Each returns whether the receiver succeeded, and keeps
+            its exception for the signal's failure policy.
         """

@@ -11,7 +11,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, Concatenate, Protocol, final
 
 from aldis._core.contract import Contract
-from aldis._core.namespace import NamedSignal
+from aldis._core.namespace import NamedSignal, declare_signal
 from aldis._core.registry import registry_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def declared(source: Any, *, is_async: bool = False) -> Declarer:
 
         runs_on_aldis = isinstance(source, NamedSignal)
         signal: Any = source if runs_on_aldis else NamedSignal(source.name)
-        signal._declare(contract)
+        declare_signal(signal, contract)
 
         if not runs_on_aldis:
             registry_of(signal).on_change = SignalMirror(source, signal, is_async=is_async).update

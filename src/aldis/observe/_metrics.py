@@ -195,4 +195,8 @@ def _read(copy: Callable[[], T]) -> T:
 _counts: Final = ChangeQueue()
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Not on Windows.
-    os.register_at_fork(before=_counts.hold, after_in_parent=_counts.let_go, after_in_child=_counts.let_go)
+    os.register_at_fork(
+        before=_counts.lock_for_fork,
+        after_in_parent=_counts.unlock_after_fork,
+        after_in_child=_counts.unlock_after_fork,
+    )

@@ -55,7 +55,7 @@ class Saved:
             saved.put_back()
 
         for table in strangers:
-            table._clear()
+            table.drop_all()
 
 
 @final
@@ -68,15 +68,15 @@ class SavedTable:
         self._registry = table
         self._connections = {
             connection: SavedConnection(connection, filter)
-            for connection in table._all()
-            if (filter := table._filter(connection.filter_key)) is not None
+            for connection in table.all_connections()
+            if (filter := table.filter_with(connection.filter_key)) is not None
         }
 
     def put_back(self) -> None:
         """Put them back, and no others."""
-        for connection in list(self._registry._all()):
+        for connection in list(self._registry.all_connections()):
             if connection not in self._connections:
-                self._registry._drop(connection)
+                self._registry.drop(connection)
 
         for saved in self._connections.values():
             saved.put_back(self._registry)
@@ -108,7 +108,7 @@ class SavedConnection:
         self._is_own = connection.connected_directly
         self._is_strong = connection.is_strong
         self._options = connection.options
-        self._place = connection.place
+        self._place = connection.connected_at
         self._ref: Callable[[], Receiver | None] = connection.ref
         self._serial = connection.serial
         self._kept = connection.strong_ref if connection.is_strong else None
@@ -116,15 +116,15 @@ class SavedConnection:
     def put_back(self, table: ConnectionRegistry) -> None:
         """Put it back, unless what it joins has died, or the block that it was made for has ended."""
         connection, receiver, target = self._connection, self._ref(), self._filter.ref()
-        is_there = table._existing(connection.key, connection.filter_key) is connection
+        is_there = table.find(connection.key, connection.filter_key) is connection
         is_wanted = self._is_own or connection.open_scopes > 0
 
         # This may be the last to refer to them, and to what it replaces: they are let go without the lock.
-        changes.discard(receiver, target, connection.ref, connection.strong_ref, connection.options)
+        changes.add_garbage(receiver, target, connection.ref, connection.strong_ref, connection.options)
 
         if receiver is None or target is None or not is_wanted:
             if is_there:
-                table._drop(connection)
+                table.drop(connection)
 
             return
 
@@ -133,13 +133,13 @@ class SavedConnection:
         connection.options = self._fresh_options()
         connection.connected_directly = self._is_own
         connection.is_strong = self._is_strong
-        connection.place = self._place
+        connection.connected_at = self._place
 
         if not is_there:
-            table._insert(connection, self._filter.sender)
+            table.insert(connection, self._filter.sender)
 
         connection.serial = self._serial
-        table._changed(connection)
+        table.invalidate_connection(connection)
 
     def _fresh_options(self) -> Options:
         """The options; for a ``once`` connection that was called meanwhile, with its one call given back."""

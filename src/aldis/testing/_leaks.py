@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from types import FunctionType
 
-    from aldis._core.connections import Connection, ConnectionKey
+    from aldis._core.connections import Connection
+    from aldis._core.identity import ConnectionKey
     from aldis._core.registry import ConnectionRegistry
 
 
@@ -65,7 +66,7 @@ class LeakCheck:
 
 def _all() -> Iterator[tuple[ConnectionRegistry, Connection]]:
     """All connections of the process whose receivers are alive."""
-    tables = [table for ref in list(registry._tables) if (table := ref()) is not None]
+    tables = [table for ref in list(registry._registries) if (table := ref()) is not None]
 
     for table in tables:
         for connection in table.connections():

@@ -15,8 +15,7 @@ from contextlib import contextmanager
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, final
 
-from aldis._core.connections import filter_key
-from aldis._core.identity import ANY, receiver_key
+from aldis._core.identity import ANY, filter_key, receiver_key
 from aldis._core.registry import registry_of
 
 from ._recording import Sent, is_aldis
