@@ -601,7 +601,7 @@ def test_when_it_stops_nothing_is_left(room: Room, telemetry: Any) -> None:
     assert room.relay.drain() == {"done": 1}
     assert telemetry.spans == []
     assert telemetry.points == {}
-    assert room.relay._receiving.observers.watches == ()
+    assert room.relay._parts.consumer.observers.watches == ()
     assert repr(watch) == "<Watch of aldis.relay.otel._Telemetry, stopped>"
 
 
@@ -708,7 +708,7 @@ def test_records_of_attempts_let_go_of_exceptions(room: Room) -> None:
 
     room.connect(stumble, "mail.welcome", max_attempts=1)
 
-    with room.relay._receiving.observers.add(Keeps()):
+    with room.relay._parts.consumer.observers.add(Keeps()):
         room.send()
         room.relay.drain()
 
@@ -770,4 +770,4 @@ def test_bad_input_is_refused(room: Room) -> None:
     with pytest.raises(InvalidOptionError, match="meter_provider must be"):
         instrument(room.relay, meter_provider=trace.NoOpTracerProvider())
 
-    assert room.relay._receiving.observers.watches == ()
+    assert room.relay._parts.consumer.observers.watches == ()

@@ -249,7 +249,7 @@ def test_an_async_receiver_that_keeps_its_loop_to_itself(sqlite_url: str, make_e
         assert found.ended() is Exit.UNFINISHED
 
     gate.set()
-    works.relay._database.close_portal()
+    works.relay._parts.database.close_portal()
 
 
 def test_async_receivers_do_not_wait_for_each_other(works: Works) -> None:

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import StaticPool, event, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from aldis.relay._registry import Registry
+from aldis.relay._registry import ReceiverRegistry
 from aldis.relay.storage import claims
 from aldis.relay.worker import listener
 from aldis.relay.worker.listener import Listener
@@ -166,7 +166,7 @@ def test_looks_become_rarer(works: Works, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_turns_that_have_heard_something() -> None:
     """What is heard is looked for at once, and when there was something, the next look is soon."""
-    turns = FairScheduler(Registry(), LONG_S)
+    turns = FairScheduler(ReceiverRegistry(), LONG_S)
     turns._look_at = now = time.monotonic() + LONG_S
     assert (turns.is_to_look(), turns.next_at(0.0)) == (False, now)
 

@@ -236,7 +236,7 @@ def durable_of_wrong_type(sender: App, *, user_id: str, **extra: object) -> None
 async def durable_takes_too_little(sender: App, *, user_id: int) -> None: ...
 
 
-saved.connect(print, via=relay.queue)  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+saved.connect(print, via=relay.durable)  # E: mypy=call-overload pyright=ArgumentType,CallIssue
 saved.connect(print, via=relay)  # E: mypy=call-overload pyright=ArgumentType,CallIssue
 relay.durable()  # E: mypy=call-arg pyright=CallIssue
 relay.durable(7)  # E: mypy=arg-type pyright=ArgumentType

@@ -80,7 +80,9 @@ class Aldis:
         state = set_up(app, CORE_SIGNALS, self._signals, relay=self._relay)
 
         if self._relay is not None:
-            self._relay._serve(app, app.name, app.app_context, has_app_context)
+            from aldis.relay._parts import parts_of  # The relay is there, so its package is loaded.
+
+            parts_of(self._relay).bind_application(app, app.name, app.app_context, has_app_context)
 
         # The page goes outside: what runs when the response is closed belongs to the request.
         closing = Closing(app, app.wsgi_app)

@@ -70,8 +70,10 @@ class Aldis:
         set_up(app, CORE_SIGNALS, self._signals, relay=self._relay, application_of=_application_of)
 
         if self._relay is not None:
+            from aldis.relay._parts import parts_of  # The relay is there, so its package is loaded.
+
             context: Any = app.app_context  # Quart types what it gives by halves.
-            self._relay._serve_async(app, app.name, context)
+            parts_of(self._relay).bind_async_application(app, app.name, context)
 
         app.asgi_app = Ending(app, app.asgi_app)  # type: ignore[method-assign]
 

@@ -76,8 +76,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from aldis.relay._durable import Durable
-    from aldis.relay._relay import Relay
+    from aldis.relay.storage.database import Database
     from aldis.relay.storage.rows import Row
+    from aldis.relay.worker.consumer import Consumer
     from aldis.relay.worker.runner import Guard
 
 __all__ = ["CeleryRunner"]
@@ -128,7 +129,8 @@ class CeleryRunner:
         self._app: Any = app
         self._name = name
         self._broker = Broker(app, name, check_number("timeout_s", timeout_s, least=0.001))
-        self._relay: Any = None
+        self._consumer: Any = None
+        self._database: Any = None
         self._is_away = False
 
     def __repr__(self) -> str:
@@ -136,21 +138,22 @@ class CeleryRunner:
 
     # In the programs that send, and in the relay's workers.
 
-    def attach(self, relay: Relay, /) -> None:
+    def attach(self, consumer: Consumer, database: Database, /) -> None:
         """Be the engine of this relay. Called by ``Relay()``.
 
         :raises InvalidOptionError: when it is another's, or the application has a relay's task of that name.
         """
         names = _taken.setdefault(self._app, set())
 
-        if self._relay is not None or self._name in names:
+        if self._consumer is not None or self._name in names:
             raise InvalidOptionError(
                 f"The Celery application has a relay's task {self._name!r} already. Each relay needs an engine of its"
                 ' own, with a name of its own: CeleryRunner(app, name="...").'
             )
 
         names.add(self._name)
-        self._relay = relay
+        self._consumer = consumer
+        self._database = database
 
         def receive(task: Any, envelope: Any) -> None:
             """Receive a message of the relay."""
@@ -200,7 +203,7 @@ class CeleryRunner:
         :return: whether the broker has confirmed it.
         """
         if self._broker.is_eager:
-            found: Outcome = self._relay._receiving.receive(row, guard)
+            found: Outcome = self._consumer.receive(row, guard)
             return found
 
         if row.payload is None:
@@ -246,19 +249,19 @@ class CeleryRunner:
             row = row._replace(losses=row.losses + 1)
             outcome = self._lost(row)
         elif outcome is None:
-            outcome = self._relay._receiving.receive(row, partial(_limited, Job(row, float("inf"), lambda: None)))
+            outcome = self._consumer.receive(row, partial(_limited, Job(row, float("inf"), lambda: None)))
 
         if outcome.what is not Disposition.DONE:
             self._put_back(row, outcome)
 
     def _lost(self, row: Row) -> Outcome:
         """What to do with a message that a worker had before."""
-        prepared = self._relay._receiving.prepare(row)
+        prepared = self._consumer.prepare(row)
 
         if isinstance(prepared, Outcome):
             return prepared
 
-        if row.losses >= max(prepared[0].queue.max_attempts, _FEWEST_LOSSES):
+        if row.losses >= max(prepared[0].durable.max_attempts, _FEWEST_LOSSES):
             return Outcome(Disposition.DEAD, f"its workers died, or lost it, {row.losses} times")
 
         return Outcome(Disposition.WAITS, "its worker died, or lost it", Exponential()(row.losses))
@@ -270,7 +273,7 @@ class CeleryRunner:
         broker gives its message to another.
         """
         try:
-            self._relay._database.run(partial(_write, row, outcome))
+            self._database.run(partial(_write, row, outcome))
         except SQLAlchemyError as error:
             logger.warning("Message %s cannot be put back into the relay's table yet: %s", row.message_id, _said(error))
             time.sleep(_REST_S)

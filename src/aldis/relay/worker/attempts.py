@@ -17,7 +17,7 @@ from aldis._core.watching import Watch, Watcher
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from aldis.relay._registry import Receiver
+    from aldis.relay._registry import DurableReceiver
     from aldis.relay.storage.rows import Row
 
 
@@ -58,7 +58,7 @@ class Attempt:
     exception: BaseException | None
     outcome: str | None
 
-    def __init__(self, row: Row, found: Receiver | None) -> None:
+    def __init__(self, row: Row, found: DurableReceiver | None) -> None:
         self.message_id = row.message_id
         self.signal = row.signal
         self.receiver = row.receiver
@@ -122,7 +122,7 @@ class Observers:
             self.watches = tuple(other for other in self.watches if other is not watch)
 
     @contextmanager
-    def attempt(self, row: Row, found: Receiver | None) -> Generator[Attempt, None, None]:
+    def attempt(self, row: Row, found: DurableReceiver | None) -> Generator[Attempt, None, None]:
         """Tell of an attempt, which is made in the ``with`` block and puts into the record what came of it."""
         attempt = Attempt(row, found)
         told = _tell(self.watches, "attempt_began", attempt)

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from typing import TypeAlias
 
-    from aldis.relay._registry import Receiver, Registry
-    from aldis.relay._sender_names import Senders
+    from aldis.relay._registry import DurableReceiver, ReceiverRegistry
+    from aldis.relay._sender_names import SenderNames
     from aldis.relay.storage.rows import Row
 
     Guard: TypeAlias = Callable[[float | None], AbstractContextManager[Any]]
-    Prepared: TypeAlias = tuple[Receiver, Any, dict[str, Any]]
+    Prepared: TypeAlias = tuple[DurableReceiver, Any, dict[str, Any]]
 
 logger: Final = logging.getLogger("aldis.relay")
 
@@ -71,7 +71,7 @@ class Consumer:
     :ivar observers: who is told of attempts.
     """
 
-    def __init__(self, registry: Registry, senders: Senders) -> None:
+    def __init__(self, registry: ReceiverRegistry, senders: SenderNames) -> None:
         self._registry = registry
         self._senders = senders
         self.scope: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -120,13 +120,13 @@ class Consumer:
 
         return DONE, None
 
-    def _call(self, found: Receiver, call: Callable[[], Any], guard: Guard) -> None:
+    def _call(self, found: DurableReceiver, call: Callable[[], Any], guard: Guard) -> None:
         if found.is_async or self.async_scope is not None:
             portal.run(self._call_in_loop(found, call, guard))
         else:
             _call_guarded(found, call, guard)
 
-    async def _call_in_loop(self, found: Receiver, call: Callable[[], Any], guard: Guard) -> None:
+    async def _call_in_loop(self, found: DurableReceiver, call: Callable[[], Any], guard: Guard) -> None:
         async with nullcontext() if self.async_scope is None else self.async_scope():
             if found.is_async:
                 await _awaited(found, call)
@@ -153,14 +153,14 @@ class Consumer:
         if found is None:
             return _waits("no receiver of that name is connected for that sender here")
 
-        if row.attempts > found.queue.max_attempts:
-            return _dead(f"its worker died, or lost it, in the last of {found.queue.max_attempts} attempts")
+        if row.attempts > found.durable.max_attempts:
+            return _dead(f"its worker died, or lost it, in the last of {found.durable.max_attempts} attempts")
 
         payload = _payload_of(row, found)
         return payload if isinstance(payload, Outcome) else (found, sender, payload)
 
 
-def _payload_of(row: Row, found: Receiver) -> Outcome | dict[str, Any]:
+def _payload_of(row: Row, found: DurableReceiver) -> Outcome | dict[str, Any]:
     schema = schema_of(registry_of(found.signal).contract, found.signal)
 
     if row.version > schema.version:
@@ -183,13 +183,13 @@ def _dead(why: str) -> Outcome:
     return Outcome(Disposition.DEAD, why, is_begun=False)
 
 
-def _call_guarded(found: Receiver, call: Callable[[], Any], guard: Guard) -> None:
-    with guard(found.queue.timeout_s):
+def _call_guarded(found: DurableReceiver, call: Callable[[], Any], guard: Guard) -> None:
+    with guard(found.durable.timeout_s):
         call()
 
 
-async def _awaited(found: Receiver, call: Callable[[], Any]) -> None:
-    limit = asyncio.timeout(found.queue.timeout_s)
+async def _awaited(found: DurableReceiver, call: Callable[[], Any]) -> None:
+    limit = asyncio.timeout(found.durable.timeout_s)
 
     try:
         async with limit:
@@ -201,23 +201,23 @@ async def _awaited(found: Receiver, call: Callable[[], Any]) -> None:
         raise
 
 
-def _failed(row: Row, found: Receiver, error: BaseException) -> Outcome:
+def _failed(row: Row, found: DurableReceiver, error: BaseException) -> Outcome:
     """What to do after a receiver raised. The reason has the kind of the exception: its message may show values."""
     why = f"{describe(found.receiver)} raised {type(error).__qualname__}"
     logger.warning(
         "Message %s: attempt %d of %d: %s",
         row.message_id,
         row.attempts,
-        found.queue.max_attempts,
+        found.durable.max_attempts,
         why,
         exc_info=error,
     )
 
-    if row.attempts >= found.queue.max_attempts:
+    if row.attempts >= found.durable.max_attempts:
         return Outcome(Disposition.DEAD, f"{why}, in the last of {row.attempts} attempts")
 
     try:
-        return Outcome(Disposition.FAILED, why, seconds_of(found.queue.backoff, row.attempts))
+        return Outcome(Disposition.FAILED, why, seconds_of(found.durable.backoff, row.attempts))
     except Exception as broken:
-        logger.exception("The backoff of %r failed; the message waits a minute", found.queue)
+        logger.exception("The backoff of %r failed; the message waits a minute", found.durable)
         return Outcome(Disposition.FAILED, f"{why}, and its backoff {type(broken).__qualname__}", 60.0)

@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from aldis.relay._durable import Durable
-    from aldis.relay._relay import Relay
+    from aldis.relay.storage.database import Database
     from aldis.relay.storage.rows import Row
 
-    from .consumer import Outcome
+    from .consumer import Consumer, Outcome
 
     Guard: TypeAlias = Callable[[float | None], AbstractContextManager[Any]]
 
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
 class Engine(Protocol):
     """What ``Relay(engine=...)`` takes: :class:`aldis.relay.celery.CeleryRunner`, or nothing."""
 
-    def attach(self, relay: Relay, /) -> None:
-        """Be the engine of this relay. Called when the relay is made.
+    def attach(self, consumer: Consumer, database: Database, /) -> None:
+        """Run the receivers of one relay. Called when the relay is made.
+
+        :param consumer: receives the relay's rows.
+        :param database: the relay's.
 
         :raises InvalidOptionError: when it is another's.
         """
@@ -59,9 +62,9 @@ class Engine(Protocol):
 class InProcess:
     """Receivers run in the threads of the worker."""
 
-    def attach(self, relay: Relay, /) -> None:
+    def attach(self, consumer: Consumer, database: Database, /) -> None:
         """Receive what this relay's workers claim."""
-        self._receive = relay._receiving.receive
+        self._receive = consumer.receive
 
     def check(self, queue: Durable, /) -> None:
         """Nothing is refused."""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final, final
 from aldis.relay.storage import claims as _store
 
 if TYPE_CHECKING:
-    from aldis.relay._registry import Known, Registry
+    from aldis.relay._registry import ReceiverRegistry
     from aldis.relay.storage.database import Database
+    from aldis.relay.storage.rows import KnownReceiver
 
 _KNOWN_S: Final = 1.0
 _AMONG_BACKLOGS_S: Final = 0.05
@@ -36,12 +37,12 @@ class FairScheduler:
         "hungry",
     )
 
-    def __init__(self, registry: Registry, poll_s: float) -> None:
+    def __init__(self, registry: ReceiverRegistry, poll_s: float) -> None:
         self.hungry: list[str] = []
         self._look_at = 0.0
         self._registry = registry
         self._poll_s = poll_s
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, KnownReceiver] = {}
         self._known_until = 0.0
         self._has_news = False
         self._looked_at = 0.0
@@ -86,7 +87,7 @@ class FairScheduler:
         soonest_s = min((wait_ms / 1000 for wait_ms in waits.values() if wait_ms > 0), default=self._idle_s)
         self._look_at = now + min(max(soonest_s, 0.001), self._idle_s)
 
-    def take(self, name: str) -> Known | None:
+    def take(self, name: str) -> KnownReceiver | None:
         """Have it be the turn of one, which has no other until it is added to :attr:`hungry` again.
 
         :return: what is known of it; ``None`` if that is nothing any more.

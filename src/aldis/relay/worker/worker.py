@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from aldis.relay._registry import Known
     from aldis.relay._relay import Relay
-    from aldis.relay.storage.rows import Row
+    from aldis.relay.storage.rows import KnownReceiver, Row
 
 logger: Final = logging.getLogger("aldis.relay")
 
@@ -392,7 +391,7 @@ class Worker:
         others = [other for other in self._jobs.values() if other is not job]
         return len(others) < self.settings.concurrency and all(other.is_late for other in others)
 
-    def _claim(self, name: str, known: Known, most: int) -> bool:
+    def _claim(self, name: str, known: KnownReceiver, most: int) -> bool:
         """Claim up to so many rows. Gives whether there may be more."""
         held_until = time.monotonic() + self.settings.lease_s
         lease_ms = int(self.settings.lease_s * 1000)
