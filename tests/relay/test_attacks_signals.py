@@ -17,14 +17,14 @@ from aldis.relay.worker.supervisor import Supervisor
 # The main thread's own lines are interrupted here, thousands of times. In a process of its own, which could hang.
 RUNG_ALL_THE_TIME = """
 import signal, time
-from aldis.relay.worker.wake import Bell
+from aldis.relay.worker.wake import WakeEvent
 
-bell, rung = Bell(), 0
+bell, rung = WakeEvent(), 0
 
 def ring(*_):
     global rung
     rung += 1
-    bell.ring()
+    bell.set()
 
 signal.signal(signal.SIGALRM, ring)
 signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)

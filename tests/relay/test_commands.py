@@ -596,7 +596,10 @@ def test_a_drain_is_shown_on_a_terminal(shop: Shop) -> None:
     here, there = pty.openpty()
 
     with subprocess.Popen(
-        [sys.executable, "-m", "aldis", "relay", "worker", shop.name, "--drain"], cwd=shop.folder, stdout=there, stderr=there
+        [sys.executable, "-m", "aldis", "relay", "worker", shop.name, "--drain"],
+        cwd=shop.folder,
+        stdout=there,
+        stderr=there,
     ) as process:
         os.close(there)
         printed = read_all(here)

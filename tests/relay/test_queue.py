@@ -232,7 +232,9 @@ def test_a_name_is_one_receivers(shop: Shop) -> None:
     other: NamedSignal[Any, ..., Any] = Namespace().declare(order_placed)
 
     for signal in (shop.placed, other):
-        with pytest.raises(InvalidOptionError, match=r"bill .*cannot be relay\.durable\('billing'\): .*audit .*has the name"):
+        with pytest.raises(
+            InvalidOptionError, match=r"bill .*cannot be relay\.durable\('billing'\): .*audit .*has the name"
+        ):
             signal.connect(bill, via=shop.relay.durable("billing"))
 
         assert not any(connection is bill for connection in signal.receivers.values())

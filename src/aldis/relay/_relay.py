@@ -23,7 +23,7 @@ from .storage.database import Database
 from .storage.dialects import is_away, is_busy, use_wal
 from .storage.rows import DeadLetter, Message, current
 from .worker.consumer import Consumer
-from .worker.runner import InProcess
+from .worker.runner import InProcessRunner
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from ._backoff import Backoff
     from .storage.database import Target
-    from .worker.runner import Engine
+    from .worker.runner import Runner
 
     T = TypeVar("T")
 
@@ -117,13 +117,13 @@ class Relay:
     """
 
     def __init__(
-        self, database: Target, *, notify: bool = True, wait_s: float = 0.0, runner: Engine | None = None
+        self, database: Target, *, notify: bool = True, wait_s: float = 0.0, runner: Runner | None = None
     ) -> None:
         found = Database(database, check_number("wait_s", wait_s, least=0))
         senders = SenderNames()
         receivers = ReceiverRegistry()
         consumer = Consumer(receivers, senders)
-        used = InProcess() if runner is None else runner
+        used = InProcessRunner() if runner is None else runner
         used.attach(consumer, found)
         outbox = Outbox(self, found, senders, bool(notify))
         self._parts = RelayParts(found, senders, receivers, outbox, consumer, used, bool(notify))
@@ -308,7 +308,7 @@ class Relay:
         # One at a time: the second of a batch would wait for the first, and its lease run out.
         worker = Worker(self, Settings(concurrency=1, batch=1, lease_s=_DRAIN_S, drains=True), is_inline=True)
         worker.run()
-        return {end: count for end, count in worker.tally.items() if count}
+        return {end: count for end, count in worker.counts._asdict().items() if count}
 
     # Looking after it.
 

@@ -17,8 +17,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from aldis.exceptions import InvalidOptionError, RelaySchemaError
 from aldis.relay._backoff import check_number
+from aldis.relay._parts import parts_of
 
 from .health import Readiness
+from .settler import in_words
 from .supervisor import CHILD, Supervisor
 from .worker import Exit, Settings, Worker
 
@@ -108,7 +110,7 @@ def _run_child(relay: Relay, settings: Settings, ready_file: Path) -> int:
 
 def _run(worker: Worker, relay: Relay, readiness: Readiness) -> int:
     _stop_on_signals(worker.stop)
-    names = ", ".join(sorted(relay._registry.known())) or "no receiver is connected in this process"
+    names = ", ".join(sorted(parts_of(relay).receivers.known())) or "no receiver is connected in this process"
     concurrency = worker.settings.concurrency
     logging.getLogger("aldis.relay").info("The worker starts: %d receivers at a time, for %s", concurrency, names)
 
@@ -120,8 +122,7 @@ def _run(worker: Worker, relay: Relay, readiness: Readiness) -> int:
     finally:
         readiness.stop()
 
-    ends = ", ".join(f"{count} {end}" for end, count in worker.tally.items() if count)
-    sys.stderr.write(f"The worker has ended: {ends or 'no messages'}.\n")
+    sys.stderr.write(f"The worker has ended: {in_words(worker.counts)}.\n")
     return code
 
 
