@@ -134,7 +134,7 @@ def _empty(engine: Engine) -> None:
 
 def _time_of_claim(shop: Shop, receiver: str) -> float:
     """The median of some claims by one connection, as a worker makes them, which are not committed."""
-    known = shop.relay._registry.known()[receiver]
+    known = shop.relay._parts.receivers.known()[receiver]
     times: list[float] = []
     end = time.perf_counter() + 5.0
 
@@ -151,7 +151,7 @@ def _time_of_claim(shop: Shop, receiver: str) -> float:
 
 
 def _time_of_look(shop: Shop) -> float:
-    known = shop.relay._registry.known()
+    known = shop.relay._parts.receivers.known()
     times: list[float] = []
 
     with shop.engine.connect() as connection:
@@ -165,7 +165,7 @@ def _time_of_look(shop: Shop) -> float:
 
 def _plan(shop: Shop, receiver: str) -> str:
     """What the database says that a claim searches by."""
-    known = shop.relay._registry.known()[receiver]
+    known = shop.relay._parts.receivers.known()[receiver]
     said: list[tuple[str, Any]] = []
 
     with shop.engine.connect() as connection:

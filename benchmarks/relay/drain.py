@@ -98,7 +98,7 @@ def _by_aldis(shop: Shop, batch: int, number: int) -> float:
     start = time.perf_counter()
     worker.run()
     took = time.perf_counter() - start
-    assert worker.tally["done"] == number
+    assert worker.counts.done == number
     return took
 
 

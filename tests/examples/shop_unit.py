@@ -19,7 +19,7 @@ from shop.models import AuditEntry, Invoice, Lamp, Order, User, db, relay
 from shop.signals import order_placed, user_registered
 from sqlalchemy import func, select
 
-from aldis.flask import message_flashed, request_finished, request_started
+from aldis.flask import failures_of, message_flashed, request_finished, request_started
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -365,7 +365,7 @@ def test_failing_receiver_of_a_core_signal(app: Flask, browser: FlaskClient, cap
     assert events(app) == []
     (failure,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert "count_campaign" in failure.getMessage()
-    assert app.extensions["aldis"].failures == {("request-started", "shop.receivers.count_campaign"): 1}
+    assert failures_of(app) == {("request-started", "shop.receivers.count_campaign"): 1}
 
     browser.get("/?campaign=7")
     assert events(app) == ["campaign"]

@@ -159,7 +159,7 @@ def test_a_worker_in_another_process_goes_on_with_the_trace(room: Room, telemetr
         room.send()
 
     (tmp_path / "program.py").write_text(PROGRAM)
-    command = [sys.executable, "-m", "aldis", "worker", "program:relay", "--drain"]
+    command = [sys.executable, "-m", "aldis", "relay", "worker", "program:relay", "--drain"]
     environ = {**os.environ, "URL": room.url, "PYTHONPATH": str(tmp_path)}
     result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True, timeout=60)
     spans = [json.loads(line) for line in result.stdout.splitlines()]
@@ -601,7 +601,7 @@ def test_when_it_stops_nothing_is_left(room: Room, telemetry: Any) -> None:
     assert room.relay.drain() == {"done": 1}
     assert telemetry.spans == []
     assert telemetry.points == {}
-    assert room.relay._receiving.observers.watches == ()
+    assert room.relay._parts.consumer.observers.watches == ()
     assert repr(watch) == "<Watch of aldis.relay.otel._Telemetry, stopped>"
 
 
@@ -708,7 +708,7 @@ def test_records_of_attempts_let_go_of_exceptions(room: Room) -> None:
 
     room.connect(stumble, "mail.welcome", max_attempts=1)
 
-    with room.relay._receiving.observers.add(Keeps()):
+    with room.relay._parts.consumer.observers.add(Keeps()):
         room.send()
         room.relay.drain()
 
@@ -770,4 +770,4 @@ def test_bad_input_is_refused(room: Room) -> None:
     with pytest.raises(InvalidOptionError, match="meter_provider must be"):
         instrument(room.relay, meter_provider=trace.NoOpTracerProvider())
 
-    assert room.relay._receiving.observers.watches == ()
+    assert room.relay._parts.consumer.observers.watches == ()

@@ -44,7 +44,7 @@ def test_one_queue_for_two_signals_of_a_name_is_refused(works: Works) -> None:
 
     orders.connect(index, via=queue)
 
-    with pytest.raises(InvalidOptionError, match=r"another signal of the name 'saved' already.*another queue"):
+    with pytest.raises(InvalidOptionError, match=r"another signal of the name 'saved'.*another relay"):
         users.connect(index, via=queue)
 
 

@@ -183,7 +183,7 @@ class Async:
             relay.create_tables()
             yield AsyncHarness(relay, sessions, runner)
             runner.run(engine.dispose())
-            relay._database.close_portal()  # The connections that it has for work that is not awaited.
+            relay._parts.database.close_portal()  # The connections that it has for work that is not awaited.
 
 
 class TestAsync(Async, RelayContract): ...
@@ -280,7 +280,7 @@ class TestCelery(UnorderedRelayContract):
     @pytest.fixture
     def harness(self, celery_harness: CeleryHarness) -> CeleryHarness:
         gc.collect()  # The receivers of the test before are connected as long as its signals are there.
-        emptied(celery_harness.relay._database.engine())
+        emptied(celery_harness.relay._parts.database.engine())
         celery_harness.relay.create_tables()
         return celery_harness
 

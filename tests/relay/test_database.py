@@ -190,7 +190,7 @@ def test_a_connection_that_is_always_in_a_transaction(make_engine: MakeEngine) -
 def test_a_database_in_memory_is_not_closed(memory: Engine, make_engine: MakeEngine, kind: str) -> None:
     """To forget its connections would be to forget the database."""
     works = Works(sharing(memory, make_engine, kind))
-    works.relay._database.reconnect()
+    works.relay._parts.database.reconnect()
 
     assert works.relay.status() == []
 

@@ -12,7 +12,7 @@ import pytest
 from aldis.exceptions import ReceiverTimeoutError
 from aldis.relay.storage.rows import Row
 from aldis.relay.worker import executor
-from aldis.relay.worker.executor import Job
+from aldis.relay.worker.executor import ReceiverJob
 
 ROW = Row(1, "id", "saved", "mail", 1, None, "{}", None, None, 0, 1, 0, "token")
 
@@ -39,8 +39,8 @@ print("over")
 """
 
 
-def new_job() -> Job:
-    return Job(ROW, float("inf"), lambda: None)
+def new_job() -> ReceiverJob:
+    return ReceiverJob(ROW, float("inf"), lambda: None)
 
 
 @pytest.mark.parametrize(("how", "said"), [("in time", "over\n"), ("late", "late over\n")])

@@ -50,7 +50,7 @@ class Backlog:
 
     def claim(self, most: int = 100) -> list[Row]:
         """Claim rows, as a worker does."""
-        known = self.works.relay._registry.known()["work"]
+        known = self.works.relay._parts.receivers.known()["work"]
         return self.works.run(lambda connection: claims.claim(connection, "work", known, most, HOUR_MS))
 
     def claimed(self, most: int = 100) -> list[int]:

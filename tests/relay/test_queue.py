@@ -126,7 +126,7 @@ NO_NAMES: list[Any] = ["", " ", " billing", "billing\n", "a\x00b", "a\tb", "\ud8
 @pytest.mark.parametrize("name", NO_NAMES, ids=repr)
 def test_a_bad_name_is_refused(shop: Shop, name: Any) -> None:
     """E12: A name is a text that any database keeps as it is."""
-    for make in (shop.relay.queue, partial(shop.relay.route, shop.placed)):
+    for make in (shop.relay.durable, partial(shop.relay.forward, shop.placed)):
         with pytest.raises(InvalidOptionError, match=r"name is a text of up to 200 characters.*do not derive it"):
             make(name)
 
@@ -232,7 +232,9 @@ def test_a_name_is_one_receivers(shop: Shop) -> None:
     other: NamedSignal[Any, ..., Any] = Namespace().declare(order_placed)
 
     for signal in (shop.placed, other):
-        with pytest.raises(InvalidOptionError, match=r"bill .*cannot be relay\.queue\('billing'\): .*audit .*goes by"):
+        with pytest.raises(
+            InvalidOptionError, match=r"bill .*cannot be relay\.durable\('billing'\): .*audit .*has the name"
+        ):
             signal.connect(bill, via=shop.relay.durable("billing"))
 
         assert not any(connection is bill for connection in signal.receivers.values())
@@ -297,7 +299,7 @@ def test_one_queue_for_several_signals(shop: Shop) -> None:
     shop.relay.drain()
     assert shop.log == [("receive", 1), ("receive", 2)]
 
-    with pytest.raises(InvalidOptionError, match=r"with other options already.*Make the queue once"):
+    with pytest.raises(InvalidOptionError, match=r"with other options.*Call relay\.durable\(\) once"):
         order_cancelled.connect(receive, via=shop.relay.durable("billing", max_attempts=4))
 
 

@@ -259,8 +259,8 @@ def test_names_keep_nothing_alive(process: Process) -> None:
 
     del app
     assert died() is None
-    assert not process.relay._senders._names
-    assert not process.relay._senders._objects
+    assert not process.relay._parts.senders._names
+    assert not process.relay._parts.senders._objects
 
 
 def test_an_address_that_is_used_again_is_another_object(process: Process) -> None:
@@ -277,7 +277,7 @@ def test_an_address_that_is_used_again_is_another_object(process: Process) -> No
 
 def test_a_name_that_outlives_its_forgetting(process: Process) -> None:
     """An object that takes the address of another before that one is forgotten keeps its own name."""
-    senders = process.relay._senders
+    senders = process.relay._parts.senders
     app = App()
     process.relay.register_sender(app, "first")
     late, _ = senders._names[id(app)]
@@ -303,7 +303,7 @@ def test_senders_are_registered_from_any_thread(process: Process) -> None:
             for _ in range(200):
                 app = App()
                 process.relay.register_sender(app, f"app {number}")
-                process.relay._senders.write(app)
+                process.relay._parts.senders.write(app)
         except Exception as error:
             failures.append(error)
 
@@ -374,7 +374,7 @@ def test_what_cannot_be_registered(process: Process, sender: Any) -> None:
     with pytest.raises(InvalidOptionError, match=f"A {type(sender).__name__} cannot be registered.*Send a string"):
         process.relay.register_sender(sender, "shop")
 
-    assert not process.relay._senders._names
+    assert not process.relay._parts.senders._names
 
 
 @pytest.mark.parametrize("name", ["", "x" * 201, None, 3, b"shop"], ids=repr)

@@ -118,7 +118,7 @@ def claim_in_processes(url: str, count: int) -> list[str]:
 @contextmanager
 def in_transaction(shop: Shop, work: Callable[[Connection], Any]) -> Iterator[Connection]:
     """Another's transaction, which has done some work and is not committed before the block ends."""
-    with shop.relay._database.engine().connect() as connection:
+    with shop.relay._parts.database.engine().connect() as connection:
         begin(connection)
         work(connection)
         yield connection
@@ -128,7 +128,7 @@ def in_transaction(shop: Shop, work: Callable[[Connection], Any]) -> Iterator[Co
 @contextmanager
 def beside(shop: Shop, work: Callable[[], Any]) -> Iterator[Future[Any]]:
     """Do some work in another thread, until it is done or waits for a lock. After the block, it has come to its end."""
-    engine = shop.relay._database.engine()
+    engine = shop.relay._parts.database.engine()
     waiting = WAITING.get(engine.dialect.name)
     future: Future[Any] = Future()
 
@@ -154,7 +154,7 @@ def test_a_claim_beside_a_claim_of_its_key(shop: Shop, claims: Claims, engine: E
     send(shop, 1, 2, customers="A")
     (row,) = claims.claim()
     claims.finish(row)
-    known = shop.relay._registry.known()["billing"]
+    known = shop.relay._parts.receivers.known()["billing"]
     older = insert(messages).values(id=row.id, due_ms=0, attempts=0, losses=0, **row.sent())
 
     with in_transaction(shop, lambda connection: _store.claim(connection, "billing", known, 1, 60_000)) as connection:
@@ -186,7 +186,7 @@ def test_a_claim_beside_what_is_said_too_late(shop: Shop, claims: Claims) -> Non
     send(shop, 1)
     (late,) = claims.claim()
     shop.make_due()
-    known = shop.relay._registry.known()["billing"]
+    known = shop.relay._parts.receivers.known()["billing"]
 
     with (
         in_transaction(shop, lambda connection: _store.claim(connection, "billing", known, 1, 60_000)) as connection,

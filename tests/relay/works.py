@@ -142,7 +142,7 @@ class Works:
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Do something in the relay's database."""
-        return self.relay._database.run(work)
+        return self.relay._parts.database.run(work)
 
     def rows(self) -> int:
         """How many rows there are."""

@@ -306,7 +306,7 @@ def alert(sender: Flask, *, exception: Exception, **extra: object) -> None: ...
 
 
 template_rendered.connect(index)
-Aldis(Flask("shop"), signals=[signals, user_registered])
+Aldis(Flask("shop"), show=[signals, user_registered])
 
 # Tests.
 

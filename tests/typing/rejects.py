@@ -217,7 +217,7 @@ def wrong_type_of_flask(sender: Flask, *, message: int, category: str) -> None: 
 message_flashed.send(Flask("shop"), message="saved")  # E: mypy=call-arg pyright=CallIssue
 saved.connect(print, via=after_response())  # E: mypy=operator pyright=CallIssue
 Aldis("shop")  # E: mypy=arg-type pyright=ArgumentType
-Aldis(Flask("shop"), signals=["saved"])  # E: mypy=list-item pyright=ArgumentType
+Aldis(Flask("shop"), show=["saved"])  # E: mypy=list-item pyright=ArgumentType
 watch(lambda: None)  # E: mypy=arg-type,misc pyright=ArgumentType
 watch(print, "saved")  # E: mypy=arg-type pyright=ArgumentType
 connections("saved")  # E: mypy=arg-type pyright=ArgumentType

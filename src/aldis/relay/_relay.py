@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
-from weakref import WeakMethod
 
 from sqlalchemy import Connection, MetaData
 from sqlalchemy.exc import DBAPIError
@@ -15,8 +13,9 @@ from aldis.exceptions import InvalidOptionError, NoMessageError
 
 from ._backoff import Exponential, check_backoff, check_number
 from ._durable import Durable, Forward
-from ._registry import Registry
-from ._sender_names import Senders
+from ._parts import RelayParts
+from ._registry import ReceiverRegistry
+from ._sender_names import SenderNames
 from .sending import transactions
 from .sending.outbox import Outbox
 from .storage import claims, tables as _tables
@@ -24,11 +23,11 @@ from .storage.database import Database
 from .storage.dialects import is_away, is_busy, use_wal
 from .storage.rows import DeadLetter, Message, current
 from .worker.consumer import Consumer
-from .worker.runner import InProcess
+from .worker.runner import InProcessRunner
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
-    from contextlib import AbstractAsyncContextManager, AbstractContextManager
+    from contextlib import AbstractContextManager
     from typing import Literal, TypeVar, overload
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
     from ._backoff import Backoff
     from .storage.database import Target
-    from .worker.runner import Engine
+    from .worker.runner import Runner
 
     T = TypeVar("T")
 
@@ -110,7 +109,7 @@ class Relay:
         their next look, and have them listen. Turn it off where thousands of sends are committed in a second, or behind
         a pooler without it.
     :param wait_s: for how many seconds a send outside of any transaction waits for a database that is away.
-    :param engine: what runs the receivers: by default the threads of the worker; or a
+    :param runner: what runs the receivers: by default the threads of the worker; or a
         :class:`aldis.relay.celery.CeleryRunner`.
     :raises InvalidOptionError: when the database is none, or of a kind that the relay does not run on.
 
@@ -118,16 +117,21 @@ class Relay:
     """
 
     def __init__(
-        self, database: Target, *, notify: bool = True, wait_s: float = 0.0, engine: Engine | None = None
+        self, database: Target, *, notify: bool = True, wait_s: float = 0.0, runner: Runner | None = None
     ) -> None:
-        self._database = Database(database, check_number("wait_s", wait_s, least=0))
-        self._senders = Senders()
-        self._registry = Registry()
+        found = Database(database, check_number("wait_s", wait_s, least=0))
+        senders = SenderNames()
+        receivers = ReceiverRegistry()
+        consumer = Consumer(receivers, senders)
+        used = InProcessRunner() if runner is None else runner
+        used.attach(consumer, found)
+        outbox = Outbox(self, found, senders, bool(notify))
+        self._parts = RelayParts(found, senders, receivers, outbox, consumer, used, bool(notify))
+        self._database = found
+        self._registry = receivers
         self._notifies = bool(notify)
-        self._outbox = Outbox(self, self._database, self._senders, self._notifies)
-        self._receiving = Consumer(self._registry, self._senders)
-        self._engine: Engine = InProcess() if engine is None else engine
-        self._engine.attach(self)
+        self._receiving = consumer
+        self._engine = used
 
     # Connecting.
 
@@ -174,8 +178,8 @@ class Relay:
             timeout_s=timeout_s,
             key=_check_key(key),
             settings=(name, names, max_attempts, repr(backoff), timeout_s, key),
-            registry=self._registry,
-            group=self._outbox,
+            receivers=self._parts.receivers,
+            group=self._parts.outbox,
         )
         self._engine.check(queue)
         return queue
@@ -195,7 +199,7 @@ class Relay:
         :raises InvalidReceiverError: when the signal is not declared, or its payload cannot be written.
         :raises InvalidOptionError: when an option is not of its kind.
         """
-        route = Forward(name, _check_key(key), self._registry, self._outbox)
+        route = Forward(name, _check_key(key), self._parts.outbox)
         signal.connect(route, sender, weak=False, via=route)
         return route
 
@@ -210,28 +214,7 @@ class Relay:
         :raises InvalidOptionError: when the name is none, or the object cannot be referenced weakly.
         :raises UnboundProxyError: when it is a proxy that stands for nothing here.
         """
-        self._senders.register(sender, name)
-
-    def _serve(
-        self,
-        app: Any,
-        name: str,
-        context: Callable[[], AbstractContextManager[Any]],
-        has_context: Callable[[], bool],
-    ) -> None:
-        """Be the relay of a web application: its receivers and, where no context is there, its database want one.
-
-        :param context: a method of the application, which is not kept alive for it.
-        """
-        scope = _while_alive(context)
-        self.register_sender(app, name)
-        self._receiving.scope = scope
-        self._database.scope = lambda: nullcontext() if has_context() else scope()
-
-    def _serve_async(self, app: Any, name: str, context: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
-        """As :meth:`_serve`, for an application whose context is entered in an event loop."""
-        self.register_sender(app, name)
-        self._receiving.async_scope = _while_alive(context)
+        self._parts.senders.register(sender, name)
 
     # Sending.
 
@@ -325,7 +308,7 @@ class Relay:
         # One at a time: the second of a batch would wait for the first, and its lease run out.
         worker = Worker(self, Settings(concurrency=1, batch=1, lease_s=_DRAIN_S, drains=True), is_inline=True)
         worker.run()
-        return {end: count for end, count in worker.tally.items() if count}
+        return {end: count for end, count in worker.counts._asdict().items() if count}
 
     # Looking after it.
 
@@ -454,17 +437,6 @@ class Relay:
                 self.check_tables()
 
             raise
-
-
-def _while_alive(method: Callable[[], T]) -> Callable[[], T | nullcontext[None]]:
-    """A method that does not keep its object alive, and gives a context of nothing when that is gone."""
-    known = WeakMethod(method)
-
-    def call() -> T | nullcontext[None]:
-        found = known()
-        return nullcontext() if found is None else found()
-
-    return call
 
 
 def _check_key(key: Any) -> str | None:

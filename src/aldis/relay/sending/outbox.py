@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from aldis._core.types import AnySignal
-    from aldis.relay._sender_names import Senders
+    from aldis.relay._sender_names import SenderNames
     from aldis.relay.storage.database import Database
 
     from .transactions import Caller
@@ -76,7 +76,7 @@ class Outgoing:
 class Outbox:
     """Where sends of one relay are written: see :class:`aldis.delivery.DeliveryGroup`."""
 
-    def __init__(self, relay: object, database: Database, senders: Senders, notifies: bool) -> None:
+    def __init__(self, relay: object, database: Database, senders: SenderNames, notifies: bool) -> None:
         self._relay = relay
         self._database = database
         self._senders = senders

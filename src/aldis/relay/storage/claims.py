@@ -41,7 +41,7 @@ from sqlalchemy import (
 from aldis.relay.sending.outbox import LARGEST_PAYLOAD
 
 from .dialects import CHANNEL, LISTS, as_ids, is_among, take_turns
-from .rows import DeadLetter, Row, as_time
+from .rows import DeadLetter, KnownReceiver, Row, as_time
 from .tables import SENT_COLUMNS, dead_letters, effects, messages, now_ms
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Delete, Update
     from sqlalchemy.sql import Select
-
-    from aldis.relay._registry import Known
 
 _m: Final = messages.c
 _d: Final = dead_letters.c
@@ -115,7 +113,7 @@ def _since_1970(time: ColumnElement[int]) -> ColumnElement[int | None]:
     return case((time < 0, 0), else_=time)
 
 
-def claim(connection: Connection, name: str, known: Known, limit: int, lease_ms: int) -> list[Row]:
+def claim(connection: Connection, name: str, known: KnownReceiver, limit: int, lease_ms: int) -> list[Row]:
     """Claim due rows of one receiver, the first that were due first.
 
     Those of versions that are newer than the code are left, and of ordered rows those that are not the first of their
@@ -132,15 +130,15 @@ def claim(connection: Connection, name: str, known: Known, limit: int, lease_ms:
     return rows
 
 
-def _choose(connection: Connection, name: str, known: Known, limit: int) -> Sequence[Any]:
+def _choose(connection: Connection, name: str, known: KnownReceiver, limit: int) -> Sequence[Any]:
     """The rows to claim, whose token is not written yet."""
     versions, names = tuple(known.versions.items()), known.names
     values: dict[str, Any] = {"name": name, "most": limit}
 
-    if known.queue.key is None:
+    if known.key is None:
         return connection.execute(_claimable(versions), values).all()
 
-    take_turns(connection, known.queue.name)
+    take_turns(connection, known.name)
     end = connection.execute(_END_OF_FRONT, values).first()
 
     if end is None:

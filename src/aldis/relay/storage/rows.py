@@ -33,6 +33,51 @@ class Row(NamedTuple):
         return {name: getattr(self, name) for name in SENT_COLUMNS}
 
 
+class KnownReceiver(NamedTuple):
+    """What a claim needs to know of a receiver whose rows this process can receive."""
+
+    name: str
+    """The receiver's name."""
+
+    names: tuple[str, ...]
+    """Its name and its aliases: all names by which rows may be for it."""
+
+    key: str | None
+    """The keyword whose values are received in order."""
+
+    versions: dict[str, int]
+    """The newest version that can be read, by the names of its signals."""
+
+
+class DrainCounts(NamedTuple):
+    """How many messages came to which end: what :meth:`Relay.drain` returns. A worker counts likewise.
+
+    .. versionadded:: 0.1
+    """
+
+    done: int = 0
+    """Messages that were received."""
+
+    failed: int = 0
+    """Attempts in which the receiver raised. The message waits for its next attempt."""
+
+    dead: int = 0
+    """Messages that became dead letters."""
+
+    waiting: int = 0
+    """Messages that could not be received here now. They count no attempt."""
+
+    lost: int = 0
+    """Messages whose lease ended before the worker could write their outcome. They are received again."""
+
+    released: int = 0
+    """Messages that a worker had claimed and gave back unopened, because it stops or has no free thread."""
+
+    def plus(self, other: DrainCounts) -> DrainCounts:
+        """Return the sums of two counts."""
+        return DrainCounts(*(mine + its for mine, its in zip(self, other, strict=True)))
+
+
 class Message(NamedTuple):
     """The message that a durable receiver is receiving: what :meth:`Relay.current` gives.
 
