@@ -312,7 +312,7 @@ def test_a_line_a_minute(works: Works, caplog: pytest.LogCaptureFixture) -> None
 
     assert [record.getMessage() for record in caplog.records] == [
         "In the last minute: 3 done",
-        "In the last minute: nothing to do",
+        "In the last minute: no messages",
         "In the last minute: 2 done",
     ]
 

@@ -169,7 +169,8 @@ class Consumer:
 
 
 def _payload_of(row: Row, found: DurableReceiver) -> Outcome | dict[str, Any]:
-    schema = schema_of(registry_of(found.signal).contract, found.signal)
+    contract: Any = registry_of(found.signal).contract
+    schema = schema_of(contract, found.signal)
 
     if row.version > schema.version:
         return _waits(f"its version {row.version} is newer than the code here")
