@@ -136,5 +136,5 @@ if "SHOP" in os.environ:
     app, relay = shop.celery, shop.relay
 
     if __name__ == "__main__":
-        relay._engine = Dying(shop.engine)
+        relay._parts = relay._parts._replace(runner=Dying(shop.engine))
         relay.drain()

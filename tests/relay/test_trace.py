@@ -13,7 +13,7 @@ from sqlalchemy import Engine, StaticPool, create_engine, select, update
 from sqlalchemy.orm import Session
 
 from aldis import NamedSignal, Namespace
-from aldis.relay import Relay
+from aldis.relay import DrainCounts, Relay
 from aldis.relay.storage.tables import messages
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def test_the_context_of_the_send_is_that_of_the_receiver(shop: Shop, kind: str) 
     assert json.loads(stored)["traceparent"] == f"00-{0xABC:032x}-{0xDEF:016x}-01"
 
     def work() -> None:
-        assert shop.relay.drain() == {"done": 1}
+        assert shop.relay.drain() == DrainCounts(done=1)
         assert not trace.get_current_span().get_span_context().is_valid
         assert baggage.get_baggage("customer") is None
 

@@ -138,7 +138,9 @@ def _run_several(count: int, settings: Settings, ready_file: Path | None) -> int
 
 
 def _described(relay: Relay, settings: Settings) -> str:
-    names = ", ".join(sorted(relay._registry.known())) or "no receiver is connected in this process"
+    from aldis.relay._parts import parts_of
+
+    names = ", ".join(sorted(parts_of(relay).receivers.known())) or "no receiver is connected in this process"
     return f"{settings.concurrency} at once, for {names}"
 
 

@@ -63,7 +63,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from aldis.exceptions import InvalidOptionError
 from aldis.relay._backoff import Exponential, check_number
-from aldis.relay.storage import claims
+from aldis.relay.storage import claims, dead_letters
+from aldis.relay.storage.effects import note_effect
 from aldis.relay.worker.consumer import DONE, Disposition, Outcome
 from aldis.relay.worker.executor import Job
 
@@ -91,7 +92,7 @@ _AWAY_S: Final = 5.0
 # For how long a thread rests when a server is away, so that it does not run through all that there is in vain.
 _REST_S: Final = 1.0
 
-_FEWEST_LOSSES: Final = 3
+_FEWEST_CRASHES: Final = 3
 
 _taken: Final[WeakKeyDictionary[Any, set[str]]] = WeakKeyDictionary()
 """The names of tasks that are those of relays, by application."""
@@ -246,7 +247,7 @@ class CeleryRunner:
             raise exceptions.Reject("malformed", requeue=False) from None
 
         if outcome is None and is_again:
-            row = row._replace(losses=row.losses + 1)
+            row = row._replace(crashes=row.crashes + 1)
             outcome = self._lost(row)
         elif outcome is None:
             outcome = self._consumer.receive(row, partial(_limited, Job(row, float("inf"), lambda: None)))
@@ -261,10 +262,10 @@ class CeleryRunner:
         if isinstance(prepared, Outcome):
             return prepared
 
-        if row.losses >= max(prepared[0].durable.max_attempts, _FEWEST_LOSSES):
-            return Outcome(Disposition.DEAD, f"its workers died, or lost it, {row.losses} times")
+        if row.crashes >= max(prepared[0].durable.max_attempts, _FEWEST_CRASHES):
+            return Outcome(Disposition.DEAD, f"its workers died, or lost it, {row.crashes} times")
 
-        return Outcome(Disposition.WAITS, "its worker died, or lost it", Exponential()(row.losses))
+        return Outcome(Disposition.WAITS, "its worker died, or lost it", Exponential()(row.crashes))
 
     def _put_back(self, row: Row, outcome: Outcome) -> None:
         """Write what came of a message that is not to be forgotten. If that cannot be, publish it.
@@ -287,17 +288,19 @@ class CeleryRunner:
 
 
 def _write(row: Row, outcome: Outcome, connection: Connection) -> None:
-    if not claims.do_once(connection, row.token, row.receiver):
+    if not note_effect(connection, row.token, row.receiver):
         return
 
     if outcome.what is Disposition.DEAD:
         logger.error("Message %s for %s is a dead letter: %s", row.message_id, row.receiver, outcome.why)
-        claims.bury_sent(connection, row._replace(attempts=row.attempts - (not outcome.is_begun)), outcome.why)
+        dead_letters.dead_letter_deleted(
+            connection, row._replace(attempts=row.attempts - (not outcome.is_begun)), outcome.why
+        )
     elif outcome.what is Disposition.WAITS:
         not_counted = row._replace(attempts=row.attempts - 1)
-        claims.add_again(connection, not_counted, int(outcome.wait_s * 1000), outcome.why)
+        claims.reinsert(connection, not_counted, int(outcome.wait_s * 1000), outcome.why)
     else:
-        claims.add_again(connection, row._replace(losses=0), int(outcome.wait_s * 1000), outcome.why)
+        claims.reinsert(connection, row._replace(crashes=0), int(outcome.wait_s * 1000), outcome.why)
 
 
 def _said(error: SQLAlchemyError) -> str:

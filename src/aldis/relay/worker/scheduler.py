@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, final
 
-from aldis.relay.storage import claims as _store
+from aldis.relay.storage import claims
 
 if TYPE_CHECKING:
     from aldis.relay._registry import ReceiverRegistry
@@ -79,7 +79,7 @@ class FairScheduler:
             self._known = self._registry.known()
             self._known_until = now + _KNOWN_S
 
-        waits = database.look(lambda connection: _store.due(connection, self._known))
+        waits = database.look(lambda connection: claims.next_due(connection, self._known))
         due = [name for name, wait_ms in waits.items() if wait_ms <= 0]
         waiting = [name for name in self.hungry if name in due]
         self.hungry = waiting + [name for name in due if name not in waiting]

@@ -18,7 +18,8 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
 from aldis.relay._backoff import check_number
-from aldis.relay.storage import claims as _store, tables as _tables
+from aldis.relay._parts import parts_of
+from aldis.relay.storage import claims, dead_letters, tables as _tables
 from aldis.relay.storage.dialects import is_away, is_busy, is_full, use_wal
 
 from .consumer import Disposition, Outcome
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from aldis.relay._relay import Relay
+    from aldis.relay._parts import HasParts
     from aldis.relay.storage.rows import KnownReceiver, Row
 
 logger: Final = logging.getLogger("aldis.relay")
@@ -115,23 +116,23 @@ class Worker:
 
     def __init__(
         self,
-        relay: Relay,
+        relay: HasParts,
         settings: Settings,
         *,
         beat: Callable[[Worker], object] = lambda _: None,
         settled: Callable[[int], object] = lambda _: None,
         is_inline: bool = False,
     ) -> None:
-        self._relay = relay
+        self._parts = parts = parts_of(relay)
         self._is_inline = is_inline
-        self._database = relay._database.impatient() if is_inline else relay._database.apart()
+        self._database = parts.database.for_drain() if is_inline else parts.database.for_worker()
         self.settings = settings
         self.tally: Counter[str] = Counter()
         self.is_ready = False
         self._beat = beat
         self._settled = settled
         self._bell = WakeEvent()
-        self._turns = FairScheduler(relay._registry, settings.poll_s)
+        self._turns = FairScheduler(parts.receivers, settings.poll_s)
         self._stopping: float | None = None
         self._is_hurried = False
         self._ended: SimpleQueue[Job] = SimpleQueue()
@@ -178,7 +179,7 @@ class Worker:
         wakeups: Listener | None = None
 
         try:
-            self._relay._engine.start()
+            self._parts.runner.start()
             self._start()
             wakeups = None if self.settings.drains else self._wakeups()
 
@@ -188,7 +189,7 @@ class Worker:
                 self._bell.wait(0 if self._is_over() else self._rest_s())
         finally:
             self._runners.end()
-            self._relay._engine.stop()
+            self._parts.runner.stop()
 
             if wakeups is not None:
                 wakeups.stop()
@@ -206,7 +207,7 @@ class Worker:
 
     def _wakeups(self) -> Listener:
         with self._database.scope():
-            return Listener(self._database.engine(), listens=self._relay._notifies, wake=self._wake)
+            return Listener(self._database.engine(), listens=self._parts.notifies, wake=self._wake)
 
     def _wake(self) -> None:
         self._turns.hear()
@@ -398,7 +399,7 @@ class Worker:
         ended = self._unsettled
 
         def settle_and_claim(connection: Connection) -> tuple[Counter[str], list[Row]]:
-            return self._write_outcomes(connection, ended), _store.claim(connection, name, known, most, lease_ms)
+            return self._write_outcomes(connection, ended), claims.claim(connection, name, known, most, lease_ms)
 
         counts, rows = self._database.run(settle_and_claim)
         self._unsettled = []
@@ -422,7 +423,7 @@ class Worker:
     # Settling.
 
     def _receive(self, job: Job) -> Outcome:
-        outcome = self._relay._engine.handle(job.row, job.guard)
+        outcome = self._parts.runner.handle(job.row, job.guard)
         why = outcome.why and f", {outcome.why}"
         logger.debug("Message %s for %s: %s%s", job.row.message_id, job.row.receiver, outcome.what.value, why)
         return outcome
@@ -464,11 +465,11 @@ class Worker:
         """Write what came of rows. Gives how many came to which end."""
         counts: Counter[str] = Counter()
         done = [job.lease for job in jobs if job.outcome is not None and job.outcome.what is Disposition.DONE]
-        counts["done"] = _store.finish(connection, done) if done else 0
+        counts["done"] = claims.acknowledge(connection, done) if done else 0
         counts["lost"] = len(done) - counts["done"]
 
-        if self._relay._notifies and any(job.row.ordering_key is not None for job in jobs):
-            _store.tell(connection)
+        if self._parts.notifies and any(job.row.ordering_key is not None for job in jobs):
+            claims.notify_workers(connection)
 
         for job in jobs:
             if job.outcome is None or job.outcome.what is not Disposition.DONE:
@@ -516,7 +517,7 @@ class Worker:
         if jobs:
             lease_ms = int(self.settings.lease_s * 1000)
             leases = [job.lease for job in jobs]
-            held = self._database.run(lambda connection: _store.extend(connection, leases, lease_ms))
+            held = self._database.run(lambda connection: claims.renew_leases(connection, leases, lease_ms))
 
             for job in jobs:
                 job.held_until = now + self.settings.lease_s if job.lease in held else 0.0
@@ -550,7 +551,7 @@ def _ask(connection: Connection) -> None:
 
 
 def _is_suspicious(job: Job) -> bool:
-    return job.row.losses >= _store.SUSPICIOUS
+    return job.row.crashes >= claims.POISON
 
 
 def _runs_alone(job: Job) -> bool:
@@ -559,15 +560,17 @@ def _runs_alone(job: Job) -> bool:
 
 def _write_outcome(connection: Connection, row: Row, outcome: Outcome | None) -> bool:
     if outcome is None:
-        return _store.put_back(connection, row, 0)
+        return claims.release(connection, row, 0)
 
     wait_ms = int(outcome.wait_s * 1000)
 
     if outcome.what is Disposition.DEAD:
         logger.error("Message %s for %s is a dead letter: %s", row.message_id, row.receiver, outcome.why)
-        return _store.bury(connection, row._replace(attempts=row.attempts - (not outcome.is_begun)), outcome.why)
+        return dead_letters.dead_letter(
+            connection, row._replace(attempts=row.attempts - (not outcome.is_begun)), outcome.why
+        )
 
     if outcome.what is Disposition.WAITS:
-        return _store.put_back(connection, row, wait_ms, outcome.why)
+        return claims.release(connection, row, wait_ms, outcome.why)
 
-    return _store.try_again(connection, row, wait_ms, outcome.why)
+    return claims.retry(connection, row, wait_ms, outcome.why)
