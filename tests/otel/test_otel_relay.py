@@ -446,7 +446,7 @@ def test_a_program_without_opentelemetry_does_not_load_it(tmp_path: Path) -> Non
         print(relay.drain(), any(name.startswith("opentelemetry") for name in sys.modules))
         engine.dispose()
     """
-    assert run(program, str(tmp_path / "test.sqlite")) == "{'done': 1} False"
+    assert run(program, str(tmp_path / "test.sqlite")) == "DrainCounts(done=1) False"
 
 
 # Metrics.

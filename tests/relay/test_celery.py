@@ -117,7 +117,7 @@ def test_order_is_refused(make_app: Callable[..., Any], engine: Any) -> None:
     """A queue with a key is refused where it is made, for a fleet keeps no order."""
     relay = Relay(engine, runner=CeleryRunner(make_app()))
 
-    with pytest.raises(InvalidOptionError, match=r"relay.queue\('mail'\) cannot have key='user_id'.*keeps no order"):
+    with pytest.raises(InvalidOptionError, match=r"relay.durable\('mail'\) cannot have key='user_id'.*keeps no order"):
         relay.durable("mail", key="user_id")
 
 
@@ -125,11 +125,11 @@ def test_an_engine_is_of_one_relay(make_app: Callable[..., Any], engine: Any) ->
     """Two relays cannot share an engine, nor the name of a task."""
     app = make_app()
     shared = CeleryRunner(app)
-    Relay(engine, engine=shared)
+    Relay(engine, runner=shared)
 
     for taken in (shared, CeleryRunner(app)):
         with pytest.raises(InvalidOptionError, match=rf"has a relay's task '{TASK}' already"):
-            Relay(engine, engine=taken)
+            Relay(engine, runner=taken)
 
     Relay(engine, runner=CeleryRunner(app, name="shop.relay"))
     assert {"shop.relay", TASK} <= set(app.tasks)

@@ -381,7 +381,7 @@ def test_a_single_effect_of_an_async_program(sqlite_url: str, kind: str) -> None
         await signal.send_async("sender", number=1)
         await asyncio.to_thread(works.drain)
         await asyncio.to_thread(works.drain)
-        await asyncio.to_thread(works._database.close_portal)
+        await asyncio.to_thread(works._parts.database.close_portal)
         await engine.dispose()
         return found
 

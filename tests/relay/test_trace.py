@@ -103,7 +103,7 @@ def test_each_attempt_and_each_receiver_is_in_the_trace(shop: Shop) -> None:
     shop.placed.connect(shop.note, weak=False, via=shop.relay.durable("noting"))
     shop.placed.send("shop", order_id=1)
 
-    assert elsewhere(shop.relay.drain) == {"done": 1, "failed": 1, "dead": 1}
+    assert elsewhere(shop.relay.drain) == DrainCounts(done=1, failed=1, dead=1)
     assert shop.seen == [(0xABC, "Ada")] * 3
 
 
@@ -147,7 +147,7 @@ def test_a_context_that_is_too_large_is_left_out(shop: Shop) -> None:
         context.detach(token)
 
     assert shop.stored() == [None]
-    assert elsewhere(shop.relay.drain) == {"done": 1}
+    assert elsewhere(shop.relay.drain) == DrainCounts(done=1)
     assert shop.seen == [(0, None)]
 
 
@@ -163,5 +163,5 @@ def test_a_context_that_cannot_be_read_is_ignored(shop: Shop, stored: str) -> No
     with shop.engine.begin() as connection:
         connection.execute(update(messages).values(trace=stored))
 
-    assert elsewhere(shop.relay.drain) == {"done": 1}
+    assert elsewhere(shop.relay.drain) == DrainCounts(done=1)
     assert shop.seen == [(0, None)]
