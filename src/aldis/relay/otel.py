@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
     from aldis.observe import Watch
 
-    from ._relay import ReceiverStatus
+    from ._administration import ReceiverStatus
     from .worker.attempts import Attempt
 
 __all__ = ["instrument"]

@@ -45,7 +45,7 @@ def look(app: Flask, relay: Relay) -> bytes:
 def _look(app: Flask, relay: Relay) -> dict[str, Any]:
     try:
         with app.app_context():
-            receivers, letters = relay.status(), relay.dead_letters(most=MOST_LETTERS)
+            receivers, letters = relay.status(), relay.dead_letters(limit=MOST_LETTERS)
 
         return {"receivers": [*map(_receiver, receivers)], "letters": [*map(_letter, letters)]}
     except AldisError as error:

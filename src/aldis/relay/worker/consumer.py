@@ -149,6 +149,9 @@ class Consumer:
             return _dead(f"the row is malformed ({type(error).__qualname__})")
 
     def _prepare(self, row: Row) -> Outcome | Prepared:
+        if row.is_malformed:
+            return _dead("the row is malformed")
+
         try:
             sender = self._senders.read(row.sender)
         except UnknownSenderError as unknown:
