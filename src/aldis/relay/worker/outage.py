@@ -81,7 +81,7 @@ class OutageHandler:
 
 
 def close_quietly(close: Callable[[], object]) -> None:
-    """Close connections. An error here concerns nobody: they may be lost already."""
+    """Close connections, and ignore errors: the connections may be lost already."""
     try:
         close()
     except Exception:
