@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from aldis.relay import ReceiverTimeoutError
+from aldis.relay import DrainCounts, ReceiverTimeoutError
 from aldis.relay.storage.tables import messages
 from aldis.relay.worker import scheduler
 from aldis.relay.worker.worker import Exit
@@ -103,7 +103,7 @@ def gate() -> Iterator[Event]:
 
 def suspect(works: Works, receiver: str) -> None:
     """Have the rows of a receiver be those that two workers died with."""
-    works.run(lambda db: db.execute(update(messages).where(messages.c.receiver == receiver).values(losses=2)))
+    works.run(lambda db: db.execute(update(messages).where(messages.c.receiver == receiver).values(crashes=2)))
 
 
 def hanging(gate: Event) -> Callable[[int], object]:
@@ -188,20 +188,19 @@ def test_a_row_that_is_to_run_alone_does_not_wait_for_ever(
     """R3: Where another receiver takes long, it is left to another worker, and this one goes on."""
     monkeypatch.setattr(scheduler, "_ALONE_S", 0.2)
     works.connect("long", lambda _: gate.wait(60) and None)
-    works.connect("suspicious")
+    works.connect("poison")
     works.connect("sound")
 
     with works.working(concurrency=2, lease_s=5) as found:
         works.pile_up("long", 1)
         soon(lambda: works.numbers("long"))
-        works.pile_up("suspicious", 1)
-        suspect(works, "suspicious")
+        works.pile_up("poison", 1, crashes=2)
         soon(lambda: found.worker.counts.waiting == 1, "the end of its patience")
         works.pile_up("sound", 5)
         soon(lambda: len(works.numbers("sound")) == 5, "the others")
-        assert works.numbers("suspicious") == []
+        assert works.numbers("poison") == []
         gate.set()
-        soon(lambda: works.numbers("suspicious") == [0], "its turn")
+        soon(lambda: works.numbers("poison") == [0], "its turn")
 
 
 def test_what_was_claimed_ahead_is_left_when_receivers_hang(works: Works, gate: Event) -> None:
@@ -258,12 +257,12 @@ def test_async_receivers_do_not_wait_for_each_other(works: Works) -> None:
     async def work(number: int) -> None:
         if number == 1:
             works.send(2)
-            assert works.relay.drain() == {"failed": 1}
+            assert works.relay.drain() == DrainCounts(failed=1)
 
     works.connect_async(work)
     works.send(1)
 
-    assert works.relay.drain() == {"done": 1}
+    assert works.relay.drain() == DrainCounts(done=1)
     (status,) = works.relay.status()
     assert status.failure is not None
     assert status.failure.endswith("raised RuntimeError")
