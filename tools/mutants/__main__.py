@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING
 from .breaks import load
 from .results import Results
 from .runner import Runner
+from .suite import Suite
+from .workshop import ROOT, open_workshops
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     todo = [broken for broken in chosen if broken.name not in results.noticed]
 
     with TemporaryDirectory(prefix="aldis-mutants-") as folder:
-        runner = Runner(Path(folder).resolve(), results, jobs=options.jobs, is_quick=options.quick)
+        workshops = open_workshops(Path(folder).resolve(), options.jobs)
+        runner = Runner(workshops, Suite(ROOT / "tests"), results, is_quick=options.quick)
 
         if not options.unchecked:
             runner.check_unbroken(todo)

@@ -238,7 +238,7 @@ def _match_lists(old: list[object], nodes: list[object], match: Match) -> bool:
 
 
 def _position(node: ast.AST) -> tuple[int, int]:
-    return node.lineno, node.col_offset  # type: ignore[attr-defined, no-any-return]
+    return node.lineno, node.col_offset  # type: ignore[attr-defined]
 
 
 def multiline_strings(nodes: Iterable[ast.AST]) -> set[int]:

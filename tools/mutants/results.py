@@ -38,6 +38,8 @@ class Results:
         self._take(record)
 
         if self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
 

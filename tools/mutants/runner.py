@@ -9,8 +9,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from .breaks import BreakError
-from .suite import Suite
-from .workshop import ROOT, RunError, Workshop
+from .workshop import RunError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
     from .breaks import Break
     from .results import Results
+    from .suite import Suite
+    from .workshop import Workshop
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -53,24 +54,20 @@ class Row:
 class Runner:
     """Tries breaks in copies of the source.
 
-    :param folder: where the copies are made.
-    :param jobs: how many breaks are tried at the same time.
+    :param workshops: the copies. As many breaks are tried at the same time.
+    :param suite: where the tests are.
     :param is_quick: whether only the tests run that a break names.
     """
 
-    def __init__(self, folder: Path, results: Results, *, jobs: int, is_quick: bool) -> None:
-        self._suite = Suite(ROOT / "tests")
+    def __init__(self, workshops: Sequence[Workshop], suite: Suite, results: Results, *, is_quick: bool) -> None:
+        self._workshops = workshops
+        self._suite = suite
         self._results = results
         self._is_quick = is_quick
         self._failing: dict[Path, str] = {}
-        self._workshops: list[Workshop] = []
         self._free: SimpleQueue[Workshop] = SimpleQueue()
-        source = ROOT / "src"
 
-        for number in range(jobs):
-            workshop = Workshop(folder / str(number), source)
-            source = workshop.src  # All copies are the same, even while somebody works on the source.
-            self._workshops.append(workshop)
+        for workshop in workshops:
             self._free.put(workshop)
 
     def check_unbroken(self, breaks: Iterable[Break]) -> None:
@@ -156,7 +153,9 @@ class Runner:
 
         for path in named:
             if path in self._failing:
-                raise BreakError(f"{self._suite.short(path)} fails on the unbroken source: {self._failing[path]}")
+                raise BreakError(
+                    f"{broken.name}: {self._suite.short(path)} fails on the unbroken source: {self._failing[path]}"
+                )
 
         seconds = sum(self._results.seconds.get(self._suite.short(path), 0.0) for path in named)
         runs: list[tuple[Sequence[Path], float]] = [(named, max(TIMEOUT_S, _SLOWER * seconds))]

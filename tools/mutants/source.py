@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from .breaks import BreakError
 
@@ -62,11 +62,13 @@ class Module:
 
     def line(self, node: ast.AST) -> int:
         """Return the number of the line in which a node begins; its decorators belong to it."""
-        return _first(node).lineno
+        line: int = _first(node).lineno
+        return line
 
     def column(self, node: ast.AST) -> int:
         """Return the column in which a node begins."""
-        return _first(node).col_offset - _is_decorated(node)
+        column: int = _first(node).col_offset
+        return column - _is_decorated(node)
 
     def start(self, node: ast.AST) -> int:
         """Return where a node begins, as an index of ``data``."""
@@ -176,8 +178,8 @@ def _accessor(function: Function) -> str:
     return ""
 
 
-def _first(node: ast.AST) -> ast.expr:
-    return node.decorator_list[0] if _is_decorated(node) else node  # type: ignore[attr-defined, no-any-return]
+def _first(node: Any) -> Any:
+    return node.decorator_list[0] if _is_decorated(node) else node
 
 
 def _is_decorated(node: ast.AST) -> bool:

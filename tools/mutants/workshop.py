@@ -27,6 +27,12 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 _HERE: Final = Path(__file__).parent
 
 
+def open_workshops(folder: Path, count: int) -> list[Workshop]:
+    """Make several copies of the source, all of them the same even while somebody works on the source."""
+    first = Workshop(folder / "0", ROOT / "src")
+    return [first, *(Workshop(folder / str(number), first.src) for number in range(1, count))]
+
+
 class RunError(Exception):
     """A run of tests that says nothing: something else than the copy was tested."""
 

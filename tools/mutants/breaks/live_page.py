@@ -39,4 +39,37 @@ BREAKS: Final = (
         new="show(value)",
         tests=("test_shown.py",),
     ),
+    Break(
+        name="page-names-are-markup",
+        what="Names and values that contain HTML are shown as HTML.",
+        language="javascript",
+        at="make",
+        old="""
+            element.append(...children.filter((child) => child !== null && child !== ""));
+        """,
+        new="""
+            for (const child of children.filter((child) => child !== null && child !== ""))
+              if (child.nodeType) element.append(child);
+              else element.insertAdjacentHTML("beforeend", child);
+        """,
+        tests=("test_browser.py",),
+    ),
+    Break(
+        name="page-forgets-nothing",
+        what="The live page keeps more requests than it should.",
+        language="javascript",
+        at="forget",
+        old="if (kept[isRequest] > KEPT)",
+        new="if (kept[isRequest] > 10 * KEPT)",
+        tests=("test_browser.py",),
+    ),
+    Break(
+        name="page-moves-while-paused",
+        what="New requests appear while the live page is paused.",
+        language="javascript",
+        at="take",
+        old="if (isPaused) waiting.set(key, data); else show(key, data);",
+        new="show(key, data);",
+        tests=("test_browser.py",),
+    ),
 )
