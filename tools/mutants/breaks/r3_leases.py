@@ -1,4 +1,4 @@
-"""R3: a claim holds a row for the time of its lease, and whoever lost the lease changes nothing."""
+"""R3: a claim holds a row for the time of its lease, and a worker that lost its lease changes nothing."""
 
 from __future__ import annotations
 

@@ -17,10 +17,16 @@ BREAKS: Final = (
     ),
     Break(
         name="unknown-dies",
-        what="A message for a receiver that this deploy does not know becomes a dead letter.",
+        what="A message for a receiver that the running code does not know becomes a dead letter.",
         at="Receiving._prepare",
-        old='_waits("no receiver of that name is connected for that sender here")',
-        new='_dead("no receiver of that name is connected for that sender here")',
+        old="""
+            if found is None:
+                return _waits(...)
+        """,
+        new="""
+            if found is None:
+                return _dead(...)
+        """,
         tests=("test_celery.py",),
     ),
     Break(
