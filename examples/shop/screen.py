@@ -135,7 +135,7 @@ class Screen:
             ("Orders", len(books.invoices), ""),
             ("Workers killed", books.kills, "what they had in their hands came again when their leases ended"),
             ("Attempts at an invoice", books.attempts, "a kill counts"),
-            ("  that found it made", books.repeated, "so relay.once() said, and it was not made again"),
+            ("  that found it made", books.repeated, "so relay.first_time() said, and it was not made again"),
             ("Invoices", sum(books.invoices.values()), _each(books.invoices.values())),
             (
                 "Mails of confirmation",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ._calls import Failure
-from ._debug import debug
-from ._namespace import NamedSignal, Namespace, default_namespace, signal
-from ._refs import ANY
-from ._signal import Signal
+from ._core.devmode import debug
+from ._core.failures import Failure
+from ._core.identity import ANY
+from ._core.namespace import NamedSignal, Namespace, default_namespace, signal
+from ._core.signal import Signal
 from .blinker import install_as_blinker
 from .exceptions import (
     AldisError,

@@ -13,10 +13,10 @@ try:
 except ImportError:  # pragma: no cover  # The test environments have click.
     sys.exit("python -m aldis needs click. Install it with: pip install 'aldis[cli]'")
 
-from . import _show
-from ._namespace import default_namespace
-from ._relay_commands import needs_relay, relay_commands
-from ._worker_command import run_worker, worker_options
+from ._cli import format
+from ._cli.relay import needs_relay, relay_commands
+from ._cli.worker import run_worker, worker_options
+from ._core.namespace import default_namespace
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -99,14 +99,14 @@ def select(groups: dict[str, list[Any]], name: str) -> list[Any]:
 
     :raises click.UsageError: when there is none, with the names that are near.
     """
-    signals = {id(s): s for group in groups.values() for s in group if _show.signal_name(s) == name}
+    signals = {id(s): s for group in groups.values() for s in group if format.signal_name(s) == name}
 
     if signals:
         return list(signals.values())
 
     from difflib import get_close_matches
 
-    names = sorted({_show.signal_name(s) for group in groups.values() for s in group})
+    names = sorted({format.signal_name(s) for group in groups.values() for s in group})
     near = get_close_matches(name, names)
     hint = f" Is it {' or '.join(near)}?" if near else f" There are: {', '.join(names)}." if names else ""
     raise click.UsageError(f"There is no signal {name!r}.{hint}")
@@ -115,17 +115,17 @@ def select(groups: dict[str, list[Any]], name: str) -> list[Any]:
 def print_list(groups: dict[str, list[Any]], *, as_json: bool) -> None:
     """Print what ``list`` prints."""
     if as_json:
-        click.echo(json.dumps(_show.as_data(groups), indent=2))
+        click.echo(json.dumps(format.as_data(groups), indent=2))
         return
 
-    for line in _show.tree(groups):
+    for line in format.tree(groups):
         click.echo(line)
 
 
 def print_signals(signals: list[Any], *, sender: Any = None) -> None:
     """Print what ``show`` prints, and whom a send by an application would call."""
     for signal in signals:
-        for line in _show.described(signal, sender):
+        for line in format.described(signal, sender):
             click.echo(line)
 
 

@@ -10,9 +10,9 @@ import asyncio
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 
-from . import _dispatch
-from ._calls import AsyncPolicy
-from ._refs import describe
+from ._core import dispatch
+from ._core.callables import describe
+from ._core.types import AsyncPolicy
 from .exceptions import AsyncReceiverError
 
 if TYPE_CHECKING:
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec
 
-    from ._signal import Signal
-    from ._typing import P, R, S, Undeclared
+    from ._core.signal import Signal
+    from ._core.types import P, R, S, Undeclared
 else:
     from typing import ParamSpec
 
-__all__ = ["AsyncPolicy", "Concurrent", "in_thread", "run"]
+__all__ = ["AsyncPolicy", "Concurrent", "async_to_sync", "sync_to_async"]
 
 Q = ParamSpec("Q")
 T = TypeVar("T")
 
 
-def run(receiver: Callable[Q, Coroutine[Any, Any, T]]) -> Callable[Q, T]:
+def async_to_sync(receiver: Callable[Q, Coroutine[Any, Any, T]]) -> Callable[Q, T]:
     """An ``async_wrapper``: lets ``send`` run async receivers, each in an event loop of its own.
 
     For threads in which no event loop runs. Inside one, use ``send_async``.
@@ -46,7 +46,7 @@ def run(receiver: Callable[Q, Coroutine[Any, Any, T]]) -> Callable[Q, T]:
     def call(*args: Q.args, **payload: Q.kwargs) -> T:
         if _is_in_loop():
             raise AsyncReceiverError(
-                f"send() cannot run {describe(receiver)} by aldis.aio.run from a running event loop. Use send_async()."
+                f"send() cannot run {describe(receiver)} by aldis.aio.async_to_sync from a running event loop. Use send_async()."
             )
 
         async def main() -> T:
@@ -66,7 +66,7 @@ def _is_in_loop() -> bool:
     return True
 
 
-def in_thread(receiver: Callable[Q, T]) -> Callable[Q, Coroutine[Any, Any, T]]:
+def sync_to_async(receiver: Callable[Q, T]) -> Callable[Q, Coroutine[Any, Any, T]]:
     """A ``sync_wrapper``: lets ``send_async`` run sync receivers, in the event loop's threads.
 
     The receiver sees a copy of the context variables, and the loop goes on meanwhile.
@@ -150,4 +150,4 @@ class Concurrent:
         self, signal: Signal[Any, ..., Any], sender: Any = None, /, **payload: Any
     ) -> list[tuple[Callable[..., Any], Any]]:
         """As :meth:`~aldis.Signal.send_async`, by this policy."""
-        return await _dispatch.send_by(self, signal, sender, None, payload)
+        return await dispatch.send_by(self, signal, sender, None, payload)

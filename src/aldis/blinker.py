@@ -12,7 +12,7 @@ from threading import Lock
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
-from . import _namespace, _refs, _signal
+from ._core import identity, namespace, signal as _signal
 from .exceptions import BlinkerImportedError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def install_as_blinker() -> None:
 
 def make_id(obj: object) -> Hashable:
     """Blinker's key of a receiver or sender. Aldis does not use it; some of Blinker's users do."""
-    return obj if isinstance(obj, (str, int)) else _refs.receiver_key(obj)
+    return obj if isinstance(obj, (str, int)) else identity.receiver_key(obj)
 
 
 def make_ref(obj: T, callback: Callable[[weakref.ref[T]], None] | None = None) -> weakref.ref[T]:
@@ -71,14 +71,14 @@ def make_ref(obj: T, callback: Callable[[weakref.ref[T]], None] | None = None) -
 
 
 _PUBLIC: Final[dict[str, Any]] = {
-    "ANY": _refs.ANY,
-    "NamedSignal": _namespace.NamedSignal,
-    "Namespace": _namespace.Namespace,
+    "ANY": identity.ANY,
+    "NamedSignal": namespace.NamedSignal,
+    "Namespace": namespace.Namespace,
     "Signal": _signal.Signal,
-    "default_namespace": _namespace.default_namespace,
-    "signal": _namespace.signal,
+    "default_namespace": namespace.default_namespace,
+    "signal": namespace.signal,
 }
-_UTILITIES: Final[dict[str, Any]] = {"Symbol": _refs.Symbol, "make_id": make_id, "make_ref": make_ref}
+_UTILITIES: Final[dict[str, Any]] = {"Symbol": identity.Symbol, "make_id": make_id, "make_ref": make_ref}
 _MODULES: Final[dict[str, dict[str, Any]]] = {
     "blinker": {**_PUBLIC, "__all__": sorted(_PUBLIC)},
     "blinker.base": {**_PUBLIC, **_UTILITIES, "ANY_ID": 0},

@@ -22,11 +22,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, final
 from weakref import WeakKeyDictionary, ref
 
-from ._connected import describe_delivery
-from ._refs import qualified_name
-from ._watching import Watcher
+from ._core.callables import qualified_name
+from ._core.watching import Watcher
 from .exceptions import InvalidOptionError
 from .observe import BUCKETS_S, watch
+from .observe._inspect import describe_delivery
 
 try:
     from opentelemetry import context, metrics, trace
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Histogram, Meter, MeterProvider
     from opentelemetry.trace import Span, TracerProvider
 
-    from ._records import CallRecord, SendRecord
-    from ._signal import Signal
-    from ._watching import Watch
+    from ._core.records import CallRecord, SendRecord
+    from ._core.signal import Signal
+    from ._core.watching import Watch
 
 __all__ = ["instrument"]
 

@@ -13,8 +13,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from ._testing_leaks import LeakCheck
     from .testing import Signals
+    from .testing._leaks import LeakCheck
 
 __all__ = ["pytest_addoption", "pytest_configure", "signals"]
 
@@ -56,7 +56,7 @@ class _Leaks:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Generator[None, None, None]:
-        from ._testing_leaks import LeakCheck
+        from .testing._leaks import LeakCheck
 
         self._check = LeakCheck()
         self._has_passed = False

@@ -26,8 +26,8 @@ from .exceptions import InvalidOptionError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._calls import Call
-    from ._signal import Signal
+    from ._core.call import Call
+    from ._core.signal import Signal
 
     AnySession: TypeAlias = Session | scoped_session[Any] | AsyncSession | async_scoped_session[Any]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aldis import AsyncReceiverError, Failure, Namespace, PayloadError, Signal
-from aldis.aio import Concurrent, in_thread, run
+from aldis.aio import Concurrent, async_to_sync, sync_to_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,7 +65,7 @@ def values(results: list[tuple[Any, Any]]) -> list[Any]:
 
 def test_run_runs_an_async_receiver() -> None:
     """run is an async_wrapper: send runs async receivers, each in a loop of its own."""
-    signal, loops = Signal(async_wrapper=run), list[Any]()
+    signal, loops = Signal(async_wrapper=async_to_sync), list[Any]()
 
     async def receiver(sender: Any, *, a: int) -> Any:
         await asyncio.sleep(0)
@@ -83,7 +83,7 @@ def test_run_runs_an_async_receiver() -> None:
 
 def test_run_raises_what_the_receiver_raises() -> None:
     """run passes on what the receiver raises, unchanged."""
-    signal, error = Signal(async_wrapper=run), Broken()
+    signal, error = Signal(async_wrapper=async_to_sync), Broken()
 
     @signal.connect
     async def receiver(sender: Any) -> None:
@@ -98,7 +98,7 @@ def test_run_raises_what_the_receiver_raises() -> None:
 
 def test_run_is_refused_inside_a_loop() -> None:
     """Inside an event loop run raises RuntimeError, and leaves no coroutine that nobody awaits."""
-    signal, log = Signal(async_wrapper=run), list[str]()
+    signal, log = Signal(async_wrapper=async_to_sync), list[str]()
 
     @signal.connect
     async def receiver(sender: Any) -> None:
@@ -120,7 +120,7 @@ def test_run_keeps_the_name_of_the_receiver() -> None:
     async def receiver(sender: Any) -> None:
         """Its documentation."""
 
-    wrapped = run(receiver)
+    wrapped = async_to_sync(receiver)
 
     assert wrapped.__name__ == "receiver"
     assert wrapped.__doc__ == "Its documentation."
@@ -142,7 +142,7 @@ def test_run_takes_every_kind_of_receiver() -> None:
         yield
         return "generator"
 
-    signal, listener = Signal(async_wrapper=run), Listener()
+    signal, listener = Signal(async_wrapper=async_to_sync), Listener()
     signal.connect(listener)
     signal.connect(listener.hear)
     signal.connect(partial(listener.hear), weak=False)
@@ -156,7 +156,7 @@ def test_run_takes_every_kind_of_receiver() -> None:
 
 def test_in_thread_runs_a_sync_receiver_beside_the_loop() -> None:
     """in_thread is a sync_wrapper: the receiver runs in another thread, and the loop goes on meanwhile."""
-    signal, go_on = Signal(sync_wrapper=in_thread), threading.Event()
+    signal, go_on = Signal(sync_wrapper=sync_to_async), threading.Event()
 
     @signal.connect
     def receiver(sender: Any, *, a: int) -> Any:
@@ -178,7 +178,7 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 def test_in_thread_copies_the_context() -> None:
     """The receiver sees a copy of the sender's context variables, and what it sets does not come back."""
-    signal = Signal(sync_wrapper=in_thread)
+    signal = Signal(sync_wrapper=sync_to_async)
 
     @signal.connect
     def receiver(sender: Any) -> str:
@@ -196,7 +196,7 @@ def test_in_thread_copies_the_context() -> None:
 
 def test_in_thread_keeps_the_order() -> None:
     """Sync and async receivers take turns in order: the next begins when the thread has ended."""
-    stage = Stage(sync_wrapper=in_thread)
+    stage = Stage(sync_wrapper=sync_to_async)
     stage.add("a")
     stage.signal.connect(lambda sender: stage.log.append("thread"), weak=False)
     stage.add("b")
@@ -207,7 +207,7 @@ def test_in_thread_keeps_the_order() -> None:
 
 def test_in_thread_raises_what_the_receiver_raises() -> None:
     """in_thread passes on what the receiver raises, unchanged."""
-    signal, error = Signal(sync_wrapper=in_thread), Broken()
+    signal, error = Signal(sync_wrapper=sync_to_async), Broken()
 
     @signal.connect
     def receiver(sender: Any) -> None:
@@ -225,7 +225,7 @@ def test_in_thread_keeps_the_name_of_the_receiver() -> None:
     def receiver(sender: Any) -> None:
         """Its documentation."""
 
-    wrapped = in_thread(receiver)
+    wrapped = sync_to_async(receiver)
 
     assert wrapped.__name__ == "receiver"
     assert wrapped.__doc__ == "Its documentation."
@@ -235,7 +235,7 @@ def test_in_thread_keeps_the_name_of_the_receiver() -> None:
 def test_the_sync_receiver_s_policy_in_a_thread() -> None:
     """E3: failures of receivers behind in_thread go by the policy."""
     failures: list[Failure] = []
-    signal, log = Signal(sync_wrapper=in_thread, errors=failures.append), list[Any]()
+    signal, log = Signal(sync_wrapper=sync_to_async, errors=failures.append), list[Any]()
 
     @signal.connect
     def fails(sender: Any) -> None:
@@ -250,7 +250,7 @@ def test_the_sync_receiver_s_policy_in_a_thread() -> None:
 
 def test_a_namespace_is_told_once_for_both_ways() -> None:
     """E9: a namespace with both wrappers serves send and send_async on all its signals."""
-    signals = Namespace(async_wrapper=run, sync_wrapper=in_thread)
+    signals = Namespace(async_wrapper=async_to_sync, sync_wrapper=sync_to_async)
     signal = signals.signal("x")
 
     async def in_async(sender: Any) -> str:
@@ -285,7 +285,7 @@ def test_concurrent_runs_receivers_side_by_side() -> None:
 
 def test_concurrent_for_all_sends() -> None:
     """As async_policy it holds for every send_async of the signal, and for no send."""
-    stage = Stage(async_policy=Concurrent(), async_wrapper=run)
+    stage = Stage(async_policy=Concurrent(), async_wrapper=async_to_sync)
     stage.add("a", waits="b begins")
     stage.add("b")
 
@@ -509,7 +509,7 @@ def test_concurrent_refuses_what_it_cannot_run() -> None:
 
 def test_concurrent_runs_sync_receivers_in_threads() -> None:
     """With in_thread, sync receivers run side by side too."""
-    signal, barrier = Signal(async_policy=Concurrent(), sync_wrapper=in_thread), threading.Barrier(2)
+    signal, barrier = Signal(async_policy=Concurrent(), sync_wrapper=sync_to_async), threading.Barrier(2)
 
     def make(name: str) -> Callable[..., Any]:
         def receiver(sender: Any) -> str:

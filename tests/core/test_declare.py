@@ -8,15 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aldis import (
-    ContractError,
-    Failure,
-    InvalidReceiverError,
-    NamedSignal,
-    Namespace,
-    PayloadError,
-    Signal,
-)
+from aldis import ContractError, Failure, InvalidReceiverError, NamedSignal, Namespace, PayloadError, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -444,7 +436,7 @@ def test_subclasses_with_their_own_receivers_are_held_to_the_contract() -> None:
 
 
 def contract_of(signal: Signal[Any, ..., Any]) -> Any:
-    return signal._table.contract
+    return signal._registry.contract
 
 
 def upgrade(payload: dict[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aldis import Failure, InvalidOptionError, NamedSignal, Namespace, Signal
-from aldis.aio import run
-from aldis.delivery import Call, Delivery, threads
+from aldis._core.delivery import Delivery
+from aldis.aio import async_to_sync
+from aldis.delivery import Call, threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -157,7 +158,7 @@ def test_a_call_crosses_by_a_wrapper_that_asks() -> None:
     """A call hands its wrapper what inspect takes for a coroutine function, as Flask's ensure_sync asks."""
 
     def ensure_sync(function: Callable[..., Any]) -> Callable[..., Any]:
-        return run(function) if inspect.iscoroutinefunction(function) else function
+        return async_to_sync(function) if inspect.iscoroutinefunction(function) else function
 
     signal, shelf = Signal(), Shelf()
     signal.connect(AsyncObject(), weak=False, via=shelf)

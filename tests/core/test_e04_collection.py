@@ -25,7 +25,7 @@ import pytest
 
 import aldis
 from aldis import Signal
-from aldis._changes import changes
+from aldis._core.mutations import changes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,7 +88,7 @@ def names(results: list[tuple[Any, Any]]) -> list[Any]:
 
 def left(signal: Any) -> dict[str, int]:
     """What is in the engine's tables, by table, the empty ones left out."""
-    table = signal._table
+    table = signal._registry
     sizes = {name: len(part) for name in type(table).__slots__ if isinstance(part := getattr(table, name), dict)}
     sizes["any sender"] = len(table._everyone.connections)
     return {name: size for name, size in sizes.items() if size}
@@ -347,7 +347,7 @@ def test_interrupted_at_every_line(operation: str, interruption: str, way: str, 
 def is_whole(scene: Scene) -> bool:
     """Whether the tables hold what is connected and no more, and can be emptied by disconnecting each."""
     signal = scene.signal
-    assert signal._table.mutes == 0
+    assert signal._registry.mutes == 0
     receivers = list(signal.receivers.values())
     assert len(receivers) == len(signal.receivers)
 
@@ -569,9 +569,9 @@ def test_a_sweep_takes_only_the_dead() -> None:
     """E4: However late a sweep comes, it leaves who is alive, whoever else once had that id."""
     signal, sender, receiver = Signal(), Receiver("sender"), Receiver("alive")
     signal.connect(receiver, sender)
-    (connection,) = signal._table.connections()
-    signal._table._sweep_receiver((connection.key, connection.filter_key))
-    signal._table._sweep_sender(connection.filter_key)
+    (connection,) = signal._registry.connections()
+    signal._registry._sweep_receiver((connection.key, connection.filter_key))
+    signal._registry._sweep_sender(connection.filter_key)
     assert names(signal.send(sender)) == ["alive"]
 
 
@@ -673,7 +673,7 @@ def test_warnings_are_given_without_the_lock(no_gc: None, monkeypatch: pytest.Mo
     outcome: list[bool] = []
     wait = waits_for_another_thread(signal, outcome)
     other = Receiver("other")
-    monkeypatch.setattr(aldis._debug, "enabled", True)
+    monkeypatch.setattr(aldis._core.devmode, "enabled", True)
 
     def make_lost() -> None:
         def lost(sender: Any) -> None: ...
@@ -895,5 +895,5 @@ def test_a_death_while_the_lock_is_held_for_something_else() -> None:
     changes.at_once(receivers.clear)
 
     assert not signal.receivers
-    assert signal._table.connections() == []
-    assert not signal._table.has_any()
+    assert signal._registry.connections() == []
+    assert not signal._registry.has_any()

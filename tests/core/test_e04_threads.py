@@ -110,7 +110,7 @@ def names(results: list[tuple[Any, Any]]) -> list[Any]:
 
 def left(signal: Any) -> dict[str, int]:
     """What is in the engine's tables, by table, the empty ones left out."""
-    table = signal._table
+    table = signal._registry
     sizes = {name: len(part) for name in type(table).__slots__ if isinstance(part := getattr(table, name), dict)}
     sizes["any sender"] = len(table._everyone.connections)
     return {name: size for name, size in sizes.items() if size}
@@ -330,7 +330,7 @@ def test_muted_is_for_its_own_thread(effort: int) -> None:
 
     together(mute, mute, mute, send, send)
 
-    assert signal._table.mutes == 0
+    assert signal._registry.mutes == 0
 
 
 def test_connected_to_from_all_threads(effort: int) -> None:
@@ -571,7 +571,7 @@ def test_tasks_and_threads_mixed(effort: int) -> None:
 
     assert len(steady.calls) > 0
     assert left(signal) == {"any sender": 1}
-    assert signal._table.mutes == 0
+    assert signal._registry.mutes == 0
 
 
 def test_signals_come_and_go(effort: int) -> None:

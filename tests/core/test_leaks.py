@@ -409,7 +409,7 @@ def play(request: pytest.FixtureRequest) -> Callable[[Any], None]:
 
 def left(signal: Any) -> dict[str, int]:
     """What is in the engine's tables, by table, the empty ones left out."""
-    table = signal._table
+    table = signal._registry
     sizes = {name: len(part) for name in type(table).__slots__ if isinstance(part := getattr(table, name), dict)}
     sizes["any sender"] = len(table._everyone.connections)
     return {name: size for name, size in sizes.items() if size}
@@ -542,7 +542,7 @@ def test_a_dropped_signal_is_freed_at_once(is_sent: bool) -> None:
         signal.send(None)
         assert len(signal.receivers) == 4
 
-    died = [weakref.ref(each) for each in (signal, signal._table, *kept)]
+    died = [weakref.ref(each) for each in (signal, signal._registry, *kept)]
     kept.clear()
     assert all(each() is not None for each in died)
 
@@ -560,7 +560,7 @@ def test_a_context_keeps_no_signal_alive() -> None:
     with signal.muted(thing), signal.muted():
         context = copy_context()
 
-    died = [weakref.ref(signal._table), weakref.ref(thing), weakref.ref(kept)]
+    died = [weakref.ref(signal._registry), weakref.ref(thing), weakref.ref(kept)]
     del signal, thing, kept
     assert [each() for each in died] == [None] * 3
     assert context is not None

@@ -183,8 +183,8 @@ class Connected:
         self.serial = serial
         self.priority = 0.0
         self.options = Options(is_once=False)
-        self.is_own = self.is_strong = False
-        self.holds = 0
+        self.connected_directly = self.is_strong = False
+        self.open_scopes = 0
 
 
 class Block:
@@ -203,7 +203,7 @@ class Running:
     def __init__(self, sender: Any) -> None:
         self.sender = sender
         self.called: list[str] = []
-        self.kept: list[str] = []
+        self.strong_ref: list[str] = []
         self.failures: list[str] = []
 
 
@@ -266,9 +266,9 @@ class Model:
         return (
             uid in self.receivers.values()
             or uid in self.calling
-            or any(c.receiver == uid and (c.is_strong or c.holds) for c in self.connections)
+            or any(c.receiver == uid and (c.is_strong or c.open_scopes) for c in self.connections)
             or any(uid in block.receivers for block in (*self.blocks.values(), *self.mutes.values()))
-            or any(uid in running.kept or uid in running.failures for running in self.running)
+            or any(uid in running.strong_ref or uid in running.failures for running in self.running)
         )
 
     def is_sender_alive(self, key: Any) -> bool:
@@ -342,7 +342,7 @@ class Model:
     ) -> None:
         receiver, key = self.receiver(slot), self.key(sender)
         connection = self._place(receiver, key)
-        connection.is_own = True
+        connection.connected_directly = True
         connection.is_strong |= not weak
         connection.options = Options(once)
         connection.priority = priority
@@ -368,7 +368,7 @@ class Model:
 
         receiver, key = self.receiver(slot), self.key(sender)
         connection = self._place(receiver, key)
-        connection.holds += 1
+        connection.open_scopes += 1
         self.blocks[number] = Block(connection, [receiver], key)
 
     def do_leave(self, number: int, **_: Any) -> None:
@@ -378,9 +378,13 @@ class Model:
             return
 
         assert block.connection is not None
-        block.connection.holds -= 1
+        block.connection.open_scopes -= 1
 
-        if block.connection.holds == 0 and not block.connection.is_own and block.connection in self.connections:
+        if (
+            block.connection.open_scopes == 0
+            and not block.connection.connected_directly
+            and block.connection in self.connections
+        ):
             self.connections.remove(block.connection)
 
     def do_mute(self, number: int, slots: list[int], **_: Any) -> None:
@@ -443,7 +447,7 @@ class Model:
             if running.failures:
                 raise Raised(running.failures)
 
-            return [name for name in running.called if name in running.kept]
+            return [name for name in running.called if name in running.strong_ref]
         finally:
             self.running.remove(running)
             self.bury()
@@ -478,7 +482,7 @@ class Model:
             else:
                 self.log.append(("failed", name))
         else:
-            running.kept.append(name)
+            running.strong_ref.append(name)
         finally:
             self.calling.remove(name)
             self.bury()
@@ -489,10 +493,10 @@ class Model:
         if connection.options is not options:
             return  # Connected again since the send began.
 
-        connection.is_own = connection.is_strong = False
+        connection.connected_directly = connection.is_strong = False
         connection.options = Options(is_once=False)
 
-        if not connection.holds:
+        if not connection.open_scopes:
             self.connections.remove(connection)
 
 
@@ -833,7 +837,7 @@ class Machine(RuleBasedStateMachine):
 
 def tables(signal: Any) -> tuple[int, int, int]:
     """How many connections, sender filters and filtered receivers the engine's tables hold: none may be left behind."""
-    table = signal._table
+    table = signal._registry
     connections = [*table._everyone.connections.values()]
     connections += [c for filter in table.filters.values() for c in filter.connections.values()]
     assert len(table.routes) <= len(table.filters)

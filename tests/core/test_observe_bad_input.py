@@ -108,4 +108,4 @@ def test_bad_input_is_refused(act: Callable[[], Any], message: str) -> None:
         act()
 
     assert "ada@example.org" not in str(caught.value)
-    assert lamp._table.watches == Signal()._table.watches == ()
+    assert lamp._registry.watches == Signal()._registry.watches == ()

@@ -275,11 +275,11 @@ def test_the_dead_are_not_shown(no_gc: None, monkeypatch: pytest.MonkeyPatch) ->
     signal.connect(receiver)
     signal.connect(hear, sender)
     signal.connect(hear, "desk")
-    monkeypatch.setattr(signal._table, "_weak_self", lambda: None)
+    monkeypatch.setattr(signal._registry, "_weak_self", lambda: None)
     assert len(connections(signal)) == 3
 
     # Between the look at who is connected and the look at each, all may go.
-    table = type(signal._table)
+    table = type(signal._registry)
     before = table.connections
 
     def all_die(self: Any) -> Any:
@@ -297,7 +297,7 @@ def test_a_sender_that_is_gone_unseen_is_not_shown(no_gc: None, monkeypatch: pyt
     """A filter whose sender has died, and was not cleaned up, is not taken for one of a sender None."""
     signal, sender = Signal(), Desk()
     signal.connect(hear, sender)
-    [filter] = signal._table.filters.values()
+    [filter] = signal._registry.filters.values()
     monkeypatch.setattr(filter, "ref", lambda: None)
 
     assert connections(signal) == []

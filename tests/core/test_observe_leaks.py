@@ -324,10 +324,10 @@ def test_round_leaves_no_watches(play: Callable[[Any], None]) -> None:
     """After any round nobody watches, and a send takes the fast way."""
     signal = Signal()
     play(signal)
-    assert signal._table.watches == ()
+    assert signal._registry.watches == ()
     signal.receivers.clear()
     signal.send()
-    assert signal._table.plain is not None
+    assert signal._registry.plain is not None
 
 
 def test_round_leaves_no_engine_objects(play: Callable[[Any], None]) -> None:

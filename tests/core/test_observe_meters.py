@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    from aldis._typing import Undeclared
+    from aldis._core.types import Undeclared
 
     Lamp: TypeAlias = NamedSignal[Any, ..., Undeclared]
 
@@ -51,9 +51,9 @@ class Inline:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("aldis._watching.perf_counter", clock)
-    monkeypatch.setattr("aldis._records.perf_counter", clock)
-    monkeypatch.setattr("aldis._meters.monotonic", clock)
+    monkeypatch.setattr("aldis._core.watching.perf_counter", clock)
+    monkeypatch.setattr("aldis._core.records.perf_counter", clock)
+    monkeypatch.setattr("aldis.observe._metrics.monotonic", clock)
     return clock
 
 
@@ -203,7 +203,7 @@ def test_a_warning_of_another_thread_is_left_out_and_counted(
         return clock.now_s
 
     with slow_receivers(1, lamp, every_s=10):
-        monkeypatch.setattr("aldis._meters.monotonic", meanwhile)
+        monkeypatch.setattr("aldis.observe._metrics.monotonic", meanwhile)
         lamp.send(s=1)
         assert len(warnings()) == 1
         lamp.send(s=1)
@@ -233,7 +233,7 @@ def test_a_child_warns_again(
         return clock.now_s
 
     with slow_receivers(0, lamp, every_s=1000):
-        monkeypatch.setattr("aldis._meters.monotonic", fork)
+        monkeypatch.setattr("aldis.observe._metrics.monotonic", fork)
         lamp.send(s=1)
 
     assert statuses == [0]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aldis import Failure, Namespace, PayloadError, Signal
-from aldis.aio import Concurrent, in_thread, run
+from aldis.aio import Concurrent, async_to_sync, sync_to_async
 from aldis.delivery import threads
 from aldis.exceptions import AsyncReceiverError
 from aldis.observe import CallRecord, Counters, SendRecord, Watcher, connections, watch
@@ -106,8 +106,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("aldis._watching.perf_counter", clock)
-    monkeypatch.setattr("aldis._records.perf_counter", clock)
+    monkeypatch.setattr("aldis._core.watching.perf_counter", clock)
+    monkeypatch.setattr("aldis._core.records.perf_counter", clock)
     return clock
 
 
@@ -540,7 +540,7 @@ def test_watching_changes_no_results(signals: Namespace) -> None:
 def test_async_sends_are_seen(signals: Namespace, seen: Seen) -> None:
     """send_async gives the records that send does; async receivers are marked."""
     lamp = signals.signal("lamp")
-    lamp.sync_wrapper = in_thread
+    lamp.sync_wrapper = sync_to_async
     lamp.connect(hear_async)
     lamp.connect(hear)
     asyncio.run(lamp.send_async())
@@ -778,11 +778,11 @@ def test_branches_across_the_wrappers(signals: Namespace, seen: Seen) -> None:
         inner.send()
 
     outer.connect(sync)
-    outer.sync_wrapper = in_thread
+    outer.sync_wrapper = sync_to_async
     asyncio.run(outer.send_async())
     outer.disconnect(sync)
     outer.connect(cross)
-    outer.async_wrapper = run
+    outer.async_wrapper = async_to_sync
     outer.send()
 
     branch: Any = [("inner", [])]

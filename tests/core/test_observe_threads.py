@@ -121,10 +121,10 @@ def test_watches_come_and_go_while_others_send(effort: int) -> None:
 
     assert steady.counts()["send began"] == 6 * rounds
     lamp.send()
-    assert lamp._table.watches == ()
-    assert lamp._table.plain is not None
+    assert lamp._registry.watches == ()
+    assert lamp._registry.plain is not None
     late = Signal()
-    assert late._table.watches == ()
+    assert late._registry.watches == ()
 
 
 def test_signals_come_and_go_while_all_are_watched(effort: int) -> None:
@@ -150,7 +150,7 @@ def test_signals_come_and_go_while_all_are_watched(effort: int) -> None:
     together(*[make_and_send] * THREADS)
 
     assert missed == []
-    assert Signal()._table.watches == ()
+    assert Signal()._registry.watches == ()
 
 
 def test_trees_do_not_mix_between_threads(effort: int) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from types import CodeType, FrameType
     from typing import TypeAlias
 
-    from aldis._typing import Undeclared
+    from aldis._core.types import Undeclared
 
     Lamp: TypeAlias = NamedSignal[Any, ..., Undeclared]
 
@@ -85,7 +85,7 @@ def lamp() -> Lamp:
 def is_fast(signal: Signal[Any, ..., Any]) -> bool:
     """Whether a send takes the way of a signal that nobody watches."""
     signal.send()
-    return signal._table.plain is not None
+    return signal._registry.plain is not None
 
 
 def touches_of(act: Callable[[], object]) -> set[str]:
@@ -270,7 +270,7 @@ def test_watching_one_signal_does_not_touch_others(lamp: Lamp) -> None:
     other.send()
 
     with watch(Noting(), lamp):
-        assert other._table.plain is not None
+        assert other._registry.plain is not None
         assert touches_of(other.send) == {"Signal.send"}
 
 
@@ -278,11 +278,11 @@ def test_when_the_last_watch_stops_sends_are_as_before(lamp: Lamp) -> None:
     """Off costs nothing: after the last watch a send runs no function of the engine but send."""
     with watch(Noting(), lamp), watch(Noting()):
         lamp.send()
-        assert lamp._table.plain is None
+        assert lamp._registry.plain is None
 
     lamp.send()
 
-    assert lamp._table.plain is not None
+    assert lamp._registry.plain is not None
     assert touches_of(lamp.send) == {"Signal.send"}
 
 
@@ -543,20 +543,20 @@ def test_a_watch_that_fails_while_it_is_added_is_wholly_removed(
 ) -> None:
     """A watcher that fails on the first of its signals before the last is watched is removed from all of them."""
     other = Signal()
-    table = type(other._table)
+    table = type(other._registry)
     watch_table = table.watch
 
     def watch_and_send(self: Any, watch: Watch, *, is_on: bool) -> None:
         watch_table(self, watch, is_on=is_on)
 
-        if is_on and self is lamp._table:
+        if is_on and self is lamp._registry:
             lamp.send()
 
     monkeypatch.setattr(table, "watch", watch_and_send)
     token = watch(Noting(send_began=fail), lamp, other)
 
     assert token.is_stopped
-    assert lamp._table.watches == other._table.watches == ()
+    assert lamp._registry.watches == other._registry.watches == ()
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -280,8 +280,8 @@ def break_shop_and_run(tmp_path: Path, old: str, new: str) -> list[str]:
 
 
 def test_demo_notices_two_invoices(tmp_path: Path) -> None:
-    """Main job: without relay.once(), the kills leave orders with two invoices, and the demo says which, and fails."""
-    faults = break_shop_and_run(tmp_path, "relay.once(db.session)", "True")
+    """Main job: without relay.first_time(), the kills leave orders with two invoices, and the demo says which, and fails."""
+    faults = break_shop_and_run(tmp_path, "relay.first_time(db.session)", "True")
     doubles = [fault for fault in faults if re.fullmatch(r"  · Order \d+ has 2 invoices\.", fault)]
 
     assert len(doubles) >= 2

@@ -13,7 +13,7 @@ import waitress  # type: ignore[import-untyped]
 from flask import Flask
 from werkzeug.serving import make_server
 
-from aldis.flask import _signals
+from aldis.flask import _core_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ def clean() -> Iterator[None]:
 
     yield
 
-    for signal in _signals.CORE_SIGNALS:
+    for signal in _core_signals.CORE_SIGNALS:
         signal.receivers.clear()
         signal.errors = "propagate"
 

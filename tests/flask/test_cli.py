@@ -177,7 +177,7 @@ OF_THE_SHOP = """\
 │  └─ shop.first (for Flask 'shop', async, once)
 └─ mail-sent
    ├─ shop.note (for 'desk')
-   └─ shop.Notes (for a aldis._signal.Signal)
+   └─ shop.Notes (for a aldis._core.signal.Signal)
 """
 
 

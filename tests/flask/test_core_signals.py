@@ -17,7 +17,7 @@ import aldis
 import aldis.flask as room
 import aldis.observe
 from aldis import InvalidReceiverError, NamedSignal, PayloadError
-from aldis.flask._signals import CORE_SIGNALS
+from aldis.flask._core_signals import CORE_SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -75,7 +75,7 @@ def run(folder: Path, program: str, *arguments: str) -> subprocess.CompletedProc
     )
 
 
-@pytest.mark.parametrize(("missing", "library"), [((), "aldis._namespace"), (("aldis",), "blinker.base")])
+@pytest.mark.parametrize(("missing", "library"), [((), "aldis._core.namespace"), (("aldis",), "blinker.base")])
 def test_it_sends_on_what_there_is(folder: Path, missing: tuple[str, ...], library: str) -> None:
     """With Aldis its signals are Aldis's; without, they are Blinker's, and carry the same."""
     done = run(folder, USE, *missing)

@@ -22,7 +22,7 @@ from opentelemetry import context, metrics, trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from aldis import InvalidOptionError, Namespace, Signal
-from aldis.aio import Concurrent, in_thread
+from aldis.aio import Concurrent, sync_to_async
 from aldis.delivery import threads
 from aldis.observe import BUCKETS_S
 from aldis.otel import instrument
@@ -260,7 +260,7 @@ def test_failure_policies_are_below_the_send(telemetry: Any) -> None:
 def test_async_receivers_are_spans(telemetry: Any, signals: Namespace) -> None:
     """Async receivers, tasks that they wait for, and sync receivers in threads of send_async, keep the tree."""
     outer, inner = signals.signal("outer"), signals.signal("inner")
-    inner.sync_wrapper = in_thread
+    inner.sync_wrapper = sync_to_async
     inner.connect(hear)
 
     @outer.connect
@@ -527,7 +527,7 @@ def test_when_it_stops_nothing_is_left(telemetry: Any, signals: Namespace) -> No
     lamp.send()
 
     assert telemetry.spans == []
-    assert lamp._table.plain is not None
+    assert lamp._registry.plain is not None
 
 
 def test_what_is_open_ends_when_it_stops(telemetry: Any, signals: Namespace) -> None:
@@ -596,7 +596,7 @@ def test_a_telemetry_that_fails_leaves_no_span_current(
 
     assert currents == [trace.INVALID_SPAN]
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
-    assert outer._table.watches == ()
+    assert outer._registry.watches == ()
 
 
 def test_a_telemetry_that_is_interrupted_goes_on(telemetry: Any, signals: Namespace) -> None:
@@ -723,4 +723,4 @@ def test_bad_input_is_refused(act: Callable[[], Any], message: str) -> None:
     with pytest.raises(InvalidOptionError, match=message):
         act()
 
-    assert Signal()._table.watches == ()
+    assert Signal()._registry.watches == ()

@@ -22,16 +22,16 @@ from sqlalchemy import Engine, create_engine, event, text
 
 from aldis import InvalidOptionError, Namespace
 from aldis.relay import Relay
-from aldis.relay._observing import Observer
-from aldis.relay._worker import Settings, Worker
 from aldis.relay.otel import instrument
+from aldis.relay.worker.attempts import Observer
+from aldis.relay.worker.worker import Settings, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from aldis.observe import Watch
-    from aldis.relay._observing import Attempt
+    from aldis.relay.worker.attempts import Attempt
 
 SECRET = "ada@example.org"
 
@@ -62,7 +62,7 @@ class Room:
 
     def connect(self, receiver: Callable[..., Any], name: str, **options: Any) -> None:
         options.setdefault("backoff", 0.0)
-        self.registered.connect(receiver, weak=False, via=self.relay.queue(name, **options))
+        self.registered.connect(receiver, weak=False, via=self.relay.durable(name, **options))
 
     def send(self, sender: Any = SECRET) -> None:
         self.registered.send(sender, email=SECRET)
@@ -140,7 +140,7 @@ signals = Namespace()
 @signals.declare
 def user_registered(sender: str, /, *, email: str) -> None: ...
 
-@user_registered.connect(via=relay.queue("mail.welcome", backoff=0.0))
+@user_registered.connect(via=relay.durable("mail.welcome", backoff=0.0))
 def welcome(sender, *, email, **extra):
     if relay.current().attempt == 1:
         raise LookupError
@@ -314,7 +314,7 @@ def test_what_a_receiver_sends_is_below_its_attempt(room: Room, telemetry: Any) 
         thanked.send(sender)
 
     room.connect(welcome, "mail.welcome")
-    thanked.connect(hear, via=room.relay.queue("mail.thanks"))
+    thanked.connect(hear, via=room.relay.durable("mail.thanks"))
 
     with telemetry.instrument(), room.instrument():
         room.send()
@@ -435,7 +435,7 @@ def test_a_program_without_opentelemetry_does_not_load_it(tmp_path: Path) -> Non
         @Namespace().declare
         def saved(sender: str, /) -> None: ...
 
-        @saved.connect(via=relay.queue("index"))
+        @saved.connect(via=relay.durable("index"))
         def index(sender): ...
 
         saved.send("page")
@@ -648,7 +648,7 @@ def test_a_telemetry_that_fails(
     """If a span cannot be made or ended, that is reported once and the watch is removed. Messages are received."""
     telemetry.tracer_provider.add_span_processor(Failing(moment, name, error))
     inner = room.signals.declare(thanked_contract)
-    inner.connect(hear, via=room.relay.queue("inner"))
+    inner.connect(hear, via=room.relay.durable("inner"))
 
     def pass_on(sender: Any, **payload: Any) -> None:
         inner.send(sender)

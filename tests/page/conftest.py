@@ -11,8 +11,8 @@ from flask import Flask
 from aldis import Namespace
 from aldis.flask import Aldis
 from aldis.flask._extension import PageDoor
-from aldis.flask._journal import Journal
-from aldis.flask._page import Page
+from aldis.flask.live_page.journal import Journal
+from aldis.flask.live_page.middleware import Page
 
 
 class Shop:

@@ -137,22 +137,22 @@ def log_sweep(sender: Any, **extra: Any) -> None:
 
 if relay is not None:
 
-    @order_placed.connect(via=relay.queue("billing.invoice"))
+    @order_placed.connect(via=relay.durable("billing.invoice"))
     def write_invoice(sender: Any, **extra: Any) -> None: ...
 
-    @order_placed.connect(via=relay.queue("search.index"))
+    @order_placed.connect(via=relay.durable("search.index"))
     def index_order(sender: Any, **extra: Any) -> None: ...
 
-    @user_registered.connect(via=relay.queue("mail.welcome", backoff=3600))
+    @user_registered.connect(via=relay.durable("mail.welcome", backoff=3600))
     def mail_later(sender: Any, **extra: Any) -> None:
         raise UndeliverableError("no such mailbox")
 
-    @user_registered.connect(via=relay.queue("crm.contact", max_attempts=1))
+    @user_registered.connect(via=relay.durable("crm.contact", max_attempts=1))
     def add_contact(sender: Any, **extra: Any) -> None:
         raise UndeliverableError("no such contact")
 
     # Its receiver is in another service.
-    reorder = relay.route(stock_low, "warehouse.reorder")
+    reorder = relay.forward(stock_low, "warehouse.reorder")
 
     @app.post("/drain")
     def drain() -> dict[str, int]:
@@ -162,10 +162,10 @@ if relay is not None:
     @app.post("/claim")
     def claim() -> str:
         """Leave some messages in the hands of a worker that is busy with them."""
-        from aldis.relay import _store
+        from aldis.relay.storage import claims
 
         known = relay._registry.known()["billing.invoice"]
-        relay._database.run(lambda connection: _store.claim(connection, "billing.invoice", known, 2, 600_000))
+        relay._database.run(lambda connection: claims.claim(connection, "billing.invoice", known, 2, 600_000))
         return "claimed"
 
 

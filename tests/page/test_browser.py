@@ -20,8 +20,8 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, Route, expect, sync_playwright
 
-from aldis.flask._feed import MOST_LISTENERS
-from aldis.flask._journal import KEPT
+from aldis.flask.live_page.events import MOST_LISTENERS
+from aldis.flask.live_page.journal import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,8 +10,8 @@ import pytest
 
 import aldis
 from aldis import Namespace
-from aldis.flask._feed import MOST_LISTENERS, Feed, short_place
-from aldis.flask._journal import KEPT, Journal
+from aldis.flask.live_page.events import MOST_LISTENERS, Feed, short_place
+from aldis.flask.live_page.journal import KEPT, Journal
 
 from .conftest import Shop, parse
 
@@ -154,7 +154,7 @@ def test_slow_listener(feed: Feed, journal: Journal, clock: Clock) -> None:
 
 def test_large_entries(feed: Feed, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is much comes in several parts, each with its own id, and each request whole."""
-    monkeypatch.setattr("aldis.flask._feed._MOST_CHARACTERS", 500)
+    monkeypatch.setattr("aldis.flask.live_page.events._MOST_CHARACTERS", 500)
 
     for number in range(5):
         journal.begin("GET", f"/{number}" + "x" * 200)

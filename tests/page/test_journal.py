@@ -15,8 +15,8 @@ from flask import Response, stream_with_context
 import aldis
 from aldis import Namespace
 from aldis.delivery import threads
-from aldis.flask._entries import current
-from aldis.flask._journal import BUDGET, KEPT, MOST_ROWS, Journal
+from aldis.flask.live_page.journal import BUDGET, KEPT, MOST_ROWS, Journal
+from aldis.flask.live_page.snapshots import current
 
 from .conftest import Shop
 
@@ -509,7 +509,7 @@ def test_nothing_is_kept_alive(journal: Journal) -> None:
 
 def test_eye_without_journal(journal: Journal) -> None:
     """A watcher whose journal has gone in the middle of a send has nothing to tell."""
-    from aldis.flask._journal import _Eye
+    from aldis.flask.live_page.journal import _Eye
     from aldis.observe import watch
 
     other = Journal()
@@ -579,7 +579,7 @@ def test_receivers_of_their_own_ways(shop: Shop) -> None:
 
 def test_many_signals(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """The signals that were sent are known as long as they live, and a thousand at most."""
-    monkeypatch.setattr("aldis.flask._journal.BUDGET", 10_000)
+    monkeypatch.setattr("aldis.flask.live_page.journal.BUDGET", 10_000)
     kept = Namespace()
 
     for number in range(1100):

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, create_engine, event, text
 
 from aldis import Namespace
 from aldis.flask import Aldis
-from aldis.flask._page_relay import MOST_LETTERS
+from aldis.flask.live_page.relay import MOST_LETTERS
 from aldis.relay import Relay
 
 from .conftest import Shop
@@ -45,9 +45,9 @@ class RelayShop(Shop):
         def card_charged(sender: Any, /, *, card_number: str) -> None: ...
 
         self.charged = card_charged
-        self.charged.connect(self.write, weak=False, via=self.relay.queue("billing.invoice"))
-        self.charged.connect(self.mail, weak=False, via=self.relay.queue("mail.receipt", max_attempts=1))
-        self.charged.connect(self.tell, weak=False, via=self.relay.queue("crm.contact", backoff=3600))
+        self.charged.connect(self.write, weak=False, via=self.relay.durable("billing.invoice"))
+        self.charged.connect(self.mail, weak=False, via=self.relay.durable("mail.receipt", max_attempts=1))
+        self.charged.connect(self.tell, weak=False, via=self.relay.durable("crm.contact", backoff=3600))
 
     @staticmethod
     def write(sender: Any, **payload: Any) -> None: ...
@@ -329,9 +329,9 @@ app.debug = True
 Aldis(app, relay=Relay(create_engine("sqlite:////nowhere/at/all.sqlite")))
 client = app.test_client()
 client.get("/_aldis/")
-early = "aldis.flask._page_relay" in sys.modules
+early = "aldis.flask.live_page.relay" in sys.modules
 client.get("/_aldis/relay")
-print(early, "aldis.flask._page_relay" in sys.modules)
+print(early, "aldis.flask.live_page.relay" in sys.modules)
 """
 
 

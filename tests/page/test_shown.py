@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from aldis.flask._shown import show
+from aldis.flask.live_page.redaction import show
 
 from .conftest import Shop
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 from quart import Quart
 
-from aldis.quart import _signals
+from aldis.quart import _core_signals
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,7 @@ def clean() -> Iterator[None]:
 
     yield
 
-    for signal in _signals.CORE_SIGNALS:
+    for signal in _core_signals.CORE_SIGNALS:
         signal.receivers.clear()
         signal.errors = "propagate"
 

@@ -30,7 +30,7 @@ import aldis.observe
 import aldis.quart as room
 from aldis import AsyncReceiverError, InvalidReceiverError, NamedSignal, PayloadError
 from aldis.quart import Aldis
-from aldis.quart._signals import CORE_SIGNALS
+from aldis.quart._core_signals import CORE_SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -18,7 +18,7 @@ import aldis.quart as room
 from aldis import AsyncReceiverError, Failure, InvalidOptionError, Namespace, Signal
 from aldis.observe import SendRecord, watch
 from aldis.quart import Aldis
-from aldis.quart._signals import CORE_SIGNALS
+from aldis.quart._core_signals import CORE_SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

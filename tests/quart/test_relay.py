@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 from aldis import InvalidOptionError, Namespace
 from aldis.quart import Aldis
 from aldis.relay import Relay
-from aldis.relay._worker import Settings, Worker
+from aldis.relay.worker.worker import Settings, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,8 +61,8 @@ def test_receivers_run_in_an_app_context_of_their_own(relay: Relay) -> None:
     async def visit() -> None:
         assert await (await app.test_client().post("/order")).get_data(as_text=True) == "thank you"
 
-    order_placed.connect(invoice, app, via=relay.queue("invoice"))
-    order_placed.connect(mail, app, via=relay.queue("mail"))
+    order_placed.connect(invoice, app, via=relay.durable("invoice"))
+    order_placed.connect(mail, app, via=relay.durable("mail"))
     asyncio.run(visit())
     assert received == []
     assert relay.drain() == {"done": 2}
@@ -82,7 +82,7 @@ def test_sync_receivers_run_as_many_at_once_as_the_worker_has_threads(relay: Rel
         for number in range(40):
             await order_placed.send_async(app, order_id=number)
 
-    order_placed.connect(wait, app, via=relay.queue("wait"))
+    order_placed.connect(wait, app, via=relay.durable("wait"))
     asyncio.run(send())
     worker = Worker(relay, Settings(concurrency=40, drains=True))
     worker.run()

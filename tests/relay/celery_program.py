@@ -18,7 +18,7 @@ from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, create_
 
 from aldis import Namespace
 from aldis.relay import Relay
-from aldis.relay.celery import CeleryEngine
+from aldis.relay.celery import CeleryRunner
 
 metadata = MetaData()
 
@@ -39,7 +39,7 @@ class Shop:
         self.queue = queue
         self.celery: Any = Celery("shop", broker=broker, set_as_current=False)
         self.celery.conf.update(task_default_queue=queue, worker_enable_remote_control=False, **settings)
-        self.engine = CeleryEngine(self.celery, timeout_s=timeout_s)
+        self.engine = CeleryRunner(self.celery, timeout_s=timeout_s)
         self.relay = Relay(self.database, engine=self.engine)
         signals = Namespace()
 
@@ -53,10 +53,10 @@ class Shop:
         def shipped(sender: object, /, *, do: str) -> None: ...
 
         self.ordered, self.packed, self.shipped = ordered, packed, shipped
-        orders = self.relay.queue("shop.orders", max_attempts=2, backoff=60, timeout_s=0.5)
+        orders = self.relay.durable("shop.orders", max_attempts=2, backoff=60, timeout_s=0.5)
         ordered.connect(self.take_order, via=orders, weak=False)
-        packed.connect(self.hang, via=self.relay.queue("shop.packing"), weak=False)
-        shipped.connect(self.ship, via=self.relay.queue("shop.shipping", timeout_s=10), weak=False)
+        packed.connect(self.hang, via=self.relay.durable("shop.packing"), weak=False)
+        shipped.connect(self.ship, via=self.relay.durable("shop.shipping", timeout_s=10), weak=False)
 
     def create_tables(self) -> None:
         self.relay.create_tables()
@@ -79,7 +79,7 @@ class Shop:
 
     def have_effect(self) -> None:
         with self.database.begin() as connection:
-            if self.relay.once(connection):
+            if self.relay.first_time(connection):
                 self.note(made, connection)
 
     def note(self, where: Table, connection: Any = None) -> None:
@@ -119,7 +119,7 @@ class Shop:
 class Dying:
     """The real engine, in a process that is killed as soon as a row is published."""
 
-    def __init__(self, engine: CeleryEngine) -> None:
+    def __init__(self, engine: CeleryRunner) -> None:
         self.start = engine.start
         self.stop = engine.stop
         self.check = engine.check

@@ -21,7 +21,7 @@ from kombu.connection import Connection
 from redis import Redis
 from sqlalchemy import delete, select, text, update
 
-from aldis.relay._tables import messages
+from aldis.relay.storage.tables import messages
 
 from .celery_program import Shop
 

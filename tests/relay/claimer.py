@@ -10,8 +10,8 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import sessionmaker
 
 from aldis.relay import Relay
-from aldis.relay._contract_claims import Claims
-from aldis.relay._contract_harness import Harness, Shop
+from aldis.relay.testing._claims import Claims
+from aldis.relay.testing._harness import Harness, Shop
 
 
 def main(url: str) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from aldis.exceptions import TransactionError
-from aldis.relay import _transactions
+from aldis.relay.sending import transactions
 
 from .works import Works
 
@@ -95,7 +95,7 @@ def test_what_has_ended_is_noted_no_more(works: Works) -> None:
     with Session(works.engine) as first, Session(works.engine) as second:
         first.begin()
         second.begin()
-        assert len(_transactions._begun.get()) == 2
+        assert len(transactions._begun.get()) == 2
 
         with pytest.raises(TransactionError, match="2 sessions"):
             works.send(1)

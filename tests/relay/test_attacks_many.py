@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aldis.relay._store import due
+from aldis.relay.storage.claims import due
 
 from .works import Works, soon
 

@@ -38,7 +38,7 @@ def test_one_queue_for_two_signals_of_a_name_is_refused(works: Works) -> None:
     """R4: A row knows its signal by the name, so one queue cannot be for two: each would get what is the other's."""
     orders: NamedSignal[Any, ..., Any] = Namespace().declare(Orders.saved)
     users: NamedSignal[Any, ..., Any] = Namespace().declare(Users.saved)
-    queue = works.relay.queue("search.index")
+    queue = works.relay.durable("search.index")
 
     def index(sender: str, **payload: object) -> None: ...
 
@@ -57,8 +57,8 @@ def test_each_of_two_signals_of_a_name_gets_its_own(works: Works) -> None:
     def index(sender: str, **payload: object) -> None:
         got.append(payload)
 
-    orders.connect(index, via=works.relay.queue("index.orders"))
-    users.connect(index, via=works.relay.queue("index.users"))
+    orders.connect(index, via=works.relay.durable("index.orders"))
+    users.connect(index, via=works.relay.durable("index.users"))
     orders.send("shop", order_id=7)
     users.send("shop", name="Ann")
 
@@ -68,7 +68,7 @@ def test_each_of_two_signals_of_a_name_gets_its_own(works: Works) -> None:
 
 def test_a_signal_that_is_made_again_takes_the_queue(works: Works) -> None:
     """A namespace that is made anew for each application declares the same signals, for the same receivers."""
-    queue = works.relay.queue("search.index")
+    queue = works.relay.durable("search.index")
     got: list[dict[str, object]] = []
 
     def index(sender: str, **payload: object) -> None:

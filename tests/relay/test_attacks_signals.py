@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from aldis.relay._processes import Processes
+from aldis.relay.worker.supervisor import Processes
 
 # The main thread's own lines are interrupted here, thousands of times. In a process of its own, which could hang.
 RUNG_ALL_THE_TIME = """
 import signal, time
-from aldis.relay._bell import Bell
+from aldis.relay.worker.wake import Bell
 
 bell, rung = Bell(), 0
 

@@ -20,12 +20,12 @@ from sqlalchemy import select
 import aldis.flask
 from aldis.exceptions import AldisWarning, InvalidOptionError, RelayWarning
 from aldis.relay import Relay
-from aldis.relay._celery_request import Request
-from aldis.relay._envelope import MalformedEnvelopeError, NewerEnvelopeError, read, written
-from aldis.relay._message import Row
-from aldis.relay._receiving import Outcome, What
-from aldis.relay._tables import dead_letters, messages
-from aldis.relay.celery import CeleryEngine
+from aldis.relay.celery import CeleryRunner
+from aldis.relay.celery.envelope import MalformedEnvelopeError, NewerEnvelopeError, read, written
+from aldis.relay.celery.request import Request
+from aldis.relay.storage.rows import Row
+from aldis.relay.storage.tables import dead_letters, messages
+from aldis.relay.worker.consumer import Disposition, Outcome
 
 from .celery_program import Shop, attempts, made
 from .celery_servers import RABBITMQ, Gate, Place, answering
@@ -110,35 +110,35 @@ def test_options_that_could_not_work_are_refused(arguments: Any, match: str) -> 
     options: dict[str, Any] = arguments[1] if len(arguments) > 1 else {}
 
     with pytest.raises(InvalidOptionError, match=match):
-        CeleryEngine(app, **options)
+        CeleryRunner(app, **options)
 
 
 def test_order_is_refused(make_app: Callable[..., Any], engine: Any) -> None:
     """A queue with a key is refused where it is made, for a fleet keeps no order."""
-    relay = Relay(engine, engine=CeleryEngine(make_app()))
+    relay = Relay(engine, runner=CeleryRunner(make_app()))
 
     with pytest.raises(InvalidOptionError, match=r"relay.queue\('mail'\) cannot have key='user_id'.*keeps no order"):
-        relay.queue("mail", key="user_id")
+        relay.durable("mail", key="user_id")
 
 
 def test_an_engine_is_of_one_relay(make_app: Callable[..., Any], engine: Any) -> None:
     """Two relays cannot share an engine, nor the name of a task."""
     app = make_app()
-    shared = CeleryEngine(app)
+    shared = CeleryRunner(app)
     Relay(engine, engine=shared)
 
-    for taken in (shared, CeleryEngine(app)):
+    for taken in (shared, CeleryRunner(app)):
         with pytest.raises(InvalidOptionError, match=rf"has a relay's task '{TASK}' already"):
             Relay(engine, engine=taken)
 
-    Relay(engine, engine=CeleryEngine(app, name="shop.relay"))
+    Relay(engine, runner=CeleryRunner(app, name="shop.relay"))
     assert {"shop.relay", TASK} <= set(app.tasks)
-    assert repr(CeleryEngine(app, name="shop.relay")).endswith(", name='shop.relay')")
+    assert repr(CeleryRunner(app, name="shop.relay")).endswith(", name='shop.relay')")
 
 
 def test_a_relay_is_of_its_own_application(make_app: Callable[..., Any], engine: Any) -> None:
     """The task is not registered with other applications of the process."""
-    Relay(engine, engine=CeleryEngine(make_app()))
+    Relay(engine, runner=CeleryRunner(make_app()))
     other = make_app()
     other.finalize()
 
@@ -148,7 +148,7 @@ def test_a_relay_is_of_its_own_application(make_app: Callable[..., Any], engine:
 def test_the_task_is_safe_whatever_the_settings_are(make_app: Callable[..., Any], engine: Any) -> None:
     """Late acknowledgements, no results and JSON are the task's own settings."""
     app = make_app(task_acks_late=False, task_reject_on_worker_lost=False, task_serializer="pickle")
-    Relay(engine, engine=CeleryEngine(app))
+    Relay(engine, runner=CeleryRunner(app))
     task = app.tasks[TASK]
 
     assert (task.acks_late, task.reject_on_worker_lost, task.ignore_result) == (True, True, True)
@@ -171,7 +171,7 @@ def test_settings_that_lose_messages_are_refused(
     make_app: Callable[..., Any], engine: Any, settings: dict[str, Any], match: str
 ) -> None:
     """No worker of the relay begins with them."""
-    relay = Relay(engine, engine=CeleryEngine(make_app(task_default_queue="q", **settings)))
+    relay = Relay(engine, runner=CeleryRunner(make_app(task_default_queue="q", **settings)))
     relay.create_tables()
 
     with pytest.raises(InvalidOptionError, match=match):
@@ -195,7 +195,7 @@ def test_settings_that_could_lose_messages_are_warned_of(
     make_app: Callable[..., Any], engine: Any, settings: dict[str, Any], match: str
 ) -> None:
     """A worker of the relay that begins with them says what can be lost."""
-    relay = Relay(engine, engine=CeleryEngine(make_app(task_default_queue="q", **settings)))
+    relay = Relay(engine, runner=CeleryRunner(make_app(task_default_queue="q", **settings)))
     relay.create_tables()
 
     with pytest.warns(RelayWarning, match=match):
@@ -216,7 +216,7 @@ def test_settings_that_could_lose_messages_are_warned_of(
 )
 def test_other_settings_are_fine(make_app: Callable[..., Any], engine: Any, settings: dict[str, Any]) -> None:
     """A worker of the relay begins, with no warning."""
-    relay = Relay(engine, engine=CeleryEngine(make_app(task_default_queue="q", **settings)))
+    relay = Relay(engine, runner=CeleryRunner(make_app(task_default_queue="q", **settings)))
     relay.create_tables()
 
     assert relay.drain() == {}
@@ -226,15 +226,15 @@ def test_a_misconfigured_worker_says_so(tmp_path: Path) -> None:
     """On the command line, the worker ends with the code for what no new start will mend."""
     (tmp_path / "shop.py").write_text(
         "from celery import Celery\nfrom sqlalchemy import create_engine\nfrom aldis.relay import Relay\n"
-        "from aldis.relay.celery import CeleryEngine\n"
+        "from aldis.relay.celery import CeleryRunner\n"
         "app = Celery('shop', broker='memory://')\n"
-        "relay = Relay(create_engine('sqlite:///shop.sqlite'), engine=CeleryEngine(app))\n"
+        "relay = Relay(create_engine('sqlite:///shop.sqlite'), runner=CeleryRunner(app))\n"
     )
     command = [sys.executable, "-m", "aldis", "worker", "shop:relay"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
 
     assert done.returncode == 78, done.stderr
-    assert "Error: CeleryEngine cannot use the memory transport" in done.stderr
+    assert "Error: CeleryRunner cannot use the memory transport" in done.stderr
 
 
 # Envelopes.
@@ -243,7 +243,7 @@ def test_a_misconfigured_worker_says_so(tmp_path: Path) -> None:
 def test_an_envelope_is_json_and_comes_back() -> None:
     """What was sent of a row is the same on the other side, with its attempts and losses."""
     row = a_row(sender='{"text":"x"}', trace="{}", ordering_key="7", attempts=3, losses=2)
-    outcome = Outcome(What.FAILED, "why", 1.5)
+    outcome = Outcome(Disposition.FAILED, "why", 1.5)
 
     assert read(written(row)) == (row, None)
     assert read(written(row, outcome)) == (row, outcome)
@@ -334,7 +334,7 @@ def test_a_queue_that_is_gone_is_made_again(rabbitmq_place: Place, caplog: pytes
     first = shop.engine.handle(a_row(), rabbitmq_place.no_guard)
     second = shop.engine.handle(a_row(), rabbitmq_place.no_guard)
 
-    assert (first.what, second.what) == (What.WAITS, What.DONE)
+    assert (first.what, second.what) == (Disposition.WAITS, Disposition.DONE)
     assert "NO_ROUTE" in caplog.text
     assert len(rabbitmq_place.published()) == 1
 
@@ -382,7 +382,7 @@ def test_rows_that_cannot_be_published_are_dead(lonely: Place, changes: dict[str
     """A row that nobody could read is a dead letter at once."""
     outcome = lonely.shop.engine.handle(a_row(**changes), lonely.no_guard)
 
-    assert outcome.what is What.DEAD
+    assert outcome.what is Disposition.DEAD
     assert why in outcome.why
 
 
@@ -419,7 +419,7 @@ def test_receivers_run_in_the_context_of_their_application(lonely: Place) -> Non
 
     app = flask.Flask("shop")
     aldis.flask.Aldis(app, relay=lonely.shop.relay)
-    lonely.shop.ordered.connect(look, via=lonely.shop.relay.queue("shop.look"))
+    lonely.shop.ordered.connect(look, via=lonely.shop.relay.durable("shop.look"))
     parent = json.dumps({"traceparent": f"00-{7:032x}-{8:016x}-01"})
     run(lonely, written(a_row(receiver="shop.look", sender='{"name":"shop"}', trace=parent)))
 
@@ -470,7 +470,7 @@ def test_what_was_not_begun_is_not_counted(lonely: Place) -> None:
     """A dead letter that nobody could read has the attempts that were made, whether it was written at once or later."""
     row = a_row(payload="{", attempts=2)
     run(lonely, written(row))
-    run(lonely, written(row._replace(token="other"), Outcome(What.DEAD, "why", is_begun=False)))
+    run(lonely, written(row._replace(token="other"), Outcome(Disposition.DEAD, "why", is_begun=False)))
 
     assert [letter.attempts for letter in lonely.shop.relay.dead_letters()] == [1, 1]
 
@@ -490,7 +490,7 @@ def test_a_receiver_without_a_limit_takes_its_time(lonely: Place) -> None:
     def slow(sender: object, *, do: str) -> None:
         calls.append(do)
 
-    signal.connect(slow, via=lonely.shop.relay.queue("shop.slow"))
+    signal.connect(slow, via=lonely.shop.relay.durable("shop.slow"))
     run(lonely, written(a_row(receiver="shop.slow", payload='{"do":"x"}')))
 
     assert calls == ["x"]

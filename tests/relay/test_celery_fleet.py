@@ -100,7 +100,7 @@ def test_what_is_unknown_there_waits(fleet: Place) -> None:
 
     def newcomer(sender: object, *, do: str) -> None: ...
 
-    fleet.shop.shipped.connect(newcomer, via=fleet.shop.relay.queue("shop.newcomer"))
+    fleet.shop.shipped.connect(newcomer, via=fleet.shop.relay.durable("shop.newcomer"))
     fleet.shop.shipped.send("customer", do="")
     fleet.shop.relay.drain()
     row = soon(lambda: next((row for row in fleet.rows() if row.receiver == "shop.newcomer" and not row.token), None))

@@ -57,17 +57,17 @@ def order_lost(sender: str, /, *, order_id: int) -> None: ...
 def order_sealed(sender: str, /, *, order_id: int) -> None: ...
 
 
-@order_placed.connect(via=relay.queue("invoice"))
+@order_placed.connect(via=relay.durable("invoice"))
 def invoice(sender, *, order_id):
     (FOLDER / f"invoice-{order_id}").touch()
 
 
-@order_lost.connect(via=relay.queue("search", max_attempts=1))
+@order_lost.connect(via=relay.durable("search", max_attempts=1))
 def search(sender, *, order_id):
     raise LookupError(f"no order {order_id}")
 
 
-@order_sealed.connect(via=relay.queue("slow"))
+@order_sealed.connect(via=relay.durable("slow"))
 def slow(sender, *, order_id):
     (FOLDER / f"begun-{os.getpid()}").touch()
 
@@ -95,7 +95,7 @@ Aldis(app, signals=[signals], relay=relay)
 def order_placed(sender: Flask, /, *, order_id: int) -> None: ...
 
 
-@order_placed.connect(via=relay.queue("invoice"))
+@order_placed.connect(via=relay.durable("invoice"))
 def invoice(sender, *, order_id):
     print("invoice", sender.name, order_id, flush=True)
 
@@ -313,7 +313,7 @@ def test_purging(shop: Shop) -> None:
     shop.place(3)
 
     with shop.module.engine.begin() as connection:
-        shop.relay.once(connection, "a message")
+        shop.relay.first_time(connection, "a message")
         connection.exec_driver_sql("UPDATE aldis_effects SET done_ms = done_ms - 7200000")
         connection.exec_driver_sql("UPDATE aldis_dead_letters SET died_ms = died_ms - 7200000 WHERE id = 1")
 

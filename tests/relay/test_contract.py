@@ -25,9 +25,9 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from aldis.flask import Aldis
 from aldis.relay import Relay
-from aldis.relay._contract_claims import CompetingContract
-from aldis.relay.celery import CeleryEngine
-from aldis.relay.contract import DatabaseContract, Harness, RelayContract, UnorderedRelayContract, _Contract
+from aldis.relay.celery import CeleryRunner
+from aldis.relay.testing import DatabaseContract, Harness, RelayContract, UnorderedRelayContract, _Contract
+from aldis.relay.testing._claims import CompetingContract
 
 from .celery_servers import RABBITMQ, REDIS, answering
 
@@ -245,7 +245,7 @@ def celery_harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
     app.conf.broker_heartbeat = 1  # A worker that waits for nothing else sees only now and then that it is to end.
     app.conf.broker_transport_options = {"global_keyprefix": f"{name}:"} if request.param == "redis" else {}
     engine = create_engine(f"sqlite:///{tmp_path_factory.mktemp('celery')}/test.sqlite")
-    relay = Relay(engine, engine=CeleryEngine(app))
+    relay = Relay(engine, runner=CeleryRunner(app))
     ended: SimpleQueue[str] = SimpleQueue()
 
     def note(task_id: str, **_: Any) -> None:

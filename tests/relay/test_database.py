@@ -18,8 +18,8 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from aldis import InvalidOptionError
 from aldis.exceptions import TransactionError
 from aldis.relay import Relay
-from aldis.relay._database import Database, Patience, _close_portals
-from aldis.relay._dialects import check_dialect, is_away, is_busy, is_full, use_wal
+from aldis.relay.storage.database import Database, RetryPolicy, _close_portals
+from aldis.relay.storage.dialects import check_dialect, is_away, is_busy, is_full, use_wal
 
 from .works import Works, soon
 
@@ -479,7 +479,7 @@ def test_patience_ends(sqlite_url: str, make_engine: MakeEngine, monkeypatch: py
     error = error_of(executing(make_engine(f"{sqlite_url}/no/where"), "SELECT 1"))
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    patience = Patience(60.0, 15.0)
+    patience = RetryPolicy(60.0, 15.0)
     pauses = [patience.pause_s(error) for _ in range(12)]
 
     assert pauses[0] < 0.003 < pauses[4] < 0.07

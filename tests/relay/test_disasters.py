@@ -20,15 +20,12 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-sys.path.append(str(Path(__file__).parents[2] / "tools"))
-
-from chaos_processes import Nursery, soon
-from chaos_programs import deliveries, effects, order_placed, orders
-from chaos_scenarios import Place
-
 from aldis import Namespace
 from aldis.relay import Relay
-from aldis.relay._tables import messages
+from aldis.relay.storage.tables import messages
+from tools.chaos.processes import Nursery, soon
+from tools.chaos.programs import deliveries, effects, order_placed, orders
+from tools.chaos.scenarios import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -142,7 +139,7 @@ def test_sends_on_a_full_disk(disk: Disk, disk_place: Place) -> None:
     """
     place = disk_place
     sent = Namespace().declare(note_sent)
-    sent.connect(lambda sender, *, text: None, weak=False, via=place.shop.relay.queue("notes"))
+    sent.connect(lambda sender, *, text: None, weak=False, via=place.shop.relay.durable("notes"))
     payload = SECRET * 20_000
     place.shop.connect("billing")
     place.send(3)
@@ -375,7 +372,7 @@ def test_a_fork_after_the_database_was_used(place: Place) -> None:
 
 GUNICORN = """
 import os
-from chaos_programs import Shop
+from tools.chaos.programs import Shop
 
 shop = Shop(os.environ["TEST_URL"])
 shop.connect("billing")
@@ -515,7 +512,7 @@ def test_a_server_that_is_away(own_server: OwnServer, nursery: Nursery, tmp_path
     with placed(own_server.url, tmp_path, nursery) as place:
         patient = Relay(place.shop.engine, wait_s=20)
         waits = Namespace().declare(order_placed)
-        waits.connect(lambda sender, *, number: None, weak=False, via=patient.queue("billing"))
+        waits.connect(lambda sender, *, number: None, weak=False, via=patient.durable("billing"))
         place.shop.connect("billing")
         worker = place.start("work", lease=1.0)
         place.send(5)

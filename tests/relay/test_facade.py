@@ -51,6 +51,6 @@ def test_the_core_does_not_bring_the_relay() -> None:
 def test_the_relay_does_not_bring_what_only_a_worker_needs() -> None:
     """A web process that sends imports neither drivers, nor Flask, nor Celery, nor OpenTelemetry, nor the worker."""
     found = imported("import aldis.relay")
-    optional = ("psycopg", "pymysql", "flask", "celery", "opentelemetry", "click", "aldis.relay._worker")
+    optional = ("psycopg", "pymysql", "flask", "celery", "opentelemetry", "click", "aldis.relay.worker.worker")
 
     assert not {name for name in found if name.startswith(optional)}

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session, SessionTransaction
 
 from aldis import NamedSignal, Namespace
 from aldis.relay import Relay
-from aldis.relay._tables import messages
+from aldis.relay.storage.tables import messages
 
 metadata = MetaData()
 orders = Table("orders", metadata, Column("number", Integer, primary_key=True))
@@ -37,8 +37,8 @@ class Program(RuleBasedStateMachine):
         relay = Relay(self.engine)
         relay.create_tables()
         self.placed: NamedSignal[Any, ..., Any] = Namespace().declare(order_placed)
-        self.placed.connect(receive, via=relay.queue("billing", key="number"))
-        relay.route(self.placed, "shipping", key="number")
+        self.placed.connect(receive, via=relay.durable("billing", key="number"))
+        relay.forward(self.placed, "shipping", key="number")
         self.session = Session(self.engine)
         self.savepoints: list[SessionTransaction] = []
         self.number = 0

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from aldis.exceptions import ReceiverTimeoutError
-from aldis.relay import _runners
-from aldis.relay._message import Row
-from aldis.relay._runners import Job
+from aldis.relay.storage.rows import Row
+from aldis.relay.worker import executor
+from aldis.relay.worker.executor import Job
 
 ROW = Row(1, "id", "saved", "mail", 1, None, "{}", None, None, 0, 1, 0, "token")
 
 # With an own interpreter, for the trace function of this one may be that of coverage.
 TRACED = """
 import sys
-from aldis.relay._runners import Job
+from aldis.relay.worker.executor import Job
 
 job = Job(None, float("inf"), lambda: None)
 
@@ -94,13 +94,13 @@ class Late:
 def test_an_interruption_may_come_when_the_receiver_has_returned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever it arrives then, it is forgotten."""
     job = new_job()
-    raise_in = Late(_runners._raise_in)
+    raise_in = Late(executor._raise_in)
 
     with job.guard(10):
         job.is_late = True
         lock = Late(job._lock)
         monkeypatch.setattr(job, "_lock", lock)
-        monkeypatch.setattr(_runners, "_raise_in", raise_in)
+        monkeypatch.setattr(executor, "_raise_in", raise_in)
 
     assert lock.times > 0
     assert raise_in.times > 0

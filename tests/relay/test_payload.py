@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from aldis import AldisError, InvalidReceiverError, NamedSignal, Namespace, PayloadError
 from aldis.relay import Relay
 from aldis.relay._payload import schema_of
-from aldis.relay._tables import messages, now_ms
+from aldis.relay.storage.tables import messages, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -165,7 +165,7 @@ class Desk:
         def receive(_: Any, /, **payload: Any) -> None:
             self.got.append(payload)
 
-        signal.connect(receive, weak=False, via=self.relay.queue("desk", **options))
+        signal.connect(receive, weak=False, via=self.relay.durable("desk", **options))
         self.signals.append(signal)
         return signal
 
@@ -284,7 +284,7 @@ def test_keys_that_are_texts_in_json(desk: Desk, annotation: Any, value: Any) ->
     desk.connect(declare(annotation, default={})).send(None, value=value)
     assert desk.relay.drain() == {"done": 1}
     older: Any = declare(annotation)
-    upgraded = Namespace().declare(version=2, upgraders={1: lambda payload: payload})(older._table.contract.function)
+    upgraded = Namespace().declare(version=2, upgraders={1: lambda payload: payload})(older._registry.contract.function)
     other = Desk(desk.engine)
     other.connect(upgraded)
     desk.write(json.dumps({"value": json.loads(msgspec.json.encode(value))}))
@@ -398,7 +398,7 @@ def test_any_value_of_any_type_comes_back(data: st.DataObject) -> None:
     case = data.draw(CASES)
     value = data.draw(case.values)
     signal = declare(case.annotation)
-    schema = schema_of(signal._table.contract, signal)  # type: ignore[arg-type]
+    schema = schema_of(signal._registry.contract, signal)  # type: ignore[arg-type]
     received = schema.decode(schema.encode({"value": value}), 1)["value"]
 
     assert received == value

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from aldis import Namespace
 from aldis.relay import Relay
-from aldis.relay._worker import Settings, Worker
+from aldis.relay.worker.worker import Settings, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +103,7 @@ def test_messages_are_received_in_order_without_listen(pooled: Engine) -> None:
     def receiver(sender: str, *, key: int, number: int) -> None:
         received.append((key, number))
 
-    counted.connect(receiver, weak=False, via=relay.queue("counter", key="key"))
+    counted.connect(receiver, weak=False, via=relay.durable("counter", key="key"))
     workers = [Worker(relay, Settings(concurrency=2, poll_s=0.05)) for _ in range(2)]
     threads = [Thread(target=worker.run) for worker in workers]
 

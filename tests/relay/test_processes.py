@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aldis.relay._processes import CHILD, Processes
-from aldis.relay._worker import Exit
+from aldis.relay.worker.supervisor import CHILD, Processes
+from aldis.relay.worker.worker import Exit
 
 from .works import SOON_S, soon
 
@@ -69,7 +69,7 @@ def test_a_stop_that_comes_while_a_process_is_made(monkeypatch: pytest.MonkeyPat
             super().__init__(*args, **options)
             found.stop()
 
-    monkeypatch.setattr("aldis.relay._processes.subprocess.Popen", Slow)
+    monkeypatch.setattr("aldis.relay.worker.supervisor.subprocess.Popen", Slow)
 
     assert ended(found, lambda: None) == Exit.STOPPED
 

@@ -1,4 +1,4 @@
-"""relay.queue() and relay.route(): names, options, and who may go by them (R4, E12)."""
+"""relay.durable() and relay.forward(): names, options, and who may go by them (R4, E12)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import pytest
 from sqlalchemy import Engine, StaticPool, create_engine, select
 
 from aldis import InvalidOptionError, InvalidReceiverError, NamedSignal, Namespace
-from aldis.relay import Exponential, Queue, Relay, Route
-from aldis.relay._tables import messages
+from aldis.relay import Durable, Exponential, Forward, Relay
+from aldis.relay.storage.tables import messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -107,7 +107,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_a_bad_option_is_refused(shop: Shop, options: dict[str, Any], message: str) -> None:
     """E12: An option that is not of its kind is refused when the queue is made, with what it must be."""
     with pytest.raises(InvalidOptionError, match=message):
-        shop.relay.queue("billing", **options)
+        shop.relay.durable("billing", **options)
 
 
 def test_an_async_backoff_is_refused(shop: Shop) -> None:
@@ -117,7 +117,7 @@ def test_an_async_backoff_is_refused(shop: Shop) -> None:
         return 1.0
 
     with pytest.raises(InvalidOptionError, match=r"backoff must .* not .*wait"):
-        shop.relay.queue("billing", backoff=wait)  # type: ignore[arg-type]
+        shop.relay.durable("billing", backoff=wait)  # type: ignore[arg-type]
 
 
 NO_NAMES: list[Any] = ["", " ", " billing", "billing\n", "a\x00b", "a\tb", "\ud800", "x" * 201, 3, None, b"billing"]
@@ -136,7 +136,7 @@ def test_a_bad_name_is_refused(shop: Shop, name: Any) -> None:
 @pytest.mark.parametrize("name", ["billing", "mail.welcome", "a b", "Rechnung für Löwen", "\U0001f981", "x" * 200])
 def test_a_good_name_stands_in_the_row(shop: Shop, name: str) -> None:
     """R4: The name that was given is what the row has."""
-    shop.connect(audit, via=shop.relay.queue(name))
+    shop.connect(audit, via=shop.relay.durable(name))
     shop.placed.send("shop", order_id=1)
 
     assert shop.values("receiver") == [name]
@@ -144,15 +144,15 @@ def test_a_good_name_stands_in_the_row(shop: Shop, name: str) -> None:
 
 def test_what_a_queue_shows(shop: Shop) -> None:
     """A queue has its options as attributes, and a repr that names it."""
-    queue = shop.relay.queue("billing", max_attempts=3, timeout_s=5, key="order_id", aliases="invoices", backoff=2)
+    queue = shop.relay.durable("billing", max_attempts=3, timeout_s=5, key="order_id", aliases="invoices", backoff=2)
 
-    assert isinstance(queue, Queue)
-    assert repr(queue) == "relay.queue('billing')"
+    assert isinstance(queue, Durable)
+    assert repr(queue) == "relay.durable('billing')"
     assert (queue.name, queue.names, queue.aliases) == ("billing", ("billing", "invoices"), ("invoices",))
     assert (queue.max_attempts, queue.timeout_s, queue.key) == (3, 5, "order_id")
     assert [queue.backoff(attempt) for attempt in (1, 5)] == [2.0, 2.0]
-    assert shop.relay.queue("a", aliases=iter(["b", "c"])).aliases == ("b", "c")
-    assert shop.relay.queue("a").timeout_s is None
+    assert shop.relay.durable("a", aliases=iter(["b", "c"])).aliases == ("b", "c")
+    assert shop.relay.durable("a").timeout_s is None
 
 
 # Backoffs.
@@ -210,7 +210,7 @@ def failing(sender: Any, **payload: Any) -> None:
 )
 def test_how_long_a_message_waits(shop: Shop, backoff: Any, expected_s: float) -> None:
     """R3: A message that failed waits for as long as the backoff says; a minute if that makes no sense."""
-    shop.connect(failing, via=shop.relay.queue("billing", backoff=backoff))
+    shop.connect(failing, via=shop.relay.durable("billing", backoff=backoff))
     shop.placed.send("shop", order_id=1)
     ended = shop.relay.drain()
 
@@ -228,12 +228,12 @@ def test_how_long_a_message_waits(shop: Shop, backoff: Any, expected_s: float) -
 
 def test_a_name_is_one_receivers(shop: Shop) -> None:
     """R4, E12: Another receiver by the same name is refused, also on another signal, and named."""
-    shop.connect(audit, via=shop.relay.queue("billing"))
+    shop.connect(audit, via=shop.relay.durable("billing"))
     other: NamedSignal[Any, ..., Any] = Namespace().declare(order_placed)
 
     for signal in (shop.placed, other):
         with pytest.raises(InvalidOptionError, match=r"bill .*cannot be relay\.queue\('billing'\): .*audit .*goes by"):
-            signal.connect(bill, via=shop.relay.queue("billing"))
+            signal.connect(bill, via=shop.relay.durable("billing"))
 
         assert not any(connection is bill for connection in signal.receivers.values())
 
@@ -243,15 +243,15 @@ def test_a_name_is_one_receivers(shop: Shop) -> None:
 )
 def test_an_alias_is_one_receivers(shop: Shop, name: str, aliases: list[str]) -> None:
     """R4, E12: Neither a name nor an alias may be another's name or alias: rows would go to either."""
-    shop.connect(audit, via=shop.relay.queue("billing", aliases=["old"]))
+    shop.connect(audit, via=shop.relay.durable("billing", aliases=["old"]))
 
     with pytest.raises(InvalidOptionError, match="Give each receiver a name of its own"):
-        shop.connect(bill, via=shop.relay.queue(name, aliases=aliases))
+        shop.connect(bill, via=shop.relay.durable(name, aliases=aliases))
 
 
 def test_a_name_is_free_when_its_receiver_is_gone(shop: Shop) -> None:
     """A receiver that was disconnected or collected holds no name."""
-    queue = shop.relay.queue("billing")
+    queue = shop.relay.durable("billing")
     shop.connect(audit, via=queue)
     shop.placed.disconnect(audit)
     held = [shop.receiver("first")]
@@ -265,7 +265,7 @@ def test_a_name_is_free_when_its_receiver_is_gone(shop: Shop) -> None:
 
 def test_other_relays_have_names_of_their_own(shop: Shop) -> None:
     """What is connected via another relay does not count."""
-    shop.connect(audit, via=shop.relay.queue("billing"))
+    shop.connect(audit, via=shop.relay.durable("billing"))
     shop.connect(bill, via=Relay(shop.engine).queue("billing"))
 
     assert len(shop.placed.receivers) == 2
@@ -274,8 +274,8 @@ def test_other_relays_have_names_of_their_own(shop: Shop) -> None:
 def test_one_receiver_may_have_several_names(shop: Shop) -> None:
     """A receiver that is connected to two signals may go by a name for each."""
     other: NamedSignal[Any, ..., Any] = Namespace().declare(order_placed)
-    shop.connect(audit, via=shop.relay.queue("billing"))
-    other.connect(audit, via=shop.relay.queue("shipping"))
+    shop.connect(audit, via=shop.relay.durable("billing"))
+    other.connect(audit, via=shop.relay.durable("shipping"))
     shop.placed.send("shop", order_id=1)
     other.send("shop", order_id=1)
 
@@ -288,24 +288,24 @@ def test_one_queue_for_several_signals(shop: Shop) -> None:
     @shop.signals.declare
     def order_cancelled(sender: Any, /, *, order_id: int) -> None: ...
 
-    queue = shop.relay.queue("billing", max_attempts=3)
+    queue = shop.relay.durable("billing", max_attempts=3)
     receive = shop.receiver("receive")
     shop.connect(receive, via=queue)
-    order_cancelled.connect(receive, via=shop.relay.queue("billing", max_attempts=3))
+    order_cancelled.connect(receive, via=shop.relay.durable("billing", max_attempts=3))
     shop.placed.send("shop", order_id=1)
     order_cancelled.send("shop", order_id=2)
     shop.relay.drain()
     assert shop.log == [("receive", 1), ("receive", 2)]
 
     with pytest.raises(InvalidOptionError, match=r"with other options already.*Make the queue once"):
-        order_cancelled.connect(receive, via=shop.relay.queue("billing", max_attempts=4))
+        order_cancelled.connect(receive, via=shop.relay.durable("billing", max_attempts=4))
 
 
 def test_connecting_again_changes_the_options(shop: Shop) -> None:
     """The second connect's queue wins: other options, another name, and at once."""
-    shop.connect(audit, via=shop.relay.queue("billing", max_attempts=3))
-    shop.connect(audit, via=shop.relay.queue("billing", max_attempts=4))
-    shop.connect(audit, via=shop.relay.queue("invoices", aliases=["billing"]))
+    shop.connect(audit, via=shop.relay.durable("billing", max_attempts=3))
+    shop.connect(audit, via=shop.relay.durable("billing", max_attempts=4))
+    shop.connect(audit, via=shop.relay.durable("invoices", aliases=["billing"]))
     shop.placed.send("shop", order_id=1)
     assert shop.values("receiver") == ["invoices"]
 
@@ -321,7 +321,7 @@ def test_a_module_that_is_loaded_again(shop: Shop) -> None:
     for word in ("before", "after"):
         space = {"__name__": "shop.receivers", "log": shop.log, "word": word}
         exec(source, space)
-        shop.connect(space["invoice"], via=shop.relay.queue("billing"))
+        shop.connect(space["invoice"], via=shop.relay.durable("billing"))
 
     shop.placed.send("shop", order_id=1)
     shop.relay.drain()
@@ -334,7 +334,7 @@ def test_an_application_that_is_made_again(shop: Shop) -> None:
 
     for number, app in enumerate(apps):
         shop.relay.register_sender(app, f"app {number}")
-        shop.placed.connect(shop.receiver(f"of {number}"), app, weak=False, via=shop.relay.queue("billing"))
+        shop.placed.connect(shop.receiver(f"of {number}"), app, weak=False, via=shop.relay.durable("billing"))
 
     shop.placed.send(apps[1], order_id=1)
     shop.placed.send(apps[0], order_id=2)
@@ -345,13 +345,13 @@ def test_an_application_that_is_made_again(shop: Shop) -> None:
 def test_a_signal_that_is_declared_again(shop: Shop) -> None:
     """Of two signals of one name, as of a module that is loaded again, the one that was connected last receives."""
     other: NamedSignal[Any, ..., Any] = Namespace().declare(order_placed)
-    shop.connect(shop.receiver("first"), via=shop.relay.queue("billing"))
-    other.connect(shop.receiver("second"), weak=False, via=shop.relay.queue("billing"))
+    shop.connect(shop.receiver("first"), via=shop.relay.durable("billing"))
+    other.connect(shop.receiver("second"), weak=False, via=shop.relay.durable("billing"))
     shop.placed.send("shop", order_id=1)
     shop.relay.drain()
     assert shop.log == [("second", 1)]
 
-    shop.connect(shop.receiver("third"), via=shop.relay.queue("billing"))
+    shop.connect(shop.receiver("third"), via=shop.relay.durable("billing"))
     other.send("shop", order_id=2)
     shop.relay.drain()
     assert shop.log == [("second", 1), ("third", 2)]
@@ -363,13 +363,13 @@ def test_a_receiver_that_is_connected_for_another_sender(shop: Shop) -> None:
     @shop.signals.declare
     def order_cancelled(sender: Any, /, *, order_id: int) -> None: ...
 
-    queue = shop.relay.queue("billing")
+    queue = shop.relay.durable("billing")
     shop.placed.connect(audit, "before", weak=False, via=queue)
     order_cancelled.connect(audit, "before", weak=False, via=queue)
     shop.placed.send("before", order_id=1)
     shop.placed.disconnect(audit)
     shop.placed.connect(audit, "after", weak=False, via=queue)
-    shop.connect(bill, via=shop.relay.queue("shipping"))
+    shop.connect(bill, via=shop.relay.durable("shipping"))
 
     assert shop.relay.drain() == {"waits": 1}
     assert shop.relay.status()[0].failure == "no receiver of that name is connected for that sender here"
@@ -377,10 +377,10 @@ def test_a_receiver_that_is_connected_for_another_sender(shop: Shop) -> None:
 
 def test_lambdas_are_told_apart(shop: Shop) -> None:
     """E12: Lambdas have no names, so two of one module are two receivers."""
-    shop.connect(lambda sender, **payload: None, via=shop.relay.queue("billing"))
+    shop.connect(lambda sender, **payload: None, via=shop.relay.durable("billing"))
 
     with pytest.raises(InvalidOptionError, match="Give each receiver a name of its own"):
-        shop.connect(lambda sender, **payload: None, via=shop.relay.queue("billing"))
+        shop.connect(lambda sender, **payload: None, via=shop.relay.durable("billing"))
 
 
 class Mailer:
@@ -397,14 +397,14 @@ def test_objects_and_methods(shop: Shop) -> None:
     part = partial(audit, extra=1)
 
     for name, receiver in (("object", mailer), ("method", mailer.welcome), ("partial", part)):
-        shop.connect(receiver, via=shop.relay.queue(name))
-        shop.connect(receiver, "shop", via=shop.relay.queue(name))
+        shop.connect(receiver, via=shop.relay.durable(name))
+        shop.connect(receiver, "shop", via=shop.relay.durable(name))
 
-    shop.connect(mailer.welcome, via=shop.relay.queue("method"))
+    shop.connect(mailer.welcome, via=shop.relay.durable("method"))
 
     for name, receiver in (("object", Mailer()), ("method", Mailer().welcome), ("partial", partial(audit, extra=1))):
         with pytest.raises(InvalidOptionError, match="Give each receiver a name of its own"):
-            shop.connect(receiver, via=shop.relay.queue(name))
+            shop.connect(receiver, via=shop.relay.durable(name))
 
 
 # What a send gives and writes.
@@ -412,8 +412,8 @@ def test_objects_and_methods(shop: Shop) -> None:
 
 def test_what_a_send_gives(shop: Shop) -> None:
     """The result has the message's id for each durable receiver: the same for all of one send; another for each."""
-    shop.connect(audit, via=shop.relay.queue("a"))
-    shop.connect(bill, via=shop.relay.queue("b"))
+    shop.connect(audit, via=shop.relay.durable("a"))
+    shop.connect(bill, via=shop.relay.durable("b"))
     shop.connect(shop.receiver("at once"))
     results = [dict(shop.placed.send("shop", order_id=number)) for number in (1, 2)]
 
@@ -424,10 +424,10 @@ def test_what_a_send_gives(shop: Shop) -> None:
 
 def test_one_row_for_each_receiver(shop: Shop) -> None:
     """R2: Who is connected for a sender and for any, or twice by one name, has one row of a send."""
-    shop.connect(audit, via=shop.relay.queue("a"))
-    shop.connect(audit, "shop", via=shop.relay.queue("a"))
-    shop.connect(shop.receiver("one"), via=shop.relay.queue("b"))
-    shop.connect(shop.receiver("two"), via=shop.relay.queue("b"))
+    shop.connect(audit, via=shop.relay.durable("a"))
+    shop.connect(audit, "shop", via=shop.relay.durable("a"))
+    shop.connect(shop.receiver("one"), via=shop.relay.durable("b"))
+    shop.connect(shop.receiver("two"), via=shop.relay.durable("b"))
     shop.placed.send("shop", order_id=1)
 
     assert shop.values("receiver") == ["a", "b"]
@@ -435,7 +435,7 @@ def test_one_row_for_each_receiver(shop: Shop) -> None:
 
 def test_a_send_without_durable_receivers_writes_nothing(shop: Shop) -> None:
     """Receivers of another sender, muted ones, and those that were disconnected before their turn have no row."""
-    shop.placed.connect(audit, "other", weak=False, via=shop.relay.queue("a"))
+    shop.placed.connect(audit, "other", weak=False, via=shop.relay.durable("a"))
     shop.placed.send("shop", order_id=1)
 
     with shop.placed.muted(audit):
@@ -451,7 +451,7 @@ def test_a_send_without_durable_receivers_writes_nothing(shop: Shop) -> None:
 
 def test_a_once_receiver(shop: Shop) -> None:
     """once=True is for sends: the first writes a row. Whoever receives it needs a connection that lasts."""
-    shop.connect(audit, once=True, via=shop.relay.queue("a"))
+    shop.connect(audit, once=True, via=shop.relay.durable("a"))
     shop.placed.send("shop", order_id=1)
     shop.placed.send("shop", order_id=2)
 
@@ -461,8 +461,8 @@ def test_a_once_receiver(shop: Shop) -> None:
 def test_receivers_of_several_relays(shop: Shop) -> None:
     """Each relay writes its own message."""
     other = Relay(shop.engine)
-    shop.connect(audit, via=shop.relay.queue("a"))
-    shop.connect(bill, via=other.queue("b"))
+    shop.connect(audit, via=shop.relay.durable("a"))
+    shop.connect(bill, via=other.durable("b"))
     results = dict(shop.placed.send("shop", order_id=1))
 
     assert results[audit] != results[bill]
@@ -471,7 +471,7 @@ def test_receivers_of_several_relays(shop: Shop) -> None:
 
 def test_send_async_writes_too(shop: Shop) -> None:
     """send_async writes what send does, with a relay whose database is sync."""
-    shop.connect(audit, via=shop.relay.queue("a"))
+    shop.connect(audit, via=shop.relay.durable("a"))
     ((_, message_id),) = asyncio.run(shop.placed.send_async("shop", order_id=1))
 
     assert shop.values("message_id") == [message_id]
@@ -479,9 +479,9 @@ def test_send_async_writes_too(shop: Shop) -> None:
 
 def test_a_receiver_that_stops_the_send(shop: Shop) -> None:
     """Rows are written for those whose turn came before a receiver's exception stopped the send."""
-    shop.connect(audit, priority=2, via=shop.relay.queue("before"))
+    shop.connect(audit, priority=2, via=shop.relay.durable("before"))
     shop.connect(failing, priority=1)
-    shop.connect(bill, via=shop.relay.queue("after"))
+    shop.connect(bill, via=shop.relay.durable("after"))
 
     with pytest.raises(LookupError):
         shop.placed.send("shop", order_id=1)
@@ -520,7 +520,7 @@ def test_the_key_of_a_row(shop: Shop, annotation: Any, value: Any, expected: str
 
     order_placed.__annotations__["customer"] = annotation
     signal = shop.signals["of keys"] = Namespace().declare(order_placed)
-    signal.connect(audit, via=shop.relay.queue("billing", key="customer"))
+    signal.connect(audit, via=shop.relay.durable("billing", key="customer"))
     signal.send("shop", customer=value)
 
     assert shop.values("ordering_key") == [expected]
@@ -534,7 +534,7 @@ def test_a_key_that_not_every_database_takes(postgresql_url: str, make_engine: A
     @(signals := Namespace()).declare
     def order_placed(sender: Any, /, *, customer: str) -> None: ...
 
-    order_placed.connect(audit, via=relay.queue("billing", key="customer"))
+    order_placed.connect(audit, via=relay.durable("billing", key="customer"))
     order_placed.send("shop", customer="a\x00")
 
     assert relay.drain() == {"done": 1}
@@ -546,15 +546,15 @@ def test_a_key_that_is_no_keyword_is_refused(shop: Shop, make: str) -> None:
     """E12: The key must be one of the declared keywords; the message names them."""
     with pytest.raises(InvalidOptionError, match=r"key='order' is no keyword of .*: order_id, note"):
         if make == "queue":
-            shop.connect(audit, via=shop.relay.queue("billing", key="order"))
+            shop.connect(audit, via=shop.relay.durable("billing", key="order"))
         else:
-            shop.relay.route(shop.placed, "billing", key="order")
+            shop.relay.forward(shop.placed, "billing", key="order")
 
     @shop.signals.declare
     def shop_closed(sender: Any, /) -> None: ...
 
     with pytest.raises(InvalidOptionError, match="It has: none"):
-        shop_closed.connect(lambda sender: None, weak=False, via=shop.relay.queue("billing", key="order"))
+        shop_closed.connect(lambda sender: None, weak=False, via=shop.relay.durable("billing", key="order"))
 
 
 def test_a_signal_whose_name_is_too_long(shop: Shop) -> None:
@@ -565,7 +565,7 @@ def test_a_signal_whose_name_is_too_long(shop: Shop) -> None:
     signal = shop.signals.declare(space[name])
 
     with pytest.raises(InvalidReceiverError, match="is longer than 200 characters"):
-        signal.connect(audit, via=shop.relay.queue("billing"))
+        signal.connect(audit, via=shop.relay.durable("billing"))
 
 
 # Routes.
@@ -573,29 +573,29 @@ def test_a_signal_whose_name_is_too_long(shop: Shop) -> None:
 
 def test_a_route_writes_for_another_service(shop: Shop) -> None:
     """R4: A route writes rows for a receiver that is not connected here; it is received where it is."""
-    route = shop.relay.route(shop.placed, "elsewhere", key="order_id")
+    route = shop.relay.forward(shop.placed, "elsewhere", key="order_id")
     ((found, message_id),) = shop.placed.send("shop", order_id=7)
     assert found is route
     assert (shop.values("message_id"), shop.values("ordering_key")) == ([message_id], ["7"])
     assert shop.relay.drain() == {}
 
     there = Shop(shop.engine)
-    there.connect(there.receiver("there"), via=there.relay.queue("elsewhere", key="order_id"))
+    there.connect(there.receiver("there"), via=there.relay.durable("elsewhere", key="order_id"))
     assert there.relay.drain() == {"done": 1}
     assert there.log == [("there", 7)]
 
 
 def test_a_route_of_one_sender_and_its_end(shop: Shop) -> None:
     """A route takes a sender filter, is kept by the signal, and ends when it is disconnected."""
-    shop.relay.route(shop.placed, "elsewhere", sender="shop")
+    shop.relay.forward(shop.placed, "elsewhere", sender="shop")
     gc.collect()
     shop.placed.send("other", order_id=1)
     shop.placed.send("shop", order_id=2)
     assert shop.values("receiver") == ["elsewhere"]
 
     (route,) = shop.placed.receivers.values()
-    assert isinstance(route, Route)
-    assert repr(route) == "relay.route('elsewhere')"
+    assert isinstance(route, Forward)
+    assert repr(route) == "relay.forward('elsewhere')"
     shop.placed.disconnect(route)
     shop.placed.send("shop", order_id=3)
     assert shop.values("receiver") == ["elsewhere"]
@@ -603,8 +603,8 @@ def test_a_route_of_one_sender_and_its_end(shop: Shop) -> None:
 
 def test_a_route_beside_the_receiver_writes_one_row(shop: Shop) -> None:
     """A route by a name that is connected here too, as in a service that was merged, adds no second row."""
-    shop.relay.route(shop.placed, "billing")
-    shop.connect(audit, via=shop.relay.queue("billing"))
+    shop.relay.forward(shop.placed, "billing")
+    shop.connect(audit, via=shop.relay.durable("billing"))
     shop.placed.send("shop", order_id=1)
 
     assert shop.values("receiver") == ["billing"]
@@ -617,7 +617,7 @@ def test_a_route_of_any_payload(shop: Shop) -> None:
     @shop.signals.declare
     def odd(s: Any, /, *, self: int, sender: int) -> None: ...
 
-    shop.relay.route(odd, "elsewhere")
+    shop.relay.forward(odd, "elsewhere")
     odd.send(None, self=1, sender=2)
 
     assert shop.values("receiver") == ["elsewhere"]
@@ -626,4 +626,4 @@ def test_a_route_of_any_payload(shop: Shop) -> None:
 def test_a_route_is_checked_as_a_queue_is(shop: Shop) -> None:
     """E12: Signals that are not declared are refused for routes too."""
     with pytest.raises(InvalidReceiverError, match="not declared"):
-        shop.relay.route(shop.signals.signal("bare"), "elsewhere")
+        shop.relay.forward(shop.signals.signal("bare"), "elsewhere")

@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 from aldis import InvalidOptionError, NamedSignal, Namespace
 from aldis.exceptions import NoMessageError, RelaySchemaError, TransactionError
 from aldis.relay import Message, ReceiverStatus, Relay
-from aldis.relay._tables import dead_letters, effects, messages, now_ms
+from aldis.relay.storage.tables import dead_letters, effects, messages, now_ms
 
 from .works import Works
 
@@ -317,8 +317,8 @@ def test_a_single_effect(works: Works, kind: str) -> None:
     def effect(end: str) -> None:
         registry = scoped_session(sessionmaker(works.engine))
         session: Any = {"session": registry(), "scoped_session": registry}.get(kind) or registry.connection()
-        found.append(works.relay.once(session, "id"))
-        found.append(works.relay.once(session, "id"))
+        found.append(works.relay.first_time(session, "id"))
+        found.append(works.relay.first_time(session, "id"))
         getattr(registry, end)()
         registry.remove()
 
@@ -337,7 +337,7 @@ def test_a_single_effect_of_an_async_program(sqlite_url: str, kind: str) -> None
     async def effect(engine: AsyncEngine, relay: Relay) -> bool:
         if kind == "connection":
             async with engine.connect() as connection, connection.begin():
-                return await relay.once(connection)
+                return await relay.first_time(connection)
 
         registry = async_scoped_session(async_sessionmaker(engine), asyncio.current_task)
         session: AsyncSession = registry()
@@ -345,9 +345,9 @@ def test_a_single_effect_of_an_async_program(sqlite_url: str, kind: str) -> None
         try:
             async with session.begin():
                 if kind == "run_sync":
-                    return await session.run_sync(relay.once)
+                    return await session.run_sync(relay.first_time)
 
-                return await relay.once(registry if kind == "scoped_session" else session)
+                return await relay.first_time(registry if kind == "scoped_session" else session)
         finally:
             await registry.remove()
 
@@ -365,7 +365,7 @@ def test_a_single_effect_of_an_async_program(sqlite_url: str, kind: str) -> None
             if works.current().attempt == 1:
                 raise ZeroDivisionError
 
-        signal.connect(receive, weak=False, via=works.queue("work", backoff=0))
+        signal.connect(receive, weak=False, via=works.durable("work", backoff=0))
         await asyncio.to_thread(works.create_tables)
         await signal.send_async("sender", number=1)
         await asyncio.to_thread(works.drain)
@@ -386,7 +386,7 @@ def test_effects_are_of_a_receiver(works: Works) -> None:
 
     def work(_: int) -> None:
         with Session(works.engine) as session, session.begin():
-            found.extend(works.relay.once(session, id) for id in (None, "shared", "shared"))
+            found.extend(works.relay.first_time(session, id) for id in (None, "shared", "shared"))
 
     works.connect("first", work)
     works.connect("second", work)
@@ -394,7 +394,7 @@ def test_effects_are_of_a_receiver(works: Works) -> None:
     works.relay.drain()
 
     with Session(works.engine) as session, session.begin():
-        found.append(works.relay.once(session, "shared"))
+        found.append(works.relay.first_time(session, "shared"))
 
     assert found == [True, True, False, True, True, False, True]
 
@@ -403,20 +403,20 @@ def test_effects_are_of_a_receiver(works: Works) -> None:
 def test_an_effect_without_a_transaction(works: Works, given: Any) -> None:
     """once() takes what has a transaction."""
     with pytest.raises(TransactionError, match="A transaction is that of a Session"):
-        works.relay.once(given, "id")
+        works.relay.first_time(given, "id")
 
 
 def test_an_effect_of_no_message(works: Works) -> None:
     """Outside of a receiver, once() wants an id."""
     with Session(works.engine) as session, pytest.raises(NoMessageError):
-        works.relay.once(session)
+        works.relay.first_time(session)
 
 
 @pytest.mark.parametrize("id", ["", "x" * 37, 7, b"id", "a\0b"])
 def test_an_effect_of_a_strange_id(works: Works, id: Any) -> None:
     """An id that a database would cut or refuse is refused everywhere: two that are cut to the same would be one."""
     with Session(works.engine) as session, pytest.raises(InvalidOptionError, match="up to 36 characters"):
-        works.relay.once(session, id)
+        works.relay.first_time(session, id)
 
 
 # Draining.

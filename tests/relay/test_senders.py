@@ -17,7 +17,7 @@ from werkzeug.local import LocalProxy
 from aldis import ANY, InvalidOptionError, NamedSignal, Namespace, UnboundProxyError
 from aldis.exceptions import AldisError, UnnamedSenderError
 from aldis.relay import Relay
-from aldis.relay._tables import messages, now_ms
+from aldis.relay.storage.tables import messages, now_ms
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ class Process:
         self.connect()
 
     def connect(self, sender: Any = ANY) -> None:
-        self.placed.connect(self.receive, sender, weak=False, via=self.relay.queue("billing"))
+        self.placed.connect(self.receive, sender, weak=False, via=self.relay.durable("billing"))
 
     def receive(self, sender: Any, *, order_id: int) -> None:
         self.senders.append(sender)
@@ -362,7 +362,7 @@ def test_a_name_is_that_of_one_relay(process: Process) -> None:
     app = App()
     process.relay.register_sender(app, "shop")
     other = Relay(process.engine)
-    process.placed.connect(lambda sender, **payload: None, weak=False, via=other.queue("other"))
+    process.placed.connect(lambda sender, **payload: None, weak=False, via=other.durable("other"))
 
     with refused(process), pytest.raises(UnnamedSenderError):
         process.placed.send(app, order_id=1)

@@ -16,11 +16,12 @@ import pytest
 from sqlalchemy import Connection, Engine, event, insert, select, text, update
 from sqlalchemy.orm import sessionmaker
 
-from aldis.relay import Relay, _store
-from aldis.relay._contract_claims import Claims
-from aldis.relay._contract_harness import Harness, Shop
-from aldis.relay._dialects import begin
-from aldis.relay._tables import SENT_COLUMNS, dead_letters, effects, messages, now_ms
+from aldis.relay import Relay
+from aldis.relay.storage import claims as _store
+from aldis.relay.storage.dialects import begin
+from aldis.relay.storage.tables import SENT_COLUMNS, dead_letters, effects, messages, now_ms
+from aldis.relay.testing._claims import Claims
+from aldis.relay.testing._harness import Harness, Shop
 
 from .works import SOON_S, Works, soon
 
@@ -217,7 +218,7 @@ def test_an_effect_that_two_make(shop: Shop, end: str) -> None:
     """R2: Who asks while another transaction makes the effect waits, and makes it if that is rolled back."""
     with (
         in_transaction(shop, lambda connection: _store.do_once(connection, "id", "")) as connection,
-        beside(shop, lambda: shop.harness.transact(lambda session: shop.relay.once(session, "id"))) as other,
+        beside(shop, lambda: shop.harness.transact(lambda session: shop.relay.first_time(session, "id"))) as other,
     ):
         getattr(connection, end)()
 
@@ -363,18 +364,18 @@ def test_a_purge(shop: Shop, claims: Claims) -> None:
     send(shop, 1, 2)
     first, second = claims.claim()
     claims.bury(first)
-    shop.harness.transact(lambda session: shop.relay.once(session, "first"))
+    shop.harness.transact(lambda session: shop.relay.first_time(session, "first"))
     claims.run(lambda db: db.execute(update(dead_letters).values(died_ms=dead_letters.c.died_ms - 3_600_000)))
     claims.run(lambda db: db.execute(update(effects).values(done_ms=effects.c.done_ms - 3_600_000)))
     claims.bury(second)
-    shop.harness.transact(lambda session: shop.relay.once(session, "second"))
+    shop.harness.transact(lambda session: shop.relay.first_time(session, "second"))
 
     for what in ("dead", "effects"):
         assert [shop.relay.purge(what, older_than_s=age_s) for age_s in (3700, 3500, 3500)] == [0, 1, 0]
 
     assert [letter.message_id for letter in shop.relay.dead_letters()] == [second.message_id]
-    assert not shop.harness.transact(lambda session: shop.relay.once(session, "second"))
-    assert shop.harness.transact(lambda session: shop.relay.once(session, "first"))
+    assert not shop.harness.transact(lambda session: shop.relay.first_time(session, "second"))
+    assert shop.harness.transact(lambda session: shop.relay.first_time(session, "first"))
 
 
 def test_nothing_to_look_for(shop: Shop, claims: Claims) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from aldis import NamedSignal, Namespace
 from aldis.exceptions import AldisError, RelaySchemaError
 from aldis.relay import Relay
-from aldis.relay._tables import metadata, now_ms, properties
+from aldis.relay.storage.tables import metadata, now_ms, properties
 
 if TYPE_CHECKING:
     from .conftest import MakeEngine, Server
@@ -165,14 +165,14 @@ def test_mariadb_s_defaults_do_not_count(odd_mariadb: Engine) -> None:
 
     def upper(sender: Any, note: str) -> None:
         with Session(odd_mariadb) as session, session.begin():
-            log.append(("upper", sender, note, relay.once(session)))
+            log.append(("upper", sender, note, relay.first_time(session)))
 
     def lower(sender: Any, note: str) -> None:
         with Session(odd_mariadb) as session, session.begin():
-            log.append(("lower", sender, note, relay.once(session)))
+            log.append(("lower", sender, note, relay.first_time(session)))
 
-    placed.connect(upper, via=relay.queue("Billing", key="note"))
-    placed.connect(lower, via=relay.queue("billing"))
+    placed.connect(upper, via=relay.durable("Billing", key="note"))
+    placed.connect(lower, via=relay.durable("billing"))
 
     with Session(odd_mariadb) as session:
         session.begin()
@@ -190,7 +190,7 @@ def test_mariadb_takes_long_senders(mariadb_url: str, make_engine: MakeEngine) -
     relay.create_tables()
     placed: NamedSignal[Any, ..., Any] = Namespace().declare(order_placed)
     log: list[Any] = []
-    placed.connect(lambda sender, note: log.append(sender), weak=False, via=relay.queue("billing"))
+    placed.connect(lambda sender, note: log.append(sender), weak=False, via=relay.durable("billing"))
     placed.send("x" * 100_000, note="")
     relay.drain()
 

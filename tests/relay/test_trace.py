@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from aldis import NamedSignal, Namespace
 from aldis.relay import Relay
-from aldis.relay._tables import messages
+from aldis.relay.storage.tables import messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ def elsewhere(work: Any) -> Any:
 @pytest.mark.parametrize("kind", ["note", "note_async"])
 def test_the_context_of_the_send_is_that_of_the_receiver(shop: Shop, kind: str) -> None:
     """The receiver runs in the trace of the send, with its baggage; when it is over, nothing of it is left."""
-    shop.placed.connect(getattr(shop, kind), weak=False, via=shop.relay.queue("billing"))
+    shop.placed.connect(getattr(shop, kind), weak=False, via=shop.relay.durable("billing"))
     shop.placed.send("shop", order_id=1)
     (stored,) = shop.stored()
     assert json.loads(stored)["traceparent"] == f"00-{0xABC:032x}-{0xDEF:016x}-01"
@@ -99,8 +99,8 @@ def test_each_attempt_and_each_receiver_is_in_the_trace(shop: Shop) -> None:
         shop.note(sender)
         raise LookupError
 
-    shop.placed.connect(failing, via=shop.relay.queue("failing", max_attempts=2, backoff=0))
-    shop.placed.connect(shop.note, weak=False, via=shop.relay.queue("noting"))
+    shop.placed.connect(failing, via=shop.relay.durable("failing", max_attempts=2, backoff=0))
+    shop.placed.connect(shop.note, weak=False, via=shop.relay.durable("noting"))
     shop.placed.send("shop", order_id=1)
 
     assert elsewhere(shop.relay.drain) == {"done": 1, "failed": 1, "dead": 1}
@@ -110,7 +110,7 @@ def test_each_attempt_and_each_receiver_is_in_the_trace(shop: Shop) -> None:
 @pytest.mark.usefixtures("traced")
 def test_the_context_is_that_of_the_send_and_not_of_the_commit(shop: Shop) -> None:
     """The context is written by the send, wherever the transaction is committed."""
-    shop.placed.connect(shop.note, weak=False, via=shop.relay.queue("billing"))
+    shop.placed.connect(shop.note, weak=False, via=shop.relay.durable("billing"))
 
     with Session(shop.engine) as session:
         session.begin()
@@ -123,7 +123,7 @@ def test_the_context_is_that_of_the_send_and_not_of_the_commit(shop: Shop) -> No
 
 def test_outside_of_any_trace_nothing_is_written(shop: Shop) -> None:
     """A send outside of any trace writes none, and its receiver runs outside of any."""
-    shop.placed.connect(shop.note, weak=False, via=shop.relay.queue("billing"))
+    shop.placed.connect(shop.note, weak=False, via=shop.relay.durable("billing"))
     shop.placed.send("shop", order_id=1)
     assert shop.stored() == [None]
     shop.relay.drain()
@@ -133,7 +133,7 @@ def test_outside_of_any_trace_nothing_is_written(shop: Shop) -> None:
 @pytest.mark.usefixtures("traced")
 def test_a_context_that_is_too_large_is_left_out(shop: Shop) -> None:
     """A context with more baggage than a row should carry is not written; the message is."""
-    shop.placed.connect(shop.note, weak=False, via=shop.relay.queue("billing"))
+    shop.placed.connect(shop.note, weak=False, via=shop.relay.durable("billing"))
     loaded = context.get_current()
 
     for number in range(100):
@@ -157,7 +157,7 @@ def test_a_context_that_is_too_large_is_left_out(shop: Shop) -> None:
 )
 def test_a_context_that_cannot_be_read_is_ignored(shop: Shop, stored: str) -> None:
     """Whatever stands in its place: the message is received, outside of any trace."""
-    shop.placed.connect(shop.note, weak=False, via=shop.relay.queue("billing"))
+    shop.placed.connect(shop.note, weak=False, via=shop.relay.durable("billing"))
     shop.placed.send("shop", order_id=1)
 
     with shop.engine.begin() as connection:

@@ -27,8 +27,9 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scop
 
 from aldis import NamedSignal, Namespace
 from aldis.exceptions import AldisError, TransactionError
-from aldis.relay import Relay, _transactions
-from aldis.relay._tables import messages
+from aldis.relay import Relay
+from aldis.relay.sending import transactions
+from aldis.relay.storage.tables import messages
 from aldis.sqlalchemy import after_commit
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Shop:
     def connect(self, relay: Relay, *names: str) -> Relay:
         """Connect durable receivers."""
         for name in names or ("billing",):
-            self.placed.connect(self.receiver(name), weak=False, via=relay.queue(name))
+            self.placed.connect(self.receiver(name), weak=False, via=relay.durable(name))
 
         return relay
 
@@ -664,14 +665,14 @@ def test_using_is_over_with_its_block(shop: Shop) -> None:
     assert shop.fate == (0, 1)
     shop.send()
     assert shop.fate == (0, 2)
-    assert _transactions._using.get() == ()
+    assert transactions._using.get() == ()
 
 
 def test_using_is_for_one_relay(shop: Shop, tmp_path: Path, make_engine: Any) -> None:
     """Each relay has a transaction of its own to join, at the same time."""
     other = Shop(make_engine(f"sqlite:///{tmp_path / 'other.sqlite'}"))
     here, there = shop.connect(Relay(shop.engine)), Relay(other.engine)
-    shop.placed.connect(shop.receiver("there"), weak=False, via=there.queue("there"))
+    shop.placed.connect(shop.receiver("there"), weak=False, via=there.durable("there"))
 
     with shop.engine.connect() as one, other.engine.connect() as two, here.using(one), there.using(two):
         shop.send()
@@ -719,7 +720,7 @@ def test_what_has_no_transaction_is_refused(shop: Shop, given: Any) -> None:
         relay.using(given).__enter__()
 
     with pytest.raises(TransactionError, match="of a Session or of a Connection of SQLAlchemy, not of"):
-        relay.once(given, "m")
+        relay.first_time(given, "m")
 
     shop.send()
     assert shop.fate == (0, 1)
@@ -930,7 +931,7 @@ def test_a_failed_write_beside_a_failed_receiver(shop: Shop) -> None:
 
 def test_a_transaction_of_which_the_relay_knows_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite has one writer. A send beside a connection's own transaction fails after a while, and says what to do."""
-    monkeypatch.setattr("aldis.relay._database._BUSY_S", 0.2)
+    monkeypatch.setattr("aldis.relay.storage.database._BUSY_S", 0.2)
     shop.connect(Relay(shop.engine))
 
     with shop.engine.connect() as connection:
@@ -1006,7 +1007,7 @@ def test_workers_need_not_be_told(postgresql_url: str, make_engine: Any) -> None
 
 def open_sessions() -> int:
     """How many sessions are noted here."""
-    return sum(begun.session() is not None for begun in _transactions._begun.get())
+    return sum(begun.session() is not None for begun in transactions._begun.get())
 
 
 def test_sessions_leave_nothing(shop: Shop) -> None:

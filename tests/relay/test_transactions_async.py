@@ -22,7 +22,7 @@ from aldis import AsyncReceiverError, NamedSignal, Namespace
 from aldis.aio import Concurrent
 from aldis.exceptions import TransactionError
 from aldis.relay import Relay
-from aldis.relay._tables import messages
+from aldis.relay.storage.tables import messages
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -68,7 +68,7 @@ class AsyncShop:
         self.engine = engine
         self.relay = relay
         self.placed: NamedSignal[Any, ..., Any] = Namespace(**settings).declare(order_placed)
-        self.placed.connect(self.receive, weak=False, via=relay.queue("billing"))
+        self.placed.connect(self.receive, weak=False, via=relay.durable("billing"))
 
     async def receive(self, sender: Any, **payload: Any) -> None: ...
 

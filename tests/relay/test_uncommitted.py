@@ -46,7 +46,7 @@ def send(engine: Engine) -> Callable[[], object]:
 
     def invoice(sender: str, *, order_id: int) -> None: ...
 
-    order_placed.connect(invoice, weak=False, via=relay.queue("invoice"))
+    order_placed.connect(invoice, weak=False, via=relay.durable("invoice"))
     return lambda: order_placed.send("shop", order_id=7)
 
 

@@ -11,9 +11,10 @@ import pytest
 from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from aldis.relay import ReceiverTimeoutError, _worker
-from aldis.relay._tables import messages
-from aldis.relay._worker import Exit
+from aldis.relay import ReceiverTimeoutError
+from aldis.relay.storage.tables import messages
+from aldis.relay.worker import worker as _worker
+from aldis.relay.worker.worker import Exit
 
 from .works import Works, soon
 

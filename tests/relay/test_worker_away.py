@@ -17,8 +17,9 @@ from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError as PoolTim
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from aldis import NamedSignal, Namespace
-from aldis.relay import Relay, _database
-from aldis.relay._worker import Exit, Settings, Worker
+from aldis.relay import Relay
+from aldis.relay.storage import database as _database
+from aldis.relay.worker.worker import Exit, Settings, Worker
 
 from .works import Works, number_sent, running, soon
 
@@ -90,7 +91,7 @@ def test_connections_that_end(postgresql_works: Works, switch: Switch) -> None:
 
     def work(number: int) -> None:
         with engine.begin() as connection:
-            if works.relay.once(connection):
+            if works.relay.first_time(connection):
                 connection.execute(text("INSERT INTO effects VALUES (:number)"), {"number": number})
 
     works.connect(work=work, backoff=0.01, max_attempts=1000)
@@ -162,7 +163,7 @@ def test_a_send_to_a_server_that_is_not_there(nobody: str) -> None:
     """R1: It raises what a send raises when the database is away, after it has waited for as long as it was to."""
     relay = Relay(create_async_engine(nobody), wait_s=0.3)
     signal: NamedSignal[Any, ..., Any] = Namespace().declare(number_sent)
-    signal.connect(lambda sender, *, number: None, weak=False, via=relay.queue("work"))
+    signal.connect(lambda sender, *, number: None, weak=False, via=relay.durable("work"))
     began = time.monotonic()
 
     with pytest.raises(OperationalError, match="onnect"):

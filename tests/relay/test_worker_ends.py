@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import update
 
 from aldis.exceptions import ReceiverTimeoutError
-from aldis.relay._message import Row
-from aldis.relay._receiving import DONE
-from aldis.relay._runners import Job, Runners
-from aldis.relay._tables import messages
-from aldis.relay._worker import Exit
+from aldis.relay.storage.rows import Row
+from aldis.relay.storage.tables import messages
+from aldis.relay.worker.consumer import DONE
+from aldis.relay.worker.executor import Job, ThreadExecutor
+from aldis.relay.worker.worker import Exit
 
 from .works import Works, run_program, running, soon
 
@@ -155,7 +155,7 @@ def test_what_is_taken_back_is_not_run() -> None:
     ran: list[Job] = []
 
     for _ in range(300):
-        runners = Runners(2, lambda _: DONE, ran.append)
+        runners = ThreadExecutor(2, lambda _: DONE, ran.append)
         jobs = [Job(ROW, float("inf"), lambda: None) for _ in range(5)]
 
         for job in jobs:
@@ -245,7 +245,7 @@ def test_what_is_not_surely_held_is_not_begun() -> None:
     """R3: Nor is it when the lease may be over by this machine's clock: the database could not be asked for long."""
     ended: list[Job] = []
     job = Job(ROW, time.monotonic() - 1, lambda: None)
-    runners = Runners(1, lambda _: pytest.fail("was run"), ended.append)
+    runners = ThreadExecutor(1, lambda _: pytest.fail("was run"), ended.append)
     runners.put(job)
     soon(lambda: ended)
     runners.end()

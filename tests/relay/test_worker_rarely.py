@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine
 
-from aldis.relay import Relay, _database, otel
-from aldis.relay._message import Row
-from aldis.relay._receiving import Outcome, What
-from aldis.relay._worker import Exit, Settings, Worker
+from aldis.relay import Relay, otel
+from aldis.relay.storage import database as _database
+from aldis.relay.storage.rows import Row
+from aldis.relay.worker.consumer import Disposition, Outcome
+from aldis.relay.worker.worker import Exit, Settings, Worker
 
 from .works import Works, soon
 
@@ -29,7 +30,7 @@ def test_a_row_of_a_kind_that_nobody_foresaw(sqlite_url: str, make_engine: MakeE
     row = Row(1, "m1", "number-sent", "work", 1, None, "{}", None, None, 0, many, 0, "token")
     found = works.relay._receiving.prepare(row)
     assert isinstance(found, Outcome)
-    assert (found.what, found.why) == (What.DEAD, "the row is malformed (TypeError)")
+    assert (found.what, found.why) == (Disposition.DEAD, "the row is malformed (TypeError)")
 
 
 def test_a_drain_that_is_stopped(sqlite_url: str, make_engine: MakeEngine) -> None:

@@ -14,10 +14,11 @@ import pytest
 from sqlalchemy import StaticPool, event, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from aldis.relay import _store, _wakeups
 from aldis.relay._registry import Registry
-from aldis.relay._turns import Turns
-from aldis.relay._wakeups import Wakeups
+from aldis.relay.storage import claims
+from aldis.relay.worker import listener
+from aldis.relay.worker.listener import Listener
+from aldis.relay.worker.scheduler import FairScheduler
 
 from .works import Works, running, soon
 
@@ -148,13 +149,13 @@ def test_looks_become_rarer(works: Works, monkeypatch: pytest.MonkeyPatch) -> No
     looks: list[float] = []
     worker = works.worker(poll_s=0.1, drains=True)  # Without anything that wakes it.
     worker.settings.drains = False
-    due = _store.due
+    due = claims.due
 
     def noted(connection: Connection, names: Iterable[str]) -> dict[str, int]:
         looks.append(time.monotonic())
         return due(connection, names)
 
-    monkeypatch.setattr(_store, "due", noted)
+    monkeypatch.setattr(claims, "due", noted)
 
     with running(worker):
         soon(lambda: len(looks) > 8)
@@ -165,7 +166,7 @@ def test_looks_become_rarer(works: Works, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_turns_that_have_heard_something() -> None:
     """What is heard is looked for at once, and when there was something, the next look is soon."""
-    turns = Turns(Registry(), LONG_S)
+    turns = FairScheduler(Registry(), LONG_S)
     turns._look_at = now = time.monotonic() + LONG_S
     assert (turns.is_to_look(), turns.next_at(0.0)) == (False, now)
 
@@ -199,7 +200,7 @@ def test_listening_begins_again(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A connection that listens and is lost is made again, quietly, and tells then of what it has missed."""
-    monkeypatch.setattr(_wakeups, "_AGAIN_S", 0.05)
+    monkeypatch.setattr(listener, "_AGAIN_S", 0.05)
     caplog.set_level(logging.DEBUG, "aldis.relay")
     works = Works(make_engine(postgresql_url))
     works.connect()
@@ -255,8 +256,8 @@ def test_what_cannot_be_watched_is_not(
     memory: dict[str, Any] = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
 
     for engine in (make_engine("sqlite://", **memory), awaited, make_engine(mariadb_url)):
-        Wakeups(engine, listens=True, wake=lambda: None)
+        Listener(engine, listens=True, wake=lambda: None)
 
-    Wakeups(make_engine(postgresql_url), listens=False, wake=lambda: None)
+    Listener(make_engine(postgresql_url), listens=False, wake=lambda: None)
 
     assert watchers() == 0

@@ -16,9 +16,9 @@ from sqlalchemy import insert, select
 
 from aldis import NamedSignal, Namespace
 from aldis.relay import Relay
-from aldis.relay._store import counts
-from aldis.relay._tables import messages, now_ms
-from aldis.relay._worker import Exit, Settings, Worker
+from aldis.relay.storage.claims import counts
+from aldis.relay.storage.tables import messages, now_ms
+from aldis.relay.worker.worker import Exit, Settings, Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -98,7 +98,7 @@ class Works:
             self.note(name, number)
             work(number)
 
-        self.signal.connect(receive, weak=False, via=self.relay.queue(name, **options))
+        self.signal.connect(receive, weak=False, via=self.relay.durable(name, **options))
 
     def connect_async(self, work: Callable[[int], Any], name: str = "work", **options: Any) -> None:
         """As :meth:`connect`, with async work."""
@@ -107,7 +107,7 @@ class Works:
             self.note(name, number)
             await work(number)
 
-        self.signal.connect(receive, weak=False, via=self.relay.queue(name, **options))
+        self.signal.connect(receive, weak=False, via=self.relay.durable(name, **options))
 
     def note(self, name: str, number: int) -> None:
         """Note what is received."""

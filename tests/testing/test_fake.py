@@ -289,6 +289,6 @@ def test_nothing_is_left_on_the_signal(saved: Any, log: Any) -> None:
     if isinstance(saved, blinker.Signal):
         assert not {"send", "send_async", "receivers_for"} & vars(saved).keys()
     else:
-        assert saved._table.is_ordinary
+        assert saved._registry.is_ordinary
 
     assert list(saved.receivers_for("ada")) == [receiver]

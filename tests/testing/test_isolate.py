@@ -232,7 +232,7 @@ def test_weak_receivers_may_die_after_the_block(saved: Any) -> None:
 
 def test_strong_receivers_are_kept(saved: Any) -> None:
     """A strong receiver that nobody else holds survives its disconnection inside; not so one of the block's own."""
-    saved.connect(lambda sender, **payload: "kept", weak=False)
+    saved.connect(lambda sender, **payload: "strong_ref", weak=False)
     inner = Listener()
     dead = weakref.ref(inner)
 
@@ -243,7 +243,7 @@ def test_strong_receivers_are_kept(saved: Any) -> None:
         del inner
 
     gc.collect()
-    assert [result for _, result in saved.send()] == ["kept"]
+    assert [result for _, result in saved.send()] == ["strong_ref"]
     assert dead() is None
 
 
@@ -276,7 +276,7 @@ def test_a_sender_that_dies_after_its_receivers_were_disconnected() -> None:
         del sender
 
     assert not signal.receivers
-    assert signal._table.filters == {}
+    assert signal._registry.filters == {}
 
 
 def test_another_sender_at_the_same_place_is_another() -> None:
@@ -526,7 +526,7 @@ def test_a_fake_may_begin_inside(saved: Any) -> None:
 
 def test_lost_receivers_are_still_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """In development mode, a receiver that was put back and is lost later is reported with its first place."""
-    monkeypatch.setattr(aldis._debug, "enabled", True)
+    monkeypatch.setattr(aldis._core.devmode, "enabled", True)
     signal = aldis.Signal()
     function = lambda sender, **payload: None  # noqa: E731
     signal.connect(function)

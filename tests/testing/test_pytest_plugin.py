@@ -378,7 +378,7 @@ def test_nothing_is_imported_until_it_is_used(run: Any) -> None:
 
         def test_used(signals):
             assert "aldis.testing" in sys.modules
-            assert "aldis._testing_leaks" not in sys.modules
+            assert "aldis.testing._leaks" not in sys.modules
         """
     ).assert_outcomes(passed=2)
 

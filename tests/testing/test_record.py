@@ -24,7 +24,7 @@ async def async_receiver(sender: Any, **payload: Any) -> str:
 def is_left_alone(signal: Any) -> bool:
     """Whether nothing is on a signal any more."""
     if isinstance(signal, aldis.Signal):
-        return not signal.receivers and signal._table.stand_ins == () and signal._table.is_ordinary
+        return not signal.receivers and signal._registry.interceptors == () and signal._registry.is_ordinary
 
     return not signal.receivers and not {"send", "send_async", "receivers_for"} & vars(signal).keys()
 

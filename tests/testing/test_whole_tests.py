@@ -69,4 +69,4 @@ def test_unittest_has_the_same() -> None:
     result = unittest.TextTestRunner(io.StringIO()).run(suite)
     assert (result.testsRun, result.failures, result.errors) == (2, [], [])
     assert not saved.receivers
-    assert saved._table.is_ordinary
+    assert saved._registry.is_ordinary

@@ -86,7 +86,7 @@ def begin(function: Callable[..., Any], *args: Any, **options: Any) -> None:
 def unchanged() -> Any:
     """Whatever went wrong, the signals are as they were."""
     yield
-    assert SAVED._table.is_ordinary
+    assert SAVED._registry.is_ordinary
     assert SAVED.send() == [(connected, None)]
     assert PLAIN.send() == [(connected, None)]
     assert not {"send", "send_async", "receivers_for"} & vars(PLAIN).keys()

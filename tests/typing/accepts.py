@@ -13,11 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from aldis import ANY, Failure, NamedSignal, Namespace, Signal, default_namespace, signal
-from aldis.aio import Concurrent, in_thread, run
-from aldis.delivery import Call, Delivery, DeliveryGroup, ThreadDelivery, threads
+from aldis._core.delivery import Delivery, DeliveryGroup
+from aldis.aio import Concurrent, async_to_sync, sync_to_async
+from aldis.delivery import Call, ThreadDelivery, threads
 from aldis.flask import Aldis, after_response, got_request_exception, request_finished, template_rendered
 from aldis.observe import connections, watch
-from aldis.relay import DeadLetter, Exponential, Message, Queue, ReceiverStatus, Relay, RelayError, Route
+from aldis.relay import DeadLetter, Durable, Exponential, Forward, Message, ReceiverStatus, Relay, RelayError
 from aldis.testing import fake, isolate, record
 
 Results: TypeAlias = list[tuple[Callable[..., Any], Any]]
@@ -28,7 +29,9 @@ class App:
 
 
 app = App()
-signals = Namespace(errors="collect", async_wrapper=run, sync_wrapper=in_thread, async_policy=Concurrent())
+signals = Namespace(
+    errors="collect", async_wrapper=async_to_sync, sync_wrapper=sync_to_async, async_policy=Concurrent()
+)
 
 # A signal that is not declared takes any receiver, any sender and any payload, as Blinker's does.
 
@@ -36,7 +39,7 @@ saved = signals.signal("saved", "A row was saved.")
 assert_type(saved.name, str)
 assert_type(saved.send(), Results)
 assert_type(saved.send(app, anything=1, at="all"), Results)
-saved.send(None, _async_wrapper=run, row=1)
+saved.send(None, _async_wrapper=async_to_sync, row=1)
 
 
 @saved.connect
@@ -165,7 +168,7 @@ user_registered.connect(Mailer(), weak=False)
 async def sends() -> None:
     assert_type(await price_asked.send_async(app, item="tea"), list[tuple[Callable[..., Any], int]])
     assert_type(await saved.send_async(app, row=1), Results)
-    await saved.send_async(app, _sync_wrapper=in_thread, row=1)
+    await saved.send_async(app, _sync_wrapper=sync_to_async, row=1)
     assert_type(await Concurrent().send(price_asked, app, item="tea"), list[tuple[Callable[..., Any], int]])
     assert_type(await Concurrent(cancel_on_failure=True).send(saved, app, row=1), Results)
 
@@ -334,12 +337,12 @@ relay = Relay(engine, notify=False, wait_s=5)
 Relay(sessionmaker(engine))
 Relay(scoped_session(sessionmaker(engine)))
 Relay(create_async_engine("sqlite+aiosqlite://"))
-queue = relay.queue(
+queue = relay.durable(
     "billing.invoice", max_attempts=8, backoff=Exponential(0.5), timeout_s=2.5, key="order_id", aliases=["invoice"]
 )
-assert_type(queue, Queue)
-assert_type(relay.queue("a", backoff=5).name, str)
-relay.queue("b", backoff=lambda attempt: attempt * 2.0, aliases=("c", "d"))
+assert_type(queue, Durable)
+assert_type(relay.durable("a", backoff=5).name, str)
+relay.durable("b", backoff=lambda attempt: attempt * 2.0, aliases=("c", "d"))
 relay.register_sender(app, "shop")
 
 
@@ -350,13 +353,13 @@ def invoice(sender: App, *, order_id: int, **extra: object) -> None:
     assert_type(message.attempt, int)
 
     with Session(engine) as session, session.begin():
-        assert_type(relay.once(session), bool)
+        assert_type(relay.first_time(session), bool)
 
 
-@order_placed.connect(via=relay.queue("ship"), sender=app, priority=3)
+@order_placed.connect(via=relay.durable("ship"), sender=app, priority=3)
 async def ship(sender: App, *, order_id: int) -> None:
     async with AsyncSession() as session:
-        assert_type(await relay.once(session, "message"), bool)
+        assert_type(await relay.first_time(session, "message"), bool)
 
 
 # The decorators leave the receivers' own types as they are.
@@ -369,8 +372,8 @@ def places(connection: Connection, session: Session) -> None:
 
 
 def looks_after() -> None:
-    route = relay.route(order_placed, "elsewhere", sender=app, key="order_id")
-    assert_type(route, Route)
+    route = relay.forward(order_placed, "elsewhere", sender=app, key="order_id")
+    assert_type(route, Forward)
     order_placed.disconnect(route)
     assert_type(relay.drain(), dict[str, int])
     assert_type(relay.status(), list[ReceiverStatus])

@@ -11,7 +11,7 @@ from flask import Flask, Response
 from sqlalchemy import create_engine
 
 from aldis import NamedSignal, Namespace, Signal, install_as_blinker, signal
-from aldis.aio import Concurrent, run
+from aldis.aio import Concurrent, async_to_sync
 from aldis.delivery import threads
 from aldis.flask import Aldis, after_response, message_flashed, request_finished
 from aldis.observe import watch
@@ -154,7 +154,7 @@ saved.async_wrapper = 7  # E: mypy=assignment pyright=AttributeAccessIssue
 saved.name = 7  # E: mypy=assignment pyright=AttributeAccessIssue
 saved.contract = None  # E: mypy=misc pyright=AttributeAccessIssue
 threads("executor")  # E: mypy=arg-type pyright=ArgumentType
-run(wrong_result)  # E: mypy=arg-type pyright=ArgumentType
+async_to_sync(wrong_result)  # E: mypy=arg-type pyright=ArgumentType
 Concurrent(True)  # E: mypy=call-arg pyright=CallIssue
 install_as_blinker("blinker")  # E: mypy=call-arg pyright=CallIssue
 
@@ -228,31 +228,31 @@ watch(lambda: None)  # E: mypy=arg-type,misc pyright=ArgumentType
 relay = Relay(create_engine("sqlite://"))
 
 
-@user_registered.connect(via=relay.queue("mail"))  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+@user_registered.connect(via=relay.durable("mail"))  # E: mypy=arg-type pyright=ArgumentType,CallIssue
 def durable_of_wrong_type(sender: App, *, user_id: str, **extra: object) -> None: ...
 
 
-@user_registered.connect(via=relay.queue("mail"))  # E: mypy=arg-type pyright=ArgumentType,CallIssue
+@user_registered.connect(via=relay.durable("mail"))  # E: mypy=arg-type pyright=ArgumentType,CallIssue
 async def durable_takes_too_little(sender: App, *, user_id: int) -> None: ...
 
 
 saved.connect(print, via=relay.queue)  # E: mypy=call-overload pyright=ArgumentType,CallIssue
 saved.connect(print, via=relay)  # E: mypy=call-overload pyright=ArgumentType,CallIssue
-relay.queue()  # E: mypy=call-arg pyright=CallIssue
-relay.queue(7)  # E: mypy=arg-type pyright=ArgumentType
-relay.queue("mail", 3)  # E: mypy=call-arg pyright=CallIssue
-relay.queue("mail", max_attempts="3")  # E: mypy=arg-type pyright=ArgumentType
-relay.queue("mail", backoff="1s")  # E: mypy=arg-type pyright=ArgumentType
-relay.queue("mail", backoff=lambda: 3.0)  # E: mypy=arg-type,misc pyright=ArgumentType
-relay.queue("mail", timeout_s="5")  # E: mypy=arg-type pyright=ArgumentType
-relay.queue("mail", key=7)  # E: mypy=arg-type pyright=ArgumentType
-relay.queue("mail", aliases=[7])  # E: mypy=list-item pyright=ArgumentType
-relay.queue("mail", retries=3)  # E: mypy=call-arg pyright=CallIssue
-relay.route("user-registered", "mail")  # E: mypy=arg-type pyright=ArgumentType
+relay.durable()  # E: mypy=call-arg pyright=CallIssue
+relay.durable(7)  # E: mypy=arg-type pyright=ArgumentType
+relay.durable("mail", 3)  # E: mypy=call-arg pyright=CallIssue
+relay.durable("mail", max_attempts="3")  # E: mypy=arg-type pyright=ArgumentType
+relay.durable("mail", backoff="1s")  # E: mypy=arg-type pyright=ArgumentType
+relay.durable("mail", backoff=lambda: 3.0)  # E: mypy=arg-type,misc pyright=ArgumentType
+relay.durable("mail", timeout_s="5")  # E: mypy=arg-type pyright=ArgumentType
+relay.durable("mail", key=7)  # E: mypy=arg-type pyright=ArgumentType
+relay.durable("mail", aliases=[7])  # E: mypy=list-item pyright=ArgumentType
+relay.durable("mail", retries=3)  # E: mypy=call-arg pyright=CallIssue
+relay.forward("user-registered", "mail")  # E: mypy=arg-type pyright=ArgumentType
 relay.register_sender(app)  # E: mypy=call-arg pyright=CallIssue
 relay.register_sender(app, 7)  # E: mypy=arg-type pyright=ArgumentType
 relay.using("session")  # E: mypy=arg-type pyright=ArgumentType
-relay.once("session")  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+relay.first_time("session")  # E: mypy=call-overload pyright=ArgumentType,CallIssue
 relay.current().payload  # E: mypy=attr-defined pyright=AttributeAccessIssue
 relay.retry_dead("7")  # E: mypy=arg-type pyright=ArgumentType
 relay.purge("everything", older_than_s=3)  # E: mypy=arg-type pyright=ArgumentType

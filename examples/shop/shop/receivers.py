@@ -35,12 +35,14 @@ def connect(app: Flask) -> None:
     patience = Exponential(first_s=0.5)  # In a shop that sells, more of it: mail servers are away for hours.
 
     user_registered.connect(audit_registration, app)
-    user_registered.connect(welcome_mail, app, via=relay.queue("mail.welcome", max_attempts=3, backoff=patience))
+    user_registered.connect(welcome_mail, app, via=relay.durable("mail.welcome", max_attempts=3, backoff=patience))
     user_registered.connect(count_registration, app, via=committed)
 
     order_placed.connect(audit_order, app)
-    order_placed.connect(invoice, app, via=relay.queue("billing.invoice"))
-    order_placed.connect(confirmation_mail, app, via=relay.queue("mail.confirmation", max_attempts=3, backoff=patience))
+    order_placed.connect(invoice, app, via=relay.durable("billing.invoice"))
+    order_placed.connect(
+        confirmation_mail, app, via=relay.durable("mail.confirmation", max_attempts=3, backoff=patience)
+    )
     order_placed.connect(count_order, app, via=committed)
 
     # Flask's own signals. Type checkers hold these receivers against what Flask sends.
@@ -85,10 +87,10 @@ def audit_order(sender: Flask, *, order_id: int, **extra: object) -> None:
 def invoice(sender: Flask, *, order_id: int, total_cents: int, **extra: object) -> None:
     """Runs in a worker, once or more: a worker may die when all is done and it has not said so yet.
 
-    ``relay.once`` notes in the invoice's own transaction that it is made. So there is one, however often this runs.
+    ``relay.first_time`` notes in the invoice's own transaction that it is made. So there is one, however often this runs.
     """
     sleep(sender.config["SHOP_INVOICE_TAKES_S"])
-    is_first = relay.once(db.session)
+    is_first = relay.first_time(db.session)
 
     if is_first:
         db.session.add(Invoice(order_id=order_id, total_cents=total_cents))

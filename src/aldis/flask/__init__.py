@@ -7,11 +7,10 @@ somebody is connected to them, and nothing of Flask is replaced.
 
 from __future__ import annotations
 
-from aldis._application import State
+from aldis._web.state import State
 
 from ._after_response import AfterResponse, after_response
-from ._extension import Aldis
-from ._signals import (
+from ._core_signals import (
     appcontext_popped,
     appcontext_pushed,
     appcontext_tearing_down,
@@ -23,6 +22,7 @@ from ._signals import (
     request_tearing_down,
     template_rendered,
 )
+from ._extension import Aldis
 
 __all__ = [
     "AfterResponse",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from flask import Flask, current_app, has_app_context, has_request_context, request
 
-from aldis._application import EXTENSION
+from aldis._web.state import EXTENSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -94,9 +94,9 @@ def _run_in_app(receiver: Callable[..., Any]) -> Callable[..., Any]:
     if has_app_context():
         return current_app.ensure_sync(receiver)
 
-    from aldis.aio import run
+    from aldis.aio import async_to_sync
 
-    return run(receiver)
+    return async_to_sync(receiver)
 
 
 def _run(app: Flask, call: Call) -> None:

@@ -10,16 +10,16 @@ import flask.signals as flask_signals
 from flask import Flask, current_app
 from flask.cli import with_appcontext
 
-from aldis import _show
 from aldis.__main__ import add, is_signal, members, print_list, print_signals, select
-from aldis._application import EXTENSION, State
-from aldis._namespace import default_namespace
-from aldis._relay_commands import needs_relay, relay_commands
-from aldis._signal import Signal
-from aldis._worker_command import run_worker, worker_options
+from aldis._cli import format
+from aldis._cli.relay import needs_relay, relay_commands
+from aldis._cli.worker import run_worker, worker_options
+from aldis._core.namespace import default_namespace
+from aldis._core.signal import Signal
+from aldis._web.state import EXTENSION, State
 from aldis.observe import SendRecord, watch
 
-from ._signals import CORE_SIGNALS
+from ._core_signals import CORE_SIGNALS
 
 
 @click.group("signals")
@@ -70,7 +70,7 @@ def _of_flask() -> list[Any]:
         found.append(signal)
         source = getattr(flask_signals, signal.name.replace("-", "_"))
 
-        if source is not signal and _show.connected(source):
+        if source is not signal and format.connected(source):
             found.append(source)
 
     return found
@@ -123,7 +123,7 @@ def trace(path: str, method: str, data: str | None, header: tuple[str, ...]) -> 
 
     click.echo(click.style(f"{method} {path}: {response.status}", bold=True))
 
-    for line in _show.send_tree(sorted(roots, key=lambda send: send.started_s)):
+    for line in format.send_tree(sorted(roots, key=lambda send: send.started_s)):
         click.echo(line)
 
 

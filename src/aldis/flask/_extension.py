@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, final
 from flask import Flask, current_app, has_app_context
 from flask.testing import FlaskClient
 
-from aldis._application import EXTENSION, set_up
-from aldis._connected import descriptions
-from aldis._dispatch import crossings
+from aldis._core.dispatch import default_wrappers
+from aldis._web.state import EXTENSION, set_up
+from aldis.observe._inspect import descriptions
 
 from ._after_response import IN_TEST, Closing
-from ._signals import CORE_SIGNALS
+from ._core_signals import CORE_SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from aldis._application import Signals, State
+    from aldis._web.state import Signals, State
     from aldis.relay import Relay
 
     from ._after_response import Application
@@ -113,7 +113,7 @@ class PageDoor:
         return (self._page or self._make())(environ, start_response)
 
     def _make(self) -> Application:
-        from ._page import make_page
+        from .live_page.middleware import make_page
 
         with self._lock:
             self._page = self._page or make_page(self._app, self._inner, self._state)
@@ -142,5 +142,5 @@ def _cross(is_async: bool) -> Callable[..., Any] | None:
     return None if _is_in_loop() else current_app.ensure_sync
 
 
-crossings.append(_cross)
+default_wrappers.append(_cross)
 descriptions.append((Flask, lambda app: f"Flask {app.name!r}"))

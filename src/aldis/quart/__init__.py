@@ -5,11 +5,10 @@ As :mod:`aldis.flask`, for Quart, which sends with ``send_async``. Sync receiver
 
 from __future__ import annotations
 
-from aldis._application import State
+from aldis._web.state import State
 
 from ._after_response import AfterResponse, after_response
-from ._extension import Aldis
-from ._signals import (
+from ._core_signals import (
     appcontext_popped,
     appcontext_pushed,
     appcontext_tearing_down,
@@ -29,6 +28,7 @@ from ._signals import (
     websocket_started,
     websocket_tearing_down,
 )
+from ._extension import Aldis
 
 __all__ = [
     "AfterResponse",

@@ -13,7 +13,7 @@ from quart import Quart, current_app, has_app_context, has_request_context, requ
 from quart.ctx import AppContext
 from quart.globals import app_ctx
 
-from aldis._application import EXTENSION
+from aldis._web.state import EXTENSION
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING, Any, final
 
 from quart import Quart, current_app, has_app_context
 
-from aldis._application import EXTENSION, set_up
-from aldis._connected import descriptions
-from aldis._dispatch import crossings
+from aldis._core.dispatch import default_wrappers
+from aldis._web.state import EXTENSION, set_up
+from aldis.observe._inspect import descriptions
 
 from ._after_response import Ending, serving
-from ._signals import CORE_SIGNALS
+from ._core_signals import CORE_SIGNALS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from aldis._application import Signals
+    from aldis._web.state import Signals
     from aldis.relay import Relay
 
 
@@ -90,5 +90,5 @@ def _cross(is_async: bool) -> Callable[..., Any] | None:
     return app.ensure_async if app is not None and EXTENSION in app.extensions else None
 
 
-crossings.append(_cross)
+default_wrappers.append(_cross)
 descriptions.append((Quart, lambda app: f"Quart {app.name!r}"))

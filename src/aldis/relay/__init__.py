@@ -14,23 +14,23 @@ from aldis.exceptions import (
 )
 
 from ._backoff import Exponential
-from ._message import DeadLetter, Message
-from ._queue import Queue, Route
+from ._durable import Durable, Forward
 from ._relay import ReceiverStatus, Relay
+from .storage.rows import DeadLetter, Message
 
 __all__ = [
     "DeadLetter",
+    "Durable",
     "Exponential",
+    "Forward",
     "Message",
     "NoMessageError",
-    "Queue",
     "ReceiverStatus",
     "ReceiverTimeoutError",
     "Relay",
     "RelayError",
     "RelaySchemaError",
     "RelayWarning",
-    "Route",
     "TransactionError",
     "UncommittedMessageWarning",
     "UnnamedSenderError",

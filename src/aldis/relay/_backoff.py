@@ -6,7 +6,7 @@ from math import isnan
 from random import uniform
 from typing import TYPE_CHECKING, Any, Final, final
 
-from aldis._refs import describe, is_async
+from aldis._core.callables import describe, is_async
 from aldis.exceptions import InvalidOptionError
 
 if TYPE_CHECKING:

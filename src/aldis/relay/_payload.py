@@ -20,13 +20,13 @@ from weakref import WeakKeyDictionary
 import msgspec
 from msgspec import inspect as shapes
 
-from aldis._refs import describe
+from aldis._core.callables import describe
 from aldis.exceptions import InvalidReceiverError, PayloadError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from aldis._contract import Contract
+    from aldis._core.contract import Contract
 
     Json: TypeAlias = dict[str, Any]
 

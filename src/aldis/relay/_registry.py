@@ -6,13 +6,15 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple, final
 from weakref import ref
 
+from aldis._core.registry import registry_of
+
+from ._durable import Durable
 from ._payload import schema_of
-from ._queue import Queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from aldis._connection import Connection
+    from aldis._core.connections import Connection
 
 
 class Receiver(NamedTuple):
@@ -20,7 +22,7 @@ class Receiver(NamedTuple):
 
     signal: Any
     receiver: Callable[..., Any]
-    queue: Queue
+    queue: Durable
     is_async: bool
 
 
@@ -31,7 +33,7 @@ class Known(NamedTuple):
     be read.
     """
 
-    queue: Queue
+    queue: Durable
     names: tuple[str, ...]
     versions: dict[str, int]
 
@@ -52,13 +54,13 @@ class Registry:
 
     def durable(self) -> list[Receiver]:
         """All that are connected."""
-        return [found for signal in self._all() for found in self._of(signal, signal._table.connections())]
+        return [found for signal in self._all() for found in self._of(signal, registry_of(signal).connections())]
 
     def find(self, signal_name: str, receiver_name: str, sender: Any) -> Receiver | None:
         """Who is to receive a message: of several, also of several signals of that name, who was connected last."""
         for signal in reversed(self._all()):
             if signal.name == signal_name:
-                for found in self._of(signal, reversed(signal._table.route(sender).connections)):
+                for found in self._of(signal, reversed(registry_of(signal).route(sender).connections)):
                     if receiver_name in found.queue.names:
                         return found
 
@@ -69,7 +71,7 @@ class Registry:
         found: dict[str, Known] = {}
 
         for signal, _, queue, _ in self.durable():
-            version = schema_of(signal._table.contract, signal).version
+            version = schema_of(registry_of(signal).contract, signal).version
 
             for name in queue.names:
                 known = found.setdefault(name, Known(queue, queue.names, {}))
@@ -86,5 +88,5 @@ class Registry:
         for connection in connections:
             via = connection.options.via
 
-            if isinstance(via, Queue) and via._registry is self and (receiver := connection.ref()) is not None:
+            if isinstance(via, Durable) and via._registry is self and (receiver := connection.ref()) is not None:
                 yield Receiver(signal, receiver, via, connection.is_async)

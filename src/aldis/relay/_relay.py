@@ -10,20 +10,21 @@ from sqlalchemy import Connection, MetaData
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.util.concurrency import greenlet_spawn
 
-from aldis._refs import ANY
+from aldis._core.identity import ANY
 from aldis.exceptions import InvalidOptionError, NoMessageError
 
-from . import _store, _tables, _transactions
 from ._backoff import Exponential, check_backoff, check_number
-from ._database import Database
-from ._dialects import is_away, is_busy, use_wal
-from ._engine import InProcess
-from ._message import DeadLetter, Message, current
-from ._outbox import Outbox
-from ._queue import Queue, Route
-from ._receiving import Receiving
+from ._durable import Durable, Forward
 from ._registry import Registry
-from ._senders import Senders
+from ._sender_names import Senders
+from .sending import transactions
+from .sending.outbox import Outbox
+from .storage import claims, tables as _tables
+from .storage.database import Database
+from .storage.dialects import is_away, is_busy, use_wal
+from .storage.rows import DeadLetter, Message, current
+from .worker.consumer import Consumer
+from .worker.runner import InProcess
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from aldis import Signal
 
     from ._backoff import Backoff
-    from ._database import Target
-    from ._engine import Engine
+    from .storage.database import Target
+    from .worker.runner import Engine
 
     T = TypeVar("T")
 
@@ -89,7 +90,7 @@ class Relay:
 
         relay = Relay(engine)
 
-        @order_placed.connect(via=relay.queue("billing.invoice"))
+        @order_placed.connect(via=relay.durable("billing.invoice"))
         def invoice(sender, *, order_id, **extra): ...
 
         order_placed.send("shop", order_id=7)  # Writes a row. A worker calls invoice.
@@ -110,7 +111,7 @@ class Relay:
         a pooler without it.
     :param wait_s: for how many seconds a send outside of any transaction waits for a database that is away.
     :param engine: what runs the receivers: by default the threads of the worker; or a
-        :class:`aldis.relay.celery.CeleryEngine`.
+        :class:`aldis.relay.celery.CeleryRunner`.
     :raises InvalidOptionError: when the database is none, or of a kind that the relay does not run on.
 
     .. versionadded:: 0.1
@@ -124,13 +125,13 @@ class Relay:
         self._registry = Registry()
         self._notifies = bool(notify)
         self._outbox = Outbox(self, self._database, self._senders, self._notifies)
-        self._receiving = Receiving(self._registry, self._senders)
+        self._receiving = Consumer(self._registry, self._senders)
         self._engine: Engine = InProcess() if engine is None else engine
         self._engine.attach(self)
 
     # Connecting.
 
-    def queue(
+    def durable(
         self,
         name: str,
         *,
@@ -139,7 +140,7 @@ class Relay:
         timeout_s: float | None = None,
         key: str | None = None,
         aliases: Iterable[str] = (),
-    ) -> Queue:
+    ) -> Durable:
         """What makes a receiver durable, for ``connect(via=...)``.
 
         The result of ``send`` has the message's id for such a receiver.
@@ -165,7 +166,7 @@ class Relay:
             check_number("timeout_s", timeout_s, least=0.001)
 
         names = _check_aliases(aliases)
-        queue = Queue(
+        queue = Durable(
             name,
             aliases=names,
             max_attempts=max_attempts,
@@ -179,20 +180,22 @@ class Relay:
         self._engine.check(queue)
         return queue
 
-    def route(self, signal: Signal[Any, ..., Any], name: str, *, sender: Any = ANY, key: str | None = None) -> Route:
+    def forward(
+        self, signal: Signal[Any, ..., Any], name: str, *, sender: Any = ANY, key: str | None = None
+    ) -> Forward:
         """Have sends write rows for a receiver whose code lives in another service, which uses the same database.
 
-        There, a signal of the same name is declared, and the receiver is connected by ``relay.queue(name)``.
+        There, a signal of the same name is declared, and the receiver is connected by ``relay.durable(name)``.
 
         :param signal: a declared signal.
         :param name: the receiver's name.
         :param sender: as for :meth:`aldis.Signal.connect`.
-        :param key: as for :meth:`queue`.
+        :param key: as for :meth:`durable`.
         :return: what is connected: ``signal.disconnect(route)`` ends it.
         :raises InvalidReceiverError: when the signal is not declared, or its payload cannot be written.
         :raises InvalidOptionError: when an option is not of its kind.
         """
-        route = Route(name, _check_key(key), self._registry, self._outbox)
+        route = Forward(name, _check_key(key), self._registry, self._outbox)
         signal.connect(route, sender, weak=False, via=route)
         return route
 
@@ -244,7 +247,7 @@ class Relay:
         :param transaction: a session or a connection.
         :raises TransactionError: when it is neither.
         """
-        return _transactions.using(self, transaction)
+        return transactions.using(self, transaction)
 
     # Receiving.
 
@@ -263,23 +266,25 @@ class Relay:
     if TYPE_CHECKING:
 
         @overload
-        def once(self, session: Session | scoped_session[Any] | Connection, message_id: str | None = None) -> bool: ...
+        def first_time(
+            self, session: Session | scoped_session[Any] | Connection, message_id: str | None = None
+        ) -> bool: ...
 
         @overload
-        def once(
+        def first_time(
             self,
             session: AsyncSession | async_scoped_session[Any] | AsyncConnection,
             message_id: str | None = None,
         ) -> Awaitable[bool]: ...
 
-    def once(self, session: Any, message_id: str | None = None) -> Any:
+    def first_time(self, session: Any, message_id: str | None = None) -> Any:
         """Whether a message has its effect for the first time. For receivers, which may get a message several times.
 
         ::
 
             def invoice(sender, *, order_id, **extra):
                 with Session() as session, session.begin():
-                    if relay.once(session):
+                    if relay.first_time(session):
                         session.add(Invoice(order_id=order_id))
 
         The effect is noted in the session's own transaction: it is made when that is committed, together with what else
@@ -296,11 +301,11 @@ class Relay:
         message = current.get()
         receiver = "" if message is None else message.receiver
         found = self.current().id if message_id is None else _check_id(message_id)
-        caller = _transactions.as_sync(session)
+        caller = transactions.as_sync(session)
 
         def note() -> bool:
             connection = caller if isinstance(caller, Connection) else caller.connection()
-            return _store.do_once(connection, found, receiver)
+            return claims.do_once(connection, found, receiver)
 
         return greenlet_spawn(note) if caller is not session and _is_async(session) else note()
 
@@ -315,7 +320,7 @@ class Relay:
             receiver took longer than that.
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        from ._worker import Settings, Worker
+        from .worker.worker import Settings, Worker
 
         # One at a time: the second of a batch would wait for the first, and its lease run out.
         worker = Worker(self, Settings(concurrency=1, batch=1, lease_s=_DRAIN_S, drains=True), is_inline=True)
@@ -357,7 +362,7 @@ class Relay:
 
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        counts, dead = self._tend(self._database.look, lambda db: (_store.counts(db), _store.dead_counts(db)))
+        counts, dead = self._tend(self._database.look, lambda db: (claims.counts(db), claims.dead_counts(db)))
         known = self._registry.known()
         rows = {str(row.receiver): row for row in counts}
         names = sorted({*rows, *dead, *known})
@@ -381,7 +386,7 @@ class Relay:
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
         limit = min(int(check_number("most", most, least=1)), _MOST)
-        return self._tend(self._database.look, lambda connection: _store.dead(connection, receiver, limit, after))
+        return self._tend(self._database.look, lambda connection: claims.dead(connection, receiver, limit, after))
 
     def dead_payload(self, number: int) -> str | None:
         """The payload of a dead letter, as JSON; ``None`` if there is no such letter.
@@ -389,7 +394,7 @@ class Relay:
         :param number: the letter's number, :attr:`aldis.relay.DeadLetter.id`.
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        return self._tend(self._database.look, lambda connection: _store.payload_of(connection, number))
+        return self._tend(self._database.look, lambda connection: claims.payload_of(connection, number))
 
     def retry_dead(self, *numbers: int) -> int:
         """Have dead letters received again, with all their attempts, by the same ids. They keep the time of their send.
@@ -398,7 +403,7 @@ class Relay:
         :return: how many there were.
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        return self._tend(self._database.run, lambda connection: _store.revive(connection, numbers))
+        return self._tend(self._database.run, lambda connection: claims.revive(connection, numbers))
 
     def drop_dead(self, *numbers: int) -> int:
         """Delete dead letters.
@@ -407,7 +412,7 @@ class Relay:
         :return: how many there were.
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        return self._tend(self._database.run, lambda connection: _store.drop(connection, numbers))
+        return self._tend(self._database.run, lambda connection: claims.drop(connection, numbers))
 
     def drop_messages(self, receiver: str) -> int:
         """Delete the messages that wait for a receiver, for one that will never be known again.
@@ -418,10 +423,10 @@ class Relay:
         :return: how many there were.
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
-        return self._tend(self._database.run, lambda connection: _store.drop_messages(connection, receiver))
+        return self._tend(self._database.run, lambda connection: claims.drop_messages(connection, receiver))
 
     def purge(self, what: Literal["effects", "dead"], *, older_than_s: float) -> int:
-        """Delete what is older: notes of effects, see :meth:`once`, or dead letters.
+        """Delete what is older: notes of effects, see :meth:`first_time`, or dead letters.
 
         :param what: which of the two.
         :param older_than_s: seconds. An effect whose note is gone is made again if its message comes again, which it
@@ -431,8 +436,8 @@ class Relay:
         :raises InvalidOptionError: when it is something else.
         """
         purges: dict[str, Callable[[Connection, int], int]] = {
-            "effects": _store.purge_effects,
-            "dead": _store.purge_dead,
+            "effects": claims.purge_effects,
+            "dead": claims.purge_dead,
         }
 
         if what not in purges or not 0 <= older_than_s <= _LONGEST_AGE_S:

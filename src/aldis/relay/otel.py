@@ -27,13 +27,13 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from sqlalchemy.exc import DBAPIError
 
-from aldis._refs import qualified_name
+from aldis._core.callables import qualified_name
 from aldis.exceptions import InvalidOptionError
 from aldis.observe import BUCKETS_S
 from aldis.otel import _histogram, _mark_failed, _tools
 
-from ._observing import Observer
 from ._relay import Relay
+from .worker.attempts import Observer
 
 # Only now: without OpenTelemetry, aldis.otel has said what to install.
 from opentelemetry import context, trace  # isort: skip
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
     from aldis.observe import Watch
 
-    from ._observing import Attempt
     from ._relay import ReceiverStatus
+    from .worker.attempts import Attempt
 
 __all__ = ["instrument"]
 

@@ -13,8 +13,8 @@ from sqlalchemy import create_engine, insert
 
 from aldis import Namespace
 from aldis.relay import Relay
-from aldis.relay._tables import messages, now_ms
-from aldis.relay._worker import Settings, Worker
+from aldis.relay.storage.tables import messages, now_ms
+from aldis.relay.worker.worker import Settings, Worker
 
 
 def number_sent(sender: str, /, *, number: int) -> object:
@@ -32,7 +32,7 @@ def main(url: str, count: int) -> None:
             resident = int(Path("/proc/self/statm").read_text().split()[1]) * getpagesize()
             sys.stdout.write(f"{resident}\n")
 
-    signal.connect(receive, via=relay.queue("work"))
+    signal.connect(receive, via=relay.durable("work"))
     row = {"signal": "number-sent", "receiver": "work", "version": 1, "sender": '{"text": "sender"}'}
     statement = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms(), **row)
 

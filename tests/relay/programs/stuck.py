@@ -18,7 +18,7 @@ from sqlalchemy import create_engine
 
 from aldis import Namespace
 from aldis.relay import Relay
-from aldis.relay._worker import Settings, Worker
+from aldis.relay.worker.worker import Settings, Worker
 
 
 def number_sent(sender: str, /, *, number: int) -> object:
@@ -41,7 +41,7 @@ def main(url: str) -> None:
         else:
             is_received.set()
 
-    signal.connect(receive, via=relay.queue("work", timeout_s=0.2))
+    signal.connect(receive, via=relay.durable("work", timeout_s=0.2))
     signal.send("sender", number=1)
     workers = [Worker(relay, Settings(concurrency=1, lease_s=0.6, poll_s=0.05)) for _ in range(2)]
     threads = [Thread(target=worker.run) for worker in workers]

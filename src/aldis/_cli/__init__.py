@@ -1,0 +1,1 @@
+"""What ``flask signals``, ``flask relay`` and ``python -m aldis`` share."""

@@ -1,0 +1,1 @@
+"""What the Flask and the Quart extension share."""

@@ -1,0 +1,1 @@
+"""From ``send`` to a row in the caller's transaction."""

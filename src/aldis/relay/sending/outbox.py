@@ -1,0 +1,197 @@
+"""What a send writes: one row for each durable receiver, in the caller's own transaction.
+
+The relay's deliveries share an :class:`Outbox`, their group. It looks at the payload before any receiver runs, and
+writes all rows of the send by one statement when the receivers have had their turns. Outside of any transaction, that
+is one transaction of its own: all rows, or none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, final
+from uuid import uuid4
+
+from sqlalchemy import Connection, Integer, func, insert, literal_column, select
+from sqlalchemy.exc import DBAPIError, UnboundExecutionError
+from sqlalchemy.util.concurrency import await_only, greenlet_spawn, in_greenlet
+
+from aldis._core.registry import registry_of
+from aldis.exceptions import AsyncReceiverError, PayloadError
+from aldis.relay._payload import schema_of
+from aldis.relay._trace import written
+from aldis.relay.storage.dialects import CHANNEL, is_busy, is_full
+from aldis.relay.storage.tables import messages, now_ms
+
+from .uncommitted import note
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from sqlalchemy.orm import Session
+
+    from aldis._core.types import AnySignal
+    from aldis.relay._sender_names import Senders
+    from aldis.relay.storage.database import Database
+
+    from .transactions import Caller
+
+LARGEST_PAYLOAD: Final = 1_000_000
+
+# Nobody asks for the ids of the rows, which would take some time to find out.
+_NONE: Final = literal_column("0", Integer)
+_INSERT: Final = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms(), attempts=_NONE, losses=_NONE).inline()
+_NOTIFY: Final = func.pg_notify(CHANNEL, "")
+_INSERT_AND_NOTIFY: Final = _INSERT.returning(_NOTIFY)
+
+
+@final
+class Outgoing:
+    """One send, as its durable receivers share it.
+
+    :ivar message_id: the id of the message.
+    :ivar rows: what is to be written, by receivers that had their turn.
+    """
+
+    __slots__ = ("is_awaited", "message_id", "rows", "shared")
+
+    is_awaited: bool
+    message_id: str
+    rows: list[dict[str, Any]]
+    shared: dict[str, Any]
+
+    def __init__(self, shared: dict[str, Any], is_awaited: bool) -> None:
+        self.message_id = str(uuid4())
+        self.shared = {"message_id": self.message_id, **shared}
+        self.rows = []
+        self.is_awaited = is_awaited
+
+    def add(self, receiver: str, ordering_key: str | None) -> str:
+        """Have a row written for a receiver: one, whoever is connected twice. Gives the message's id."""
+        if all(row["receiver"] != receiver for row in self.rows):
+            self.rows.append({**self.shared, "receiver": receiver, "ordering_key": ordering_key})
+
+        return self.message_id
+
+
+@final
+class Outbox:
+    """Where sends of one relay are written: see :class:`aldis.delivery.DeliveryGroup`."""
+
+    def __init__(self, relay: object, database: Database, senders: Senders, notifies: bool) -> None:
+        self._relay = relay
+        self._database = database
+        self._senders = senders
+        self._notifies = notifies
+
+    def open(self, signal: AnySignal, sender: Any, payload: dict[str, Any], is_awaited: bool, /) -> Outgoing:
+        """Make of a send what will be written, or refuse it.
+
+        :raises PayloadError: when the payload is not as it was declared, or too large.
+        :raises UnnamedSenderError: when the sender has no name.
+        :raises AsyncReceiverError: when this is a ``send``, and the relay's database is async.
+        """
+        if self._database.is_async and not is_awaited and not in_greenlet():
+            raise AsyncReceiverError(
+                f"send() cannot write for the durable receivers of {signal!r}: the relay's database is async. Use"
+                " send_async(), or send inside of AsyncSession.run_sync()."
+            )
+
+        contract: Any = registry_of(signal).contract
+        schema = schema_of(contract, signal)
+        text = schema.encode(payload)
+
+        if len(text) > LARGEST_PAYLOAD:
+            raise PayloadError(
+                f"The payload of {signal!r} is too large for durable receivers: {len(text)} characters of JSON, where"
+                f" {LARGEST_PAYLOAD} may be. Store what is large, and send its id."
+            )
+
+        shared = {
+            "signal": getattr(signal, "name", ""),
+            "version": schema.version,
+            "sender": self._senders.write(sender),
+            "payload": text,
+            "trace": written(),
+        }
+        return Outgoing(shared, is_awaited)
+
+    def close(self, opened: Outgoing, /) -> Coroutine[Any, Any, None] | None:
+        """Write the rows."""
+        if not opened.rows:
+            return None
+
+        if self._database.is_async and opened.is_awaited:
+            return self._write_async(opened.rows)
+
+        try:
+            caller = self._database.caller(self._relay)
+
+            if caller is not None:
+                self._join(caller, opened.rows)
+            elif self._database.is_async:
+                await_only(self._database.run_async(lambda connection: self._write(connection, opened.rows)))
+            else:
+                self._database.run(lambda connection: self._write(connection, opened.rows))
+        except DBAPIError as error:
+            _explain(error)
+            raise
+
+        return None
+
+    async def _write_async(self, rows: list[dict[str, Any]]) -> None:
+        try:
+            caller = self._database.caller(self._relay)
+
+            if caller is None:
+                await self._database.run_async(lambda connection: self._write(connection, rows))
+            else:
+                await greenlet_spawn(self._join, caller, rows)
+        except DBAPIError as error:
+            _explain(error)
+            raise
+
+    def _join(self, caller: Caller, rows: list[dict[str, Any]]) -> None:
+        self._write(_connection_of(caller, self._database), rows)
+
+        if not isinstance(caller, Connection):
+            note(caller, rows[0]["signal"])
+
+    def _write(self, connection: Connection, rows: list[dict[str, Any]]) -> None:
+        if not self._notifies or connection.dialect.name != "postgresql":
+            connection.execute(_INSERT, rows)
+        elif len(rows) == 1:
+            connection.execute(_INSERT_AND_NOTIFY, rows[0])  # In one trip to the server.
+        else:
+            connection.execute(_INSERT, rows)
+            connection.execute(select(_NOTIFY))
+
+
+def _connection_of(caller: Caller, database: Database) -> Connection:
+    """The connection of the caller's transaction; in a savepoint if that is what is open."""
+    if isinstance(caller, Connection):
+        return caller
+
+    session: Session = caller
+
+    try:
+        return session.connection(bind_arguments={"clause": _INSERT})
+    except UnboundExecutionError:  # It has a bind for each of the user's tables, and none for ours.
+        return session.connection(bind_arguments={"bind": database.engine()})
+
+
+def _explain(error: DBAPIError) -> None:
+    """Have an error of the database say what is lost, and keep the payload to itself."""
+    error.hide_parameters = True
+    error.add_note(
+        f"Aldis could not write the rows of durable receivers{_why(error)}. None was written: roll the transaction"
+        " back, or send again. If the tables are not there, make them with relay.create_tables()."
+    )
+
+
+def _why(error: DBAPIError) -> str:
+    if is_full(error):
+        return ": the disk is full"
+
+    if is_busy(error):
+        return ": another transaction is in the way. If it is the sender's own, say so, with relay.using()"
+
+    return ""

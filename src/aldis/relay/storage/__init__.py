@@ -1,0 +1,1 @@
+"""The relay's tables, and every statement on them."""

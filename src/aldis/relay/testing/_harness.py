@@ -1,0 +1,168 @@
+"""What the contract suite stands on: a set-up of the relay, and a program in miniature that uses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, final
+
+from sqlalchemy import Column, Integer, MetaData, Table, insert, select, update
+
+from aldis import ANY, Namespace
+from aldis.aio import sync_to_async
+from aldis.relay.storage.tables import messages, now_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session
+
+    from aldis import NamedSignal
+    from aldis.relay._relay import Relay
+    from aldis.relay.storage.rows import Message
+
+T = TypeVar("T")
+
+orders: Final = Table(
+    "aldis_contract_orders", MetaData(), Column("number", Integer, primary_key=True, autoincrement=False)
+)
+"""Rows of the program's own, which are to live and die with its messages."""
+
+
+class Harness:
+    """A set-up, as the suite uses it. Subclass it where the set-up does one of these things in another way.
+
+    :param relay: a relay whose tables are there, and empty.
+    :param sessions: makes a session with the relay's database, such as a ``sessionmaker``.
+
+    .. versionadded:: 0.1
+    """
+
+    relay: Relay
+    """The relay."""
+
+    threads: int = 4
+    """How many threads may use the database at the same time."""
+
+    def __init__(self, relay: Relay, sessions: Callable[[], Session]) -> None:
+        self.relay = relay
+        self._sessions = sessions
+
+    def transact(self, work: Callable[[Session], T]) -> T:
+        """Do some work in a transaction, as the program does its business: commit what it did, and roll it back if it
+        raises.
+
+        :param work: called with the session.
+        :return: what it returns.
+        """
+        with self._sessions() as session, session.begin():
+            return work(session)
+
+    def send(self, signal: NamedSignal[Any, ..., Any], sender: Any, /, **payload: Any) -> Any:
+        """Send outside of any transaction.
+
+        :return: the results of the send.
+        """
+        return signal.send(sender, **payload)
+
+    def run(self) -> None:
+        """Have all that is due received, and what receivers send meanwhile. Return when nothing is under way.
+
+        The receivers have to run in this process: they note what they receive.
+        """
+        self.relay.drain()
+
+    def make_due(self) -> None:
+        """Let time pass: what waits for its next attempt is due, and the leases have run out."""
+        self.relay._database.run(lambda connection: connection.execute(update(messages).values(due_ms=now_ms() - 1)))
+
+
+class Received(NamedTuple):
+    """What a receiver got."""
+
+    name: str
+    sender: Any
+    payload: dict[str, Any]
+    message: Message
+
+
+def order_placed(sender: Any, /, *, order_id: int, customer: str = "Ada") -> object:
+    """Sent when an order was placed."""
+
+
+@final
+@dataclass
+class Shop:
+    """A program in miniature: places orders, and notes what its durable receivers received.
+
+    :ivar order_placed: the signal that it sends with each order.
+    :ivar received: what was received, also in attempts that then failed, in order.
+    """
+
+    harness: Harness
+
+    def __post_init__(self) -> None:
+        self.relay: Relay = self.harness.relay
+        self.run: Callable[[], object] = self.harness.run
+        self.make_due: Callable[[], object] = self.harness.make_due
+        self.order_placed: NamedSignal[Any, ..., Any] = Namespace(sync_wrapper=sync_to_async).declare(order_placed)
+        self.received: list[Received] = []
+
+    def connect(
+        self,
+        name: str = "billing",
+        work: Callable[[int], object] = lambda _: None,
+        *,
+        sender: Any = ANY,
+        **options: Any,
+    ) -> Callable[..., None]:
+        """Connect a durable receiver.
+
+        :param work: what it does after it has noted what it received, called with the number of the order.
+        :param options: as :meth:`Relay.durable` takes them.
+        """
+
+        def receive(sender: Any, **payload: Any) -> None:
+            self.note(name, sender, payload)
+            work(payload.get("order_id", 0))
+
+        self.order_placed.connect(receive, sender, weak=False, via=self.relay.durable(name, **options))
+        return receive
+
+    def note(self, name: str, sender: Any, payload: dict[str, Any]) -> None:
+        """Note what a receiver received."""
+        self.received.append(Received(name, sender, payload, self.relay.current()))
+
+    def place(self, *numbers: int, sender: Any = "shop") -> None:
+        """Place orders, in one transaction."""
+        self.harness.transact(lambda session: [self.place_in(session, number, sender) for number in numbers])
+
+    def place_in(self, session: Session, number: int, sender: Any = "shop") -> Any:
+        """Place an order in a transaction. Gives the message's id, if there is a receiver."""
+        session.execute(insert(orders), {"number": number})
+        results = self.order_placed.send(sender, order_id=number)
+        return results[0][1] if results else None
+
+    def orders(self) -> list[int]:
+        """The orders that are in the database."""
+        return self.harness.transact(lambda session: list(session.scalars(select(orders.c.number).order_by("number"))))
+
+    def numbers(self, name: str = "billing") -> list[int]:
+        """The numbers of the orders that a receiver got, in order."""
+        return [received.payload["order_id"] for received in self.received if received.name == name]
+
+    def attempts(self, name: str = "billing") -> list[int]:
+        """The numbers of the attempts in which it got them."""
+        return [received.message.attempt for received in self.received if received.name == name]
+
+    def ids(self) -> list[str]:
+        """The ids of the messages that were received."""
+        return [received.message.id for received in self.received]
+
+    def rows(self) -> dict[str, int]:
+        """How many rows there are for each receiver that has some."""
+        counts = {status.receiver: status.backlog + status.in_flight for status in self.relay.status()}
+        return {name: count for name, count in counts.items() if count}
+
+    def reasons(self) -> list[str]:
+        """Why the dead letters are dead."""
+        return [letter.reason for letter in self.relay.dead_letters()]

@@ -1,0 +1,1 @@
+"""The worker: claims rows, runs receivers, settles the outcomes."""
