@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[2] / "tools"))
-
-from mutants.breaks import Break, BreakError, load
-from mutants.results import Results
-from mutants.runner import Runner
-from mutants.source import Package
-from mutants.splice import edit
-from mutants.suite import Suite
-from mutants.workshop import Outcome, RunError, Workshop
+from tools.mutants.breaks import Break, BreakError, load
+from tools.mutants.results import Results
+from tools.mutants.runner import Runner
+from tools.mutants.source import Package
+from tools.mutants.splice import edit
+from tools.mutants.suite import Suite
+from tools.mutants.workshop import Outcome, RunError, Workshop
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

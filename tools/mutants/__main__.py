@@ -18,6 +18,7 @@ Exits with 1 if a break was not noticed or could not be tried.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         or promise.name in (options.promise or ())
     ]
     todo = [broken for broken in chosen if broken.name not in results.noticed]
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # So that the runs end too, and the copies go.
 
     with TemporaryDirectory(prefix="aldis-mutants-") as folder:
         workshops = open_workshops(Path(folder).resolve(), options.jobs)

@@ -122,7 +122,7 @@ class Runner:
                 executor.shutdown(wait=False, cancel_futures=True)
 
                 for workshop in self._workshops:
-                    workshop.kill()
+                    workshop.close()
 
                 raise
 

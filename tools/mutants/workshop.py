@@ -61,6 +61,7 @@ class Workshop:
         self.package = Package(self.src / "aldis")
         self._notes = folder / "notes.json"
         self._run: subprocess.Popen[str] | None = None
+        self._is_closed = False
         shutil.copy(_HERE / "plugin.py", folder / "mutants_plugin.py")
         self._python = self._make_python(folder / "venv")
         self._environment = {
@@ -122,12 +123,18 @@ class Workshop:
             start_new_session=True,
         )
 
+        if self._is_closed:
+            self._kill()
+
         try:
             output, _ = run.communicate(timeout=timeout_s)
         except subprocess.TimeoutExpired:
-            self.kill()
+            self._kill()
             output, _ = run.communicate()
             return Outcome(f"{self._noted('running')} (hung)", output)
+
+        if self._is_closed:
+            raise RunError("it was interrupted")
 
         if run.returncode == pytest.ExitCode.NO_TESTS_COLLECTED:
             raise RunError(f"there are no tests in {', '.join(map(str, files))}")
@@ -141,8 +148,12 @@ class Workshop:
         # Without a failed test, the run ended from inside: by the watchdog of the thread tests, or by a crash.
         return Outcome(self._noted("failed") or f"{self._noted('running')} (hung or crashed)", output)
 
-    def kill(self) -> None:
-        """End the run that goes on. Ctrl-C does not, because it does not reach other sessions."""
+    def close(self) -> None:
+        """End the run that goes on, and begin no other. Ctrl-C does not, because it does not reach other sessions."""
+        self._is_closed = True
+        self._kill()
+
+    def _kill(self) -> None:
         if self._run is not None and self._run.poll() is None:
             os.killpg(self._run.pid, signal.SIGKILL)
 

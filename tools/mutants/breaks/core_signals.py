@@ -10,8 +10,8 @@ BREAKS: Final = (
     Break(
         name="forwarder-untold",
         what="Flask's signal does not forward to Aldis when the first receiver is connected.",
-        at="Table._invalidate",
-        old="changes.report(self.follower)",
+        at="ConnectionRegistry._invalidate",
+        old="changes.report(self.on_change)",
         new="pass",
         tests=("flask/test_core_signals.py",),
     ),
@@ -34,9 +34,9 @@ BREAKS: Final = (
     Break(
         name="policy-of-all-applications",
         what="The failure policy of the sending application is not used.",
-        at="policy_of",
-        old="policy.choose(sender) if type(policy) is SenderPolicy else policy",
-        new="policy",
+        at="ConnectionRegistry.policy_for",
+        old="self.errors.choose(sender) if type(self.errors) is SenderPolicy else self.errors",
+        new="self.errors",
         tests=("flask/test_extension.py",),
     ),
     Break(

@@ -26,7 +26,7 @@ BREAKS: Final = (
     Break(
         name="connecting-order-lost",
         what="Receivers for any sender are called before those for one sender, whenever they were connected.",
-        at="Table._insert",
+        at="ConnectionRegistry._insert",
         old="self._serial += 1",
         new="self._serial += 0",
         tests=("test_e01_order.py",),
@@ -34,7 +34,7 @@ BREAKS: Final = (
     Break(
         name="looking-unordered",
         what="`signal.receivers` lists receivers in another order than a send calls them.",
-        at="Table.connections",
+        at="ConnectionRegistry.connections",
         old="sorted((c for c in found if c.ref() is not None), key=lambda connection: connection.order)",
         new="[c for c in found if c.ref() is not None]",
         tests=("test_e01_order.py",),

@@ -10,7 +10,7 @@ BREAKS: Final = (
     Break(
         name="taken-away-still-called",
         what="A send calls a receiver that was disconnected before its turn.",
-        at="Table._drop",
+        at="ConnectionRegistry._drop",
         old="connection.ref = gone",
         new="pass",
         tests=("test_e02_snapshot.py",),
@@ -89,7 +89,7 @@ BREAKS: Final = (
     Break(
         name="double-called-twice",
         what="A receiver that is connected both for the sender and for any sender is called twice.",
-        at="Sending.start",
+        at="SendRun.start",
         old="receiver is None or (self.has_doubles and connection.key in self.called)",
         new="receiver is None",
         tests=("test_connect_forms.py",),
@@ -97,7 +97,7 @@ BREAKS: Final = (
     Break(
         name="doubles-plain",
         what="A snapshot that contains a receiver twice is sent the short way, which calls it twice.",
-        at="Route.__init__",
+        at="Snapshot.__init__",
         old="not self.has_doubles and all(connection.is_simple for connection in self.connections)",
         new="all(connection.is_simple for connection in self.connections)",
         tests=("test_connect_forms.py",),
@@ -105,7 +105,7 @@ BREAKS: Final = (
     Break(
         name="plain-stale",
         what="After a change, sends keep the old snapshot of the receivers for any sender.",
-        at="Table._invalidate",
+        at="ConnectionRegistry._invalidate",
         old="self.plain = None",
         new="pass",
         tests=("test_e02_snapshot.py", "test_e01_order.py"),
@@ -113,7 +113,7 @@ BREAKS: Final = (
     Break(
         name="routes-stale-any",
         what="After a change for any sender, a sender with receivers of its own keeps its old snapshot.",
-        at="Table._invalidate",
+        at="ConnectionRegistry._invalidate",
         old="self.routes = {}",
         new="pass",
         tests=("test_e01_order.py", "test_e06_senders.py"),
@@ -121,7 +121,7 @@ BREAKS: Final = (
     Break(
         name="others-stale",
         what="After a change for any sender, senders without receivers of their own keep their old snapshot.",
-        at="Table._invalidate",
+        at="ConnectionRegistry._invalidate",
         old="self.others = self._base = None",
         new="self._base = None",
         tests=("test_e01_order.py", "test_e06_senders.py"),
@@ -129,7 +129,7 @@ BREAKS: Final = (
     Break(
         name="routes-stale-sender",
         what="After a change for one sender, this sender keeps its old snapshot.",
-        at="Table._invalidate",
+        at="ConnectionRegistry._invalidate",
         old="self.routes.pop(filter.short_key, None)",
         new="pass",
         tests=("test_later_sends.py", "test_e01_order.py", "test_e06_senders.py"),
@@ -137,7 +137,7 @@ BREAKS: Final = (
     Break(
         name="kept-routes-stale",
         what="After a change for any sender, the cached snapshots of single senders stay in use.",
-        at="Table._invalidate",
+        at="ConnectionRegistry._invalidate",
         old="self._routes = {}",
         new="pass",
         tests=("test_later_sends.py", "test_e01_order.py", "test_e06_senders.py"),

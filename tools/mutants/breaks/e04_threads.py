@@ -76,7 +76,7 @@ BREAKS: Final = (
     Break(
         name="once-ends-a-later-connect",
         what="A connect is lost when a `once` connection of the same receiver is used up at the same time.",
-        at="Table._use_up",
+        at="ConnectionRegistry._use_up",
         old="connection.options is not options",
         new="connection.options is None",
         tests=("test_e04_threads.py",),

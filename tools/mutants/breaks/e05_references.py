@@ -45,7 +45,7 @@ BREAKS: Final = (
     Break(
         name="bucket-of-receiver-stays",
         what="The empty entry of a receiver stays when its last connection is gone.",
-        at="Table._drop",
+        at="ConnectionRegistry._drop",
         old="""
             if not filtered:
                 self._by_receiver.pop(key, None)
@@ -56,7 +56,7 @@ BREAKS: Final = (
     Break(
         name="filter-stays",
         what="An empty sender filter stays when its last connection is gone.",
-        at="Table._drop",
+        at="ConnectionRegistry._drop",
         old="""
             if not filter.connections:
                 self._drop_filter(filter)
@@ -67,7 +67,7 @@ BREAKS: Final = (
     Break(
         name="receiver-id-reused",
         what="A new receiver with the `id` of a collected one is taken for the collected one.",
-        at="Addition.make",
+        at="ConnectChange.make",
         old="existing.ref() is None",
         new="existing.ref is gone",
         tests=("test_e05_references.py", "test_e04_collection.py"),
@@ -75,7 +75,7 @@ BREAKS: Final = (
     Break(
         name="sweep-takes-the-living",
         what="A late clean-up removes the new receiver that has the `id` of a collected one.",
-        at="Table._sweep_receiver",
+        at="ConnectionRegistry._sweep_receiver",
         old="connection is not None and connection.ref() is None",
         new="connection is not None",
         tests=("test_e05_references.py", "test_e04_collection.py"),
@@ -83,7 +83,7 @@ BREAKS: Final = (
     Break(
         name="dead-filter-counts",
         what="The connection of a collected sender is taken for one of the new sender with the same `id`.",
-        at="Table._existing",
+        at="ConnectionRegistry._existing",
         old="filter is None or filter.ref() is None",
         new="filter is None",
         tests=("test_e04_collection.py",),

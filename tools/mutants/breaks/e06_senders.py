@@ -18,7 +18,7 @@ BREAKS: Final = (
     Break(
         name="id-is-a-number",
         what="An int sender finds the receivers of the object with this `id`.",
-        at="Table._make_filter",
+        at="ConnectionRegistry._make_filter",
         old="isinstance(identity, str)",
         new="isinstance(identity, (str, int))",
         tests=("test_e06_senders.py",),
@@ -50,7 +50,7 @@ BREAKS: Final = (
     Break(
         name="glance-too-sure",
         what="A send by a proxy or a value takes the short way for senders without their own receivers.",
-        at="Table.is_other",
+        at="ConnectionRegistry.is_other",
         old="sender.__class__ is not kind or issubclass(kind, _KEYED_BY_MORE_THAN_ID)",
         new="sender is self",
         tests=("test_later_sends.py", "test_e06_senders.py"),
@@ -59,8 +59,8 @@ BREAKS: Final = (
         name="proxy-connected",
         what="`connect` for a proxy connects for the proxy, not for the object behind it.",
         at="Signal.connect",
-        old="self._table.add(receiver, found, options, weak=bool(weak), hold=block is not None)",
-        new="self._table.add(receiver, sender, options, weak=bool(weak), hold=block is not None)",
+        old="self._registry.add(receiver, found, options, weak=bool(weak), hold=block is not None)",
+        new="self._registry.add(receiver, sender, options, weak=bool(weak), hold=block is not None)",
         tests=("test_e06_senders.py",),
     ),
     Break(
@@ -93,7 +93,7 @@ BREAKS: Final = (
     Break(
         name="unreferable-sender-dropped",
         what="A sender that allows no weak references is not kept alive while a receiver is connected for it.",
-        at="Table._make_filter",
+        at="ConnectionRegistry._make_filter",
         old="lambda: (sender,)",
         new="lambda: True",
         tests=("test_e06_senders.py",),
@@ -117,7 +117,7 @@ BREAKS: Final = (
     Break(
         name="dead-sender-found",
         what="A new sender with the `id` of a collected one reaches the receivers of the collected one.",
-        at="Table._find",
+        at="ConnectionRegistry._find",
         old="filter if filter is not None and filter.ref() is not None else None",
         new="filter",
         tests=("test_e06_senders.py", "test_e04_collection.py", "test_e04_threads.py"),
@@ -125,7 +125,7 @@ BREAKS: Final = (
     Break(
         name="dead-filter-used-again",
         what="A new sender with the `id` of a collected one gets the sender filter of the collected one.",
-        at="Table._filter_for",
+        at="ConnectionRegistry._filter_for",
         old="filter is not None and filter.ref() is not None",
         new="filter is not None",
         tests=("test_e06_senders.py", "test_e04_collection.py", "test_e04_threads.py"),

@@ -10,7 +10,7 @@ BREAKS: Final = (
     Break(
         name="mute-ends-all",
         what="The end of an inner `muted` block ends the outer one too.",
-        at="Mute.close",
+        at="MuteScope.close",
         old="self.table.count_mute(-1)",
         new="self.table.count_mute(-self.table.mutes)",
         tests=("test_e08_mute.py",),
@@ -18,7 +18,7 @@ BREAKS: Final = (
     Break(
         name="mute-forgets-the-outer",
         what="An inner `muted` block replaces the outer one.",
-        at="Mute.open",
+        at="MuteScope.open",
         old="(*(mute for mute in _open.get() if mute.is_open), self)",
         new="(self,)",
         tests=("test_e08_mute.py",),
@@ -42,7 +42,7 @@ BREAKS: Final = (
     Break(
         name="mute-everywhere",
         what="A `muted` block mutes other threads and tasks too.",
-        at="Sending.__init__",
+        at="SendRun.__init__",
         old="None if table.is_muted else muted_keys(table)",
         new="None if table.is_muted or table.mutes else muted_keys(table)",
         tests=("test_e08_mute.py",),
@@ -58,7 +58,7 @@ BREAKS: Final = (
     Break(
         name="mute-unnoticed",
         what="A `muted` block does not mute a signal that was sent before the block.",
-        at="Table.count_mute.change",
+        at="ConnectionRegistry.count_mute.change",
         old="""
             self.plain = self.others = None
             self.routes = {}

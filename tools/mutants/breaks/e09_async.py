@@ -82,7 +82,7 @@ BREAKS: Final = (
     Break(
         name="thread-without-context",
         what="A sync receiver that runs in a thread does not see the context variables of the send.",
-        at="in_thread.call",
+        at="sync_to_async.call",
         old="asyncio.to_thread(receiver, *args, **payload)",
         new="asyncio.get_running_loop().run_in_executor(None, lambda: receiver(*args, **payload))",
         tests=("test_aio.py",),
@@ -90,15 +90,15 @@ BREAKS: Final = (
     Break(
         name="application-not-asked-to-cross",
         what="The wrapper of the Flask application is not used for async receivers.",
-        at="Sending.require",
-        old="next(filter(None, (crossing(is_async) for crossing in crossings)), None)",
+        at="SendRun.require",
+        old="next(filter(None, (crossing(is_async) for crossing in default_wrappers)), None)",
         new="None",
         tests=("flask/test_extension.py",),
     ),
     Break(
         name="delivered-unawaited",
         what="`send_async` does not await the awaitable that a delivery returns.",
-        at="Sending._call_async",
+        at="SendRun._call_async",
         old="await value if isinstance(value, CoroutineType) else value",
         new="value",
         tests=("quart/test_after_response.py", "test_after_commit.py"),

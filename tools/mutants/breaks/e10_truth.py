@@ -10,7 +10,7 @@ BREAKS: Final = (
     Break(
         name="dead-count",
         what="Collected receivers count until the clean-up.",
-        at="Table.has_any",
+        at="ConnectionRegistry.has_any",
         old="(connection.ref() is not None for connection in self._all())",
         new="(True for _ in self._all())",
         tests=("test_later_sends.py", "test_e10_truth.py"),

@@ -10,7 +10,7 @@ BREAKS: Final = (
     Break(
         name="no-plain-snapshot",
         what="No send takes the short way for receivers of any sender.",
-        at="Table._keep_base",
+        at="ConnectionRegistry._keep_base",
         old="base.is_plain and self.is_ordinary",
         new="base is None",
         tests=("test_e11_cost.py",),
@@ -18,7 +18,7 @@ BREAKS: Final = (
     Break(
         name="no-routes",
         what="No send takes the short way for receivers of one sender.",
-        at="Table._keep_route",
+        at="ConnectionRegistry._keep_route",
         old="self.routes[filter.short_key] = route.connections",
         new="pass",
         tests=("test_later_sends.py", "test_e11_cost.py"),

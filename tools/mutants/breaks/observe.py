@@ -10,15 +10,15 @@ BREAKS: Final = (
     Break(
         name="watched-take-the-short-way",
         what="A send of a watched signal takes the short way, which tells no watcher.",
-        at="Table.is_ordinary",
-        old="self.is_custom or self.is_muted or self.mutes > 0 or self.watches or self.stand_ins",
-        new="self.is_custom or self.is_muted or self.mutes > 0 or self.stand_ins",
+        at="ConnectionRegistry.is_ordinary",
+        old="self.is_custom or self.is_muted or self.mutes > 0 or self.watches or self.interceptors",
+        new="self.is_custom or self.is_muted or self.mutes > 0 or self.interceptors",
         tests=("test_observe_watches.py",),
     ),
     Break(
         name="new-signals-unwatched",
         what="A watcher of all signals does not see signals that are made later.",
-        at="Table._join",
+        at="ConnectionRegistry._join",
         old="_watches_of_all",
         new="()",
         tests=("test_observe_watches.py",),
@@ -34,7 +34,7 @@ BREAKS: Final = (
     Break(
         name="nested-sends-unlinked",
         what="A send by a receiver is not recorded below the call of this receiver.",
-        at="Watched.__init__",
+        at="SendSpan.__init__",
         old="parent._add(self.record)",
         new="pass",
         tests=("test_observe_records.py",),
@@ -42,7 +42,7 @@ BREAKS: Final = (
     Break(
         name="calls-stay-open",
         what="A send after the end of a call is recorded as if the call had sent it.",
-        at="Calling.__exit__",
+        at="CallSpan.__exit__",
         old="_running.set(self._outer)",
         new="pass",
         tests=("test_observe_records.py",),

@@ -58,7 +58,7 @@ BREAKS: Final = (
     Break(
         name="no-patience",
         what="A send does not wait for a database that is away for a moment.",
-        at="Patience.pause_s",
+        at="RetryPolicy.pause_s",
         old="self._wait_s if is_away(error) else 0.0",
         new="0.0",
         tests=("test_database.py", "test_disasters.py"),

@@ -10,7 +10,7 @@ BREAKS: Final = (
     Break(
         name="attempts-without-end",
         what="A message whose worker dies is claimed again for ever.",
-        at="Receiving._prepare",
+        at="Consumer._prepare",
         old="found.queue.max_attempts",
         new="10**9",
         tests=("test_worker.py", "test_chaos.py"),

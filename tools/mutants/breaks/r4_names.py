@@ -18,7 +18,7 @@ BREAKS: Final = (
     Break(
         name="unknown-dies",
         what="A message for a receiver that the running code does not know becomes a dead letter.",
-        at="Receiving._prepare",
+        at="Consumer._prepare",
         old="""
             if found is None:
                 return _waits(...)
@@ -40,7 +40,7 @@ BREAKS: Final = (
     Break(
         name="aliases-forgotten",
         what="Rows with an older name of a receiver wait for ever.",
-        at="Queue.names",
+        at="Durable.names",
         old="(self.name, *self.aliases)",
         new="(self.name,)",
         tests=("test_contract.py", "test_queue.py"),

@@ -10,8 +10,8 @@ BREAKS: Final = (
     Break(
         name="fakes-unseen",
         what="A fake does not keep receivers from running.",
-        at="Table.is_ordinary",
-        old="self.is_custom or self.is_muted or self.mutes > 0 or self.watches or self.stand_ins",
+        at="ConnectionRegistry.is_ordinary",
+        old="self.is_custom or self.is_muted or self.mutes > 0 or self.watches or self.interceptors",
         new="self.is_custom or self.is_muted or self.mutes > 0 or self.watches",
         tests=("test_fake.py",),
     ),

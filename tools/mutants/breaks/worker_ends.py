@@ -42,7 +42,7 @@ BREAKS: Final = (
     Break(
         name="drains-for-ever",
         what="Ctrl-C does not end a drain.",
-        at="Receiving._attempt",
+        at="Consumer._attempt",
         old="current_thread() is main_thread()",
         new="current_thread() is not main_thread()",
         tests=("relay/test_relay.py",),

@@ -10,7 +10,7 @@ BREAKS: Final = (
     Break(
         name="no-news",
         what="A worker is not told of new rows in SQLite.",
-        at="Wakeups._watch_sqlite",
+        at="Listener._watch_sqlite",
         old="found != version",
         new="found is None",
         tests=("test_worker_wakes.py",),
@@ -18,7 +18,7 @@ BREAKS: Final = (
     Break(
         name="news-wait",
         what="A worker that was told of new rows waits for its next poll.",
-        at="Turns.next_at",
+        at="FairScheduler.next_at",
         old="self.hungry or self._has_news",
         new="self.hungry",
         tests=("test_worker_wakes.py",),
@@ -26,7 +26,7 @@ BREAKS: Final = (
     Break(
         name="backlogs-starve",
         what="The backlog of one receiver keeps the rows of the others waiting.",
-        at="Turns.is_to_look",
+        at="FairScheduler.is_to_look",
         old="_AMONG_BACKLOGS_S",
         new="3600",
         tests=("test_worker.py",),
