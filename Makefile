@@ -180,8 +180,8 @@ test-steady: .venvs/$(MAIN)/.ready .venv/.ready programs ## Run the tests of thr
 	.venvs/$(MAIN)/bin/python tools/steady.py $(ARGS)
 
 .PHONY: mutants
-mutants: .venv/.ready ## Break the engine line by line, and see that each break is noticed.
-	$(BIN)/python tools/mutate.py
+mutants: .venv/.ready ## Break the source on purpose, and see that a test notices each break. ARGS="--promise e01_order" is faster.
+	$(BIN)/python -m tools.mutants --jobs $(JOBS) $(ARGS)
 
 .PHONY: chaos
 chaos: .venv/.ready ## Kill the relay's senders and workers a thousand times, and count. ARGS=--kills=100 is faster.
