@@ -217,7 +217,7 @@ def wrong_type_of_flask(sender: Flask, *, message: int, category: str) -> None: 
 message_flashed.send(Flask("shop"), message="saved")  # E: mypy=call-arg pyright=CallIssue
 saved.connect(print, via=after_response())  # E: mypy=operator pyright=CallIssue
 Aldis("shop")  # E: mypy=arg-type pyright=ArgumentType
-Aldis(Flask("shop"), signals=["saved"])  # E: mypy=list-item pyright=ArgumentType
+Aldis(Flask("shop"), show=["saved"])  # E: mypy=list-item pyright=ArgumentType
 watch(lambda: None)  # E: mypy=arg-type,misc pyright=ArgumentType
 watch(print, "saved")  # E: mypy=arg-type pyright=ArgumentType
 connections("saved")  # E: mypy=arg-type pyright=ArgumentType
@@ -259,7 +259,7 @@ relay.using("session")  # E: mypy=arg-type pyright=ArgumentType
 relay.first_time("session")  # E: mypy=call-overload pyright=ArgumentType,CallIssue
 relay.current().payload  # E: mypy=attr-defined pyright=AttributeAccessIssue
 relay.retry_dead("7")  # E: mypy=arg-type pyright=ArgumentType
-relay.purge("everything", older_than_s=3)  # E: mypy=arg-type pyright=ArgumentType
+relay.purge_effects(older_than_s="3")  # E: mypy=arg-type pyright=ArgumentType
 Exponential("1")  # E: mypy=arg-type pyright=ArgumentType
 
 

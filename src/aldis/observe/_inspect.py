@@ -13,19 +13,17 @@ from aldis._core.registry import registry_of
 from ._selection import is_aldis, is_blinker, select
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from aldis._core.connections import Connection
     from aldis._core.registry import ConnectionRegistry
     from aldis._core.types import AnySignal
 
-    from ._selection import OfEither
-
-descriptions: Final[list[tuple[type[Any], Callable[[Any], str]]]] = []
-"""Classes of senders that have a name, and the function that returns it. It must not fail, and tell only a name."""
+    from ._selection import AnySignals
 
 _LONGEST_VALUE: Final = 60
 _MOST_BITS: Final = 256
+_APPLICATIONS: Final = (("flask", "Flask"), ("quart", "Quart"))
 _NOBODY: Final = object()
 
 # As Any, because type checkers would infer a reference of unknown type from a test against it.
@@ -61,7 +59,7 @@ class ConnectionRecord(NamedTuple):
     library: str
 
 
-def connections(*signals: OfEither) -> list[ConnectionRecord]:
+def connections(*signals: AnySignals) -> list[ConnectionRecord]:
     """List the connections of signals, for each signal in the order of calling.
 
     Signals of Blinker are listed too. They keep no order, and do not tell an ``int`` sender from the ``id`` of an
@@ -178,8 +176,17 @@ def describe_sender(sender: object) -> str:
     if issubclass(kind, (type, FunctionType, MethodType)):
         return qualified_name(sender)
 
-    describe = next((describe for described, describe in descriptions if issubclass(kind, described)), None)
-    return f"a {qualified_name(kind)}" if describe is None else describe(sender)
+    return _describe_application(sender) or f"a {qualified_name(kind)}"
+
+
+def _describe_application(sender: Any) -> str | None:
+    for module, name in _APPLICATIONS:
+        application = getattr(sys.modules.get(module), name, None)  # Without importing it: nobody has one before.
+
+        if application is not None and issubclass(type(sender), application):
+            return f"{name} {sender.name!r}"
+
+    return None
 
 
 def _describe_int(value: Any) -> str:
