@@ -384,7 +384,8 @@ def test_cancel_on_failure_cancels_those_that_still_run(errors: str) -> None:
 
     async def main() -> list[Any]:
         async with asyncio.timeout(10):
-            return await send_by(policy, stage.signal, None)
+            results: list[Any] = await send_by(policy, stage.signal, None)
+            return results
 
     if errors == "callable":
         assert values(asyncio.run(main())) == ["a"]
