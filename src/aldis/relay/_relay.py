@@ -86,7 +86,7 @@ class Relay(Administration):
         consumer = Consumer(receivers, senders)
         used = InProcess() if runner is None else runner
         used.attach(consumer, found)
-        outbox = Outbox(self, found, senders, bool(notify))
+        outbox = Outbox(found, senders, bool(notify))
         self._parts = RelayParts(found, senders, receivers, outbox, consumer, used, bool(notify))
 
     # Connecting.
@@ -186,7 +186,7 @@ class Relay(Administration):
         :param transaction: a session or a connection.
         :raises TransactionError: when it is neither.
         """
-        return transactions.using(self, transaction)
+        return transactions.using(self._parts.database, transaction)
 
     # Receiving.
 
