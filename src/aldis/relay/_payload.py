@@ -12,7 +12,6 @@ from decimal import Decimal
 from enum import Flag
 from inspect import unwrap
 from math import isfinite
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final, get_type_hints
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -112,7 +111,7 @@ class Schema:
         annotation = annotations[name]
 
         try:
-            found = get_type_hints(_with_only(function, name, annotation), include_extras=True)[name]
+            found = _evaluated(function, name, annotation)
             parts = list(_parts(shapes.type_info(found)))
         except NameError as error:
             reason = f"has a type that is not there when the program runs ({error.name}). Import it outside of"
@@ -240,12 +239,14 @@ class Form:
         return text.decode()
 
 
-def _with_only(function: Any, name: str, annotation: Any) -> Any:
-    """A function with that one annotation. The sender's type is often there for type checkers only."""
-    code = function.__code__ if isinstance(function, FunctionType) else _with_only.__code__
-    alone = FunctionType(code, getattr(function, "__globals__", {}), closure=getattr(function, "__closure__", None))
+def _evaluated(function: Any, name: str, annotation: Any) -> Any:
+    """Return the type of one annotation. Others may fail: the sender's type is often imported for type checkers only."""
+
+    def alone() -> None:
+        raise NotImplementedError
+
     alone.__annotations__ = {name: annotation}
-    return alone
+    return get_type_hints(alone, getattr(function, "__globals__", {}), include_extras=True)[name]
 
 
 def _parts(shape: shapes.Type) -> Iterator[shapes.Type]:
