@@ -159,7 +159,7 @@ def test_a_worker_in_another_process_goes_on_with_the_trace(room: Room, telemetr
         room.send()
 
     (tmp_path / "program.py").write_text(PROGRAM)
-    command = [sys.executable, "-m", "aldis", "worker", "program:relay", "--drain"]
+    command = [sys.executable, "-m", "aldis", "relay", "worker", "program:relay", "--drain"]
     environ = {**os.environ, "URL": room.url, "PYTHONPATH": str(tmp_path)}
     result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True, timeout=60)
     spans = [json.loads(line) for line in result.stdout.splitlines()]

@@ -86,7 +86,7 @@ def test_sync_receivers_run_as_many_at_once_as_the_worker_has_threads(relay: Rel
     asyncio.run(send())
     worker = Worker(relay, Settings(concurrency=40, drains=True))
     worker.run()
-    assert worker.tally["done"] == 40
+    assert worker.counts.done == 40
 
 
 def test_an_application_is_set_up_once(relay: Relay) -> None:

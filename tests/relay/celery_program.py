@@ -127,7 +127,7 @@ class Dying:
         self.engine = engine
 
     def handle(self, row: Any, guard: Any, /) -> Any:
-        print(self.engine.handle(row, guard).what.value, flush=True)  # noqa: T201
+        print(self.engine.handle(row, guard).disposition.value, flush=True)  # noqa: T201
         os.kill(os.getpid(), signal.SIGKILL)
 
 

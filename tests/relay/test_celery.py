@@ -21,7 +21,7 @@ import aldis.flask
 from aldis.exceptions import AldisWarning, InvalidOptionError, RelayWarning
 from aldis.relay import DrainCounts, Relay
 from aldis.relay.celery import CeleryRunner
-from aldis.relay.celery.envelope import MalformedEnvelopeError, NewerEnvelopeError, read, written
+from aldis.relay.celery.envelope import MalformedEnvelopeError, NewerEnvelopeError, decode, encode
 from aldis.relay.celery.request import Request
 from aldis.relay.storage.rows import Row
 from aldis.relay.storage.tables import dead_letters, messages
@@ -230,7 +230,7 @@ def test_a_misconfigured_worker_says_so(tmp_path: Path) -> None:
         "app = Celery('shop', broker='memory://')\n"
         "relay = Relay(create_engine('sqlite:///shop.sqlite'), runner=CeleryRunner(app))\n"
     )
-    command = [sys.executable, "-m", "aldis", "worker", "shop:relay"]
+    command = [sys.executable, "-m", "aldis", "relay", "worker", "shop:relay"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
 
     assert done.returncode == 78, done.stderr
@@ -243,32 +243,32 @@ def test_a_misconfigured_worker_says_so(tmp_path: Path) -> None:
 def test_an_envelope_is_json_and_comes_back() -> None:
     """What was sent of a row is the same on the other side, with its attempts and crashes."""
     row = a_row(sender='{"text":"x"}', trace="{}", ordering_key="7", attempts=3, crashes=2)
-    outcome = Outcome(Disposition.FAILED, "why", 1.5)
+    outcome = Outcome(Disposition.FAILED, "reason", 1.5)
 
-    assert read(written(row)) == (row, None)
-    assert read(written(row, outcome)) == (row, outcome)
+    assert decode(encode(row)) == (row, None)
+    assert decode(encode(row, outcome)) == (row, outcome)
 
 
 @pytest.mark.parametrize("changes", [{"payload": b"{}"}, {"version": "1"}, {"sender": 5}, {"sent_ms": 0.5}])
 def test_rows_of_other_types_have_no_envelope(changes: dict[str, Any]) -> None:
     """What SQLite lets into a column is not published."""
     with pytest.raises(MalformedEnvelopeError):
-        written(a_row(**changes))
+        encode(a_row(**changes))
 
 
 @pytest.mark.parametrize(
-    "found", [None, 5, [], {}, {"format": 1}, {"format": True}, {**written(a_row()), "crashes": ""}]
+    "found", [None, 5, [], {}, {"format": 1}, {"format": True}, {**encode(a_row()), "crashes": ""}]
 )
 def test_other_messages_are_no_envelopes(found: Any) -> None:
     """A message that somebody else put into the queue is told from the relay's."""
     with pytest.raises(MalformedEnvelopeError):
-        read(found)
+        decode(found)
 
 
 def test_newer_envelopes_are_told_from_malformed_ones() -> None:
     """What a newer Aldis has written is not thrown away."""
     with pytest.raises(NewerEnvelopeError):
-        read({"format": 2})
+        decode({"format": 2})
 
 
 # Publishing, with RabbitMQ where it is needed.
@@ -334,7 +334,7 @@ def test_a_queue_that_is_gone_is_made_again(rabbitmq_place: Place, caplog: pytes
     first = shop.engine.handle(a_row(), rabbitmq_place.no_guard)
     second = shop.engine.handle(a_row(), rabbitmq_place.no_guard)
 
-    assert (first.what, second.what) == (Disposition.WAITS, Disposition.DONE)
+    assert (first.disposition, second.disposition) == (Disposition.WAITS, Disposition.DONE)
     assert "NO_ROUTE" in caplog.text
     assert len(rabbitmq_place.published()) == 1
 
@@ -349,7 +349,7 @@ def test_rows_wait_for_the_broker(tmp_path: Path, rabbitmq: str, caplog: pytest.
         assert place.shop.relay.drain() == DrainCounts(waiting=2)
         assert [(row.attempts, row.token) for row in place.rows()] == [(0, None)] * 2
         assert all(row.failure.startswith("the broker did not confirm it (") for row in place.rows())
-        assert caplog.text.count("The broker does not take messages") == 1
+        assert caplog.text.count("The broker does not accept messages") == 1
 
         gate.open()
         place.hurry()
@@ -382,8 +382,8 @@ def test_rows_that_cannot_be_published_are_dead(lonely: Place, changes: dict[str
     """A row that nobody could read is a dead letter at once."""
     outcome = lonely.shop.engine.handle(a_row(**changes), lonely.no_guard)
 
-    assert outcome.what is Disposition.DEAD
-    assert why in outcome.why
+    assert outcome.disposition is Disposition.DEAD
+    assert why in outcome.reason
 
 
 def test_eager_tasks_are_received_where_they_are_published(lonely: Place) -> None:
@@ -404,7 +404,7 @@ def run(place: Place, envelope: Any, *, is_again: bool = False) -> None:
 
 def test_the_task_runs_the_receiver(lonely: Place) -> None:
     """What was published is received with the message, its sender and its payload, and leaves nothing."""
-    lonely.shop.celery.tasks[TASK].apply((written(a_row()),), throw=True)
+    lonely.shop.celery.tasks[TASK].apply((encode(a_row()),), throw=True)
 
     assert lonely.ids(made) == ["a"]
     assert lonely.rows() == []
@@ -421,7 +421,7 @@ def test_receivers_run_in_the_context_of_their_application(lonely: Place) -> Non
     aldis.flask.Aldis(app, relay=lonely.shop.relay)
     lonely.shop.ordered.connect(look, via=lonely.shop.relay.durable("shop.look"))
     parent = json.dumps({"traceparent": f"00-{7:032x}-{8:016x}-01"})
-    run(lonely, written(a_row(receiver="shop.look", sender='{"name":"shop"}', trace=parent)))
+    run(lonely, encode(a_row(receiver="shop.look", sender='{"name":"shop"}', trace=parent)))
 
     assert seen == ["shop", app, 7]
 
@@ -447,7 +447,7 @@ def test_what_a_newer_aldis_has_published_is_left_for_it(lonely: Place, monkeypa
 
 def test_a_failed_attempt_is_a_row_again(lonely: Place) -> None:
     """It is due after the receiver's backoff, and its crashes are forgotten."""
-    run(lonely, written(a_row(payload='{"do":"fail"}', crashes=1)))
+    run(lonely, encode(a_row(payload='{"do":"fail"}', crashes=1)))
 
     [row] = lonely.rows()
     assert (row.message_id, row.attempts, row.crashes, row.token) == ("a", 1, 0, None)
@@ -458,7 +458,7 @@ def test_a_failed_attempt_is_a_row_again(lonely: Place) -> None:
 
 def test_the_last_failed_attempt_is_a_dead_letter(lonely: Place) -> None:
     """It has what was sent, and why it was given up."""
-    run(lonely, written(a_row(payload='{"do":"fail"}', attempts=2)))
+    run(lonely, encode(a_row(payload='{"do":"fail"}', attempts=2)))
 
     [letter] = lonely.shop.relay.dead_letters()
     assert (letter.message_id, letter.receiver, letter.attempts) == ("a", "shop.orders", 2)
@@ -469,15 +469,15 @@ def test_the_last_failed_attempt_is_a_dead_letter(lonely: Place) -> None:
 def test_what_was_not_begun_is_not_counted(lonely: Place) -> None:
     """A dead letter that nobody could read has the attempts that were made, whether it was written at once or later."""
     row = a_row(payload="{", attempts=2)
-    run(lonely, written(row))
-    run(lonely, written(row._replace(token="other"), Outcome(Disposition.DEAD, "why", is_begun=False)))
+    run(lonely, encode(row))
+    run(lonely, encode(row._replace(token="other"), Outcome(Disposition.DEAD, "reason", is_begun=False)))
 
     assert [letter.attempts for letter in lonely.shop.relay.dead_letters()] == [1, 1]
 
 
 def test_a_receiver_that_takes_too_long_is_interrupted(lonely: Place) -> None:
     """timeout_s holds in Celery's workers."""
-    run(lonely, written(a_row(payload='{"do":"linger"}')))
+    run(lonely, encode(a_row(payload='{"do":"linger"}')))
 
     [row] = lonely.rows()
     assert row.failure.endswith(") raised ReceiverTimeoutError")
@@ -491,7 +491,7 @@ def test_a_receiver_without_a_limit_takes_its_time(lonely: Place) -> None:
         calls.append(do)
 
     signal.connect(slow, via=lonely.shop.relay.durable("shop.slow"))
-    run(lonely, written(a_row(receiver="shop.slow", payload='{"do":"x"}')))
+    run(lonely, encode(a_row(receiver="shop.slow", payload='{"do":"x"}')))
 
     assert calls == ["x"]
 
@@ -499,7 +499,7 @@ def test_a_receiver_without_a_limit_takes_its_time(lonely: Place) -> None:
 @pytest.mark.parametrize("changes", [{"receiver": "unknown"}, {"version": 2}, {"sender": '{"name":"unknown"}'}])
 def test_what_is_not_known_here_is_a_row_again(lonely: Place, changes: dict[str, Any]) -> None:
     """It waits for another deploy, and the attempt does not count."""
-    run(lonely, written(a_row(**changes)))
+    run(lonely, encode(a_row(**changes)))
 
     [row] = lonely.rows()
     assert (row.attempts, row.crashes) == (0, 0)
@@ -508,16 +508,16 @@ def test_what_is_not_known_here_is_a_row_again(lonely: Place, changes: dict[str,
 
 def test_a_message_whose_worker_died_is_a_row_again(lonely: Place) -> None:
     """It does not run at once, for it may be what killed the worker; the attempt does not count, and the loss does."""
-    run(lonely, written(a_row()), is_again=True)
+    run(lonely, encode(a_row()), is_again=True)
 
     [row] = lonely.rows()
-    assert (row.attempts, row.crashes, row.failure) == (0, 1, "its worker died, or lost it")
+    assert (row.attempts, row.crashes, row.failure) == (0, 1, "its worker died, or lost its connection")
     assert lonely.ids(attempts) == []
 
 
 def test_what_was_published_once_is_a_row_once(lonely: Place) -> None:
     """A worker that is killed when it has put a row back, and before the broker knows, makes no second one."""
-    envelope = written(a_row(payload='{"do":"fail"}'))
+    envelope = encode(a_row(payload='{"do":"fail"}'))
     run(lonely, envelope)
     run(lonely, envelope, is_again=True)
 
@@ -527,17 +527,17 @@ def test_what_was_published_once_is_a_row_once(lonely: Place) -> None:
 
 def test_a_message_whose_workers_die_is_a_dead_letter(lonely: Place) -> None:
     """Three times, or as often as it may be tried if that is more."""
-    run(lonely, written(a_row(crashes=1, token="1")), is_again=True)
+    run(lonely, encode(a_row(crashes=1, token="1")), is_again=True)
     assert lonely.shop.relay.dead_letters() == []
 
-    run(lonely, written(a_row(crashes=2, token="2")), is_again=True)
+    run(lonely, encode(a_row(crashes=2, token="2")), is_again=True)
     [letter] = lonely.shop.relay.dead_letters()
-    assert letter.reason == "its workers died, or lost it, 3 times"
+    assert letter.reason == "its workers died, or lost their connection, 3 times"
 
 
 def test_a_message_that_comes_again_and_is_not_known_waits(lonely: Place) -> None:
     """Whether its workers died too often is for those to say that know its receiver."""
-    run(lonely, written(a_row(receiver="unknown", crashes=7)), is_again=True)
+    run(lonely, encode(a_row(receiver="unknown", crashes=7)), is_again=True)
 
     [row] = lonely.rows()
     assert (row.attempts, row.crashes) == (0, 8)
@@ -549,7 +549,7 @@ def test_what_cannot_be_written_yet_is_published(
 ) -> None:
     """While the database is away, the end of an attempt is a message; its receiver does not run again for it."""
     rabbitmq_place.rename(messages, "away")
-    run(rabbitmq_place, written(a_row(payload='{"do":"fail"}')))
+    run(rabbitmq_place, encode(a_row(payload='{"do":"fail"}')))
 
     [message] = rabbitmq_place.published()
     [envelope], _, _ = message.payload
@@ -569,10 +569,10 @@ def test_without_database_and_broker_the_message_is_given_back(
     lonely.rename(dead_letters, "away")
 
     with pytest.raises(exceptions.Reject, match="neither the database nor the broker") as raised:
-        run(lonely, written(a_row(payload='{"do":"fail"}', attempts=2)))
+        run(lonely, encode(a_row(payload='{"do":"fail"}', attempts=2)))
 
     assert raised.value.requeue is True
-    assert "cannot be put back into the relay's table yet: no such table" in caplog.text
+    assert "cannot be written to the database yet: no such table" in caplog.text
 
 
 # What Celery's workers do with messages whose task went wrong.
@@ -641,8 +641,8 @@ def test_rows_are_made_again_in_every_database(any_url: str, make_engine: MakeEn
     """A row that was deleted, and a dead letter, can be written from what was published."""
     shop = Shop(any_url, NOBODY, "q")
     shop.create_tables()
-    shop.engine._run(written(a_row(payload='{"do":"fail"}', token="1")), False)
-    shop.engine._run(written(a_row(payload="no JSON", token="2")), False)
+    shop.engine._run(encode(a_row(payload='{"do":"fail"}', token="1")), False)
+    shop.engine._run(encode(a_row(payload="no JSON", token="2")), False)
     engine = make_engine(any_url)
     shop.close()
 

@@ -140,7 +140,7 @@ def test_a_celery_worker_killed_in_a_receiver_loses_nothing(broker: str, tmp_pat
 
         with place.worker("--pool", "solo"):
             row = soon(lambda: row_of(place, message_id))
-            assert (row.attempts, row.crashes, row.failure) == (0, 1, "its worker died, or lost it")
+            assert (row.attempts, row.crashes, row.failure) == (0, 1, "its worker died, or lost its connection")
 
             place.deliver(lambda: message_id in place.ids(made))
             assert place.ids(attempts).count(message_id) == 2
@@ -154,7 +154,7 @@ def test_a_message_that_kills_its_workers_is_a_dead_letter(limited: Place) -> No
 
     [letter] = limited.shop.relay.dead_letters()
     limited.shop.relay.drop_dead(letter.id)
-    assert (letter.message_id, letter.reason) == (message_id, "its workers died, or lost it, 3 times")
+    assert (letter.message_id, letter.reason) == (message_id, "its workers died, or lost their connection, 3 times")
     assert limited.ids(attempts).count(message_id) == 3
     assert limited.ids(made).count(other_id) == 1
 

@@ -234,7 +234,7 @@ def test_columns_of_any_type(works: Works, column: str, value: object) -> None:
 
     with works.working(poll_s=0.05) as found:
         soon(lambda: works.numbers().count(7) == 3 and works.rows() <= 1)
-        assert not found.worker._is_away
+        assert not found.worker.outage.is_away
         assert found.exit is None
 
     works.relay.status()
@@ -251,7 +251,7 @@ def test_texts_that_are_none(works: Works, column: str) -> None:
 
     with works.working(poll_s=0.05) as found:
         soon(lambda: works.numbers().count(7) == 3 and works.rows() <= 1)
-        assert not found.worker._is_away
+        assert not found.worker.outage.is_away
 
     works.relay.status()
     works.relay.dead_letters()
@@ -268,7 +268,7 @@ def test_a_dead_letter_says_how_often_it_was_tried(works: Works) -> None:
 
     malformed, lost = sorted(works.relay.dead_letters(), key=lambda letter: letter.attempts)
     assert (lost.attempts, malformed.attempts, works.got) == (3, 0, [])
-    assert lost.reason == "its worker died, or lost it, in the last of 3 attempts"
+    assert lost.reason == "its worker died, or lost its lease, in the last of 3 attempts"
 
 
 # What is logged.
@@ -298,23 +298,23 @@ def test_a_line_a_minute(works: Works, caplog: pytest.LogCaptureFixture) -> None
     works.connect()
 
     def report() -> None:
-        found.worker._report_at = time.monotonic()
-        found.worker._bell.ring()
+        found.worker.report.due_at = time.monotonic()
+        found.worker.wake_event.set()
         before = len(caplog.records)
         soon(lambda: len(caplog.records) > before)
 
     with works.working() as found:
         works.pile_up("work", 3)
-        soon(lambda: found.worker.tally["done"] == 3)
+        soon(lambda: found.worker.counts.done == 3)
         report()
         report()
         works.pile_up("work", 2)
-        soon(lambda: found.worker.tally["done"] == 5)
+        soon(lambda: found.worker.counts.done == 5)
         report()
 
     assert [record.getMessage() for record in caplog.records] == [
         "In the last minute: 3 done",
-        "In the last minute: nothing to do",
+        "In the last minute: no messages",
         "In the last minute: 2 done",
     ]
 

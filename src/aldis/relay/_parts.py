@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .sending.outbox import Outbox
     from .storage.database import Database
     from .worker.consumer import Consumer
-    from .worker.runner import Engine
+    from .worker.runner import Runner
 
 T = TypeVar("T")
 
@@ -46,7 +46,7 @@ class RelayParts(NamedTuple):
     consumer: Consumer
     """Receives a claimed row: finds its receiver and calls it."""
 
-    runner: Engine
+    runner: Runner
     """Decides where receivers run: in the worker's own threads, or in a fleet."""
 
     notifies: bool

@@ -22,7 +22,7 @@ from .storage.database import Database
 from .storage.effects import note_effect
 from .storage.rows import DrainCounts, Message, current
 from .worker.consumer import Consumer
-from .worker.runner import InProcess
+from .worker.runner import InProcessRunner
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from ._backoff import Backoff
     from .storage.database import Target
-    from .worker.runner import Engine
+    from .worker.runner import Runner
 
 _DRAIN_S: Final = 600.0
 _LONGEST_ID: Final = 36  # As the column has it.
@@ -79,13 +79,13 @@ class Relay(Administration):
     """
 
     def __init__(
-        self, database: Target, *, notify: bool = True, wait_s: float = 0.0, runner: Engine | None = None
+        self, database: Target, *, notify: bool = True, wait_s: float = 0.0, runner: Runner | None = None
     ) -> None:
         found = Database(database, check_number("wait_s", wait_s, least=0))
         senders = SenderNames()
         receivers = ReceiverRegistry()
         consumer = Consumer(receivers, senders)
-        used = InProcess() if runner is None else runner
+        used = InProcessRunner() if runner is None else runner
         used.attach(consumer, found)
         outbox = Outbox(found, senders, bool(notify))
         self._parts = RelayParts(found, senders, receivers, outbox, consumer, used, bool(notify))
@@ -266,8 +266,7 @@ class Relay(Administration):
         # One at a time: the second of a batch would wait for the first, and its lease could expire.
         worker = Worker(self, Settings(concurrency=1, batch=1, lease_s=_DRAIN_S, drains=True), is_inline=True)
         worker.run()
-        counted = worker.tally
-        return DrainCounts(counted["done"], counted["failed"], counted["dead"], counted["waits"], counted["lost"])
+        return worker.counts
 
 
 def _check_key(key: Any) -> str | None:
