@@ -149,13 +149,13 @@ def test_looks_become_rarer(works: Works, monkeypatch: pytest.MonkeyPatch) -> No
     looks: list[float] = []
     worker = works.worker(poll_s=0.1, drains=True)  # Without anything that wakes it.
     worker.settings.drains = False
-    due = claims.due
+    due = claims.next_due
 
     def noted(connection: Connection, names: Iterable[str]) -> dict[str, int]:
         looks.append(time.monotonic())
         return due(connection, names)
 
-    monkeypatch.setattr(claims, "due", noted)
+    monkeypatch.setattr(claims, "next_due", noted)
 
     with running(worker):
         soon(lambda: len(looks) > 8)
