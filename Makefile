@@ -56,11 +56,11 @@ demo: .venvs/$(MAIN)/.ready ## Visit the shop, and show its signals. SERVE=1 sta
 
 .PHONY: bench
 bench: .venv/.ready ## Measure Aldis beside its peers, and write docs/benchmarks.md. ARGS=--quick is faster.
-	$(BIN)/python benchmarks/run.py $(or $(ARGS),--write)
+	$(BIN)/python -m benchmarks engine $(or $(ARGS),--write)
 
 .PHONY: bench-relay
 bench-relay: .venv/.ready ## Measure the relay beside its peers, and write docs/benchmarks-relay.md. ARGS=--quick is faster.
-	$(BIN)/python benchmarks/relay_run.py $(or $(ARGS),--write)
+	$(BIN)/python -m benchmarks relay $(or $(ARGS),--write)
 
 # Checking
 
@@ -149,11 +149,11 @@ mutants: .venv/.ready ## Break the engine line by line, and see that each break 
 
 .PHONY: chaos
 chaos: .venv/.ready ## Kill the relay's senders and workers a thousand times, and count. ARGS=--kills=100 is faster.
-	$(BIN)/python tools/chaos.py $(ARGS)
+	$(BIN)/python -m tools.chaos $(ARGS)
 
 .PHONY: downstream
 downstream: dist/.ready ## Run the test suites of Blinker, Flask and extensions on Blinker and on Aldis.
-	$(PYTHON) tools/downstream.py
+	$(PYTHON) -m tools.downstream
 
 .PHONY: format
 format: .venv/.ready ## Format and sort what can be.

@@ -10,7 +10,8 @@ try:
 except ImportError:  # pragma: no cover  # The test environments have click.
     sys.exit("python -m aldis needs click. Install it with: pip install 'aldis[cli]'")
 
-from ._cli.lookup import found, imported, print_list, print_signals, select
+from ._cli.format import print_list, print_signals
+from ._cli.lookup import find_signals, load_module, select_signals
 from ._cli.relay import relay_group
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def main() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(path: str, *, as_json: bool) -> None:
     """Print who is connected to the signals of PATH, which is module:namespace, module:signal or a module."""
-    print_list(found(path), as_json=as_json)
+    print_list(find_signals(path), as_json=as_json)
 
 
 @main.command()
@@ -36,8 +37,8 @@ def list_(path: str, *, as_json: bool) -> None:
 @click.argument("name", required=False)
 def show(path: str, name: str | None) -> None:
     """Print the contract and the receivers of the signals of PATH, or of the one of that NAME."""
-    groups = found(path)
-    print_signals([s for group in groups.values() for s in group] if name is None else select(groups, name))
+    groups = find_signals(path)
+    print_signals([s for group in groups.values() for s in group] if name is None else select_signals(groups, name))
 
 
 def found_relay(path: str) -> Relay:
@@ -48,7 +49,7 @@ def found_relay(path: str) -> Relay:
     from .relay import Relay
 
     module_name, _, name = path.partition(":")
-    module = imported(module_name)
+    module = load_module(module_name)
     names = [name] if name else [key for key, value in vars(module).items() if isinstance(value, Relay)]
     relays = {id(relay): relay for relay in (getattr(module, key, None) for key in names) if isinstance(relay, Relay)}
 

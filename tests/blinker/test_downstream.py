@@ -1,4 +1,4 @@
-"""``tools/downstream.py``: what makes a run of another project's suite a failure."""
+"""``tools/downstream``: what makes a run of another project's suite a failure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-SCRIPT = Path(__file__).parents[2] / "tools" / "downstream.py"
+SCRIPT = Path(__file__).parents[2] / "tools" / "downstream" / "__main__.py"
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,7 @@ for file in (argument.partition("=")[2] for argument in sys.argv if argument.sta
     relay = Relay(create_engine(f"sqlite:///{file}"))
     relay.create_tables()
 
-aldis_flask.Aldis(app, signals=[signals], relay=relay)
+aldis_flask.Aldis(app, show=[signals], relay=relay)
 
 BASKET = "<h1>{{ title }}</h1>"
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
@@ -13,9 +11,7 @@ import pytest
 from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
-sys.path.append(str(Path(__file__).parents[2] / "tools"))
-
-from chaos_processes import Nursery, TooLateError
+from tools.chaos.processes import Nursery, TooLateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

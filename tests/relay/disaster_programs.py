@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).parents[2] / "tools"))
-
-from chaos_processes import say, serve
-from chaos_programs import PROGRAMS, Shop, _run, deliveries
 from sqlalchemy import insert
 
 from aldis import Namespace
+from tools.chaos.processes import say, serve
+from tools.chaos.programs import PROGRAMS, Shop, _run, deliveries
 
 
 def send(url: str, *numbers: int) -> None:

@@ -8,16 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[2] / "tools"))
-
-import chaos
-import chaos_scenarios
-from chaos_processes import made_database
+from tools.chaos import __main__ as chaos, scenarios
+from tools.chaos.processes import made_database
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from chaos_processes import Nursery
+    from tools.chaos.processes import Nursery
 
     from .conftest import Server
 
@@ -37,18 +34,18 @@ TIMES = {
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[Nursery]:
     """Where the programs of chaos run."""
-    with chaos_scenarios.nursery() as found:
+    with scenarios.nursery() as found:
         yield found
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
-@pytest.mark.parametrize("scenario", chaos_scenarios.SCENARIOS, ids=lambda name: name.replace(" ", "-"))
+@pytest.mark.parametrize("scenario", scenarios.SCENARIOS, ids=lambda name: name.replace(" ", "-"))
 def test_no_promise_is_broken(request: pytest.FixtureRequest, nursery: Nursery, scenario: str, database: str) -> None:
     """R1, R2, R3: Whoever dies when: each order has its messages, each message has one effect, and none is lost."""
     if database == "postgresql":
         request.getfixturevalue("postgresql")  # It says so where it is missing.
 
-    tally = chaos_scenarios.run(scenario, database, TIMES[scenario], SEED, nursery)
+    tally = scenarios.run(scenario, database, TIMES[scenario], SEED, nursery)
 
     assert tally.broken == []
     assert tally.counts.keys() >= {"messages", "lost", "doubled"}
@@ -58,11 +55,11 @@ def test_no_promise_is_broken(request: pytest.FixtureRequest, nursery: Nursery, 
 def test_what_is_broken_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Chaos prints its seed and a table, and ends with 1 when a promise was broken, which it names."""
 
-    def lose(place: chaos_scenarios.Place, kills: int, tally: chaos_scenarios.Tally) -> None:
+    def lose(place: scenarios.Place, kills: int, tally: scenarios.Tally) -> None:
         tally.counts.update(kills=kills)
         tally.expect("R2: no message is lost", [7], [])
 
-    monkeypatch.setattr(chaos_scenarios, "SCENARIOS", {"nothing": lose})
+    monkeypatch.setattr(scenarios, "SCENARIOS", {"nothing": lose})
     monkeypatch.setattr(chaos, "shares", lambda kills: {"nothing": kills})
     monkeypatch.setattr(sys, "argv", ["chaos", "--kills", "3", "--seed", "11", "--database", "sqlite"])
 
@@ -75,7 +72,7 @@ def test_what_is_broken_is_said(capsys: pytest.CaptureFixture[str], monkeypatch:
 @pytest.mark.parametrize("kills", [1000, 500, 333, 60])
 def test_the_kills_are_shared_out(kills: int) -> None:
     """As many kills are made as were asked for, and each scenario gets some."""
-    found = chaos_scenarios.shares(kills)
+    found = scenarios.shares(kills)
 
     assert sum([*found.values()][:4]) == kills
     assert min(found.values()) >= 1

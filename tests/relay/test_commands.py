@@ -88,7 +88,7 @@ app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite:///shop.sqlite"
 db = SQLAlchemy(app)
 relay = Relay(db)
 signals = Namespace()
-Aldis(app, signals=[signals], relay=relay)
+Aldis(app, show=[signals], relay=relay)
 
 
 @signals.declare

@@ -20,15 +20,12 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-sys.path.append(str(Path(__file__).parents[2] / "tools"))
-
-from chaos_processes import Nursery, soon
-from chaos_programs import deliveries, effects, order_placed, orders
-from chaos_scenarios import Place
-
 from aldis import Namespace
 from aldis.relay import Relay
 from aldis.relay.storage.tables import messages
+from tools.chaos.processes import Nursery, soon
+from tools.chaos.programs import deliveries, effects, order_placed, orders
+from tools.chaos.scenarios import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -375,7 +372,7 @@ def test_a_fork_after_the_database_was_used(place: Place) -> None:
 
 GUNICORN = """
 import os
-from chaos_programs import Shop
+from tools.chaos.programs import Shop
 
 shop = Shop(os.environ["TEST_URL"])
 shop.connect("billing")

@@ -837,7 +837,7 @@ def full(engine: Engine) -> None:
 def assert_explained(error: DBAPIError, *words: str) -> None:
     """The error says what is lost and what to do, and nothing of the payload."""
     (note,) = error.__notes__
-    assert "None was written" in note
+    assert "No row was written" in note
     assert all(word in note for word in words)
     assert SECRET not in f"{error}{error.orig}{note}"
     assert error.hide_parameters
@@ -926,7 +926,7 @@ def test_a_failed_write_beside_a_failed_receiver(shop: Shop) -> None:
         shop.send()
 
     assert raised.value is error
-    assert error.__notes__ == ["Besides, what was to be delivered before it was not: OperationalError."]
+    assert error.__notes__ == ["Besides, the deliveries of this send failed: OperationalError."]
 
 
 def test_a_transaction_of_which_the_relay_knows_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

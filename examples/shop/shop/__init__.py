@@ -46,7 +46,7 @@ def create_app(folder: Path | None = None) -> Flask:
     app.register_error_handler(404, not_found)
     app.register_error_handler(500, failed)
 
-    Aldis(app, signals=[signals.signals], relay=models.relay)
+    Aldis(app, show=[signals.signals], relay=models.relay)
     models.init_app(app)
     views.init_app(app)
     metrics.init_app(app)

@@ -1,35 +1,41 @@
-"""Find signals by the names that users type, for ``flask signals`` and for ``python -m aldis``."""
+"""Find signals by what users type, and their connections: for ``flask signals`` and ``python -m aldis``."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from aldis._core.callables import signal_name
 from aldis._core.namespace import default_namespace
-
-from . import format
+from aldis._core.signal import Signal
+from aldis.observe import connections
 
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from aldis.observe import ConnectionRecord
 
-def found(path: str) -> dict[str, list[Any]]:
-    """The signals at ``module:name``, by that; without a name, those of the module's namespaces and its own.
+_MIRROR: Final = "aldis._web.mirrors."
 
-    :raises click.UsageError: when there is no such module, or nothing in it that is or holds signals.
+
+def find_signals(path: str) -> dict[str, list[Any]]:
+    """Return the signals at ``module:name``, in groups; without a name, all signals and namespaces of the module.
+
+    :param path: the path of a namespace, a signal or a module. A module without signals has the default namespace.
+    :return: lists of signals, by the path at which they were found.
+    :raises click.UsageError: when there is no such module, or nothing at the path that is or holds signals.
     """
     module_name, _, name = path.partition(":")
-    module = imported(module_name)
+    module = load_module(module_name)
 
     if name:
         if not hasattr(module, name):
             raise click.UsageError(f"The module {module_name!r} has no {name!r}.")
 
-        signals = members(getattr(module, name))
+        signals = signals_in(getattr(module, name))
 
         if signals is None:
             raise click.UsageError(f"{path} is no signal and no namespace.")
@@ -40,15 +46,15 @@ def found(path: str) -> dict[str, list[Any]]:
 
     for key, value in vars(module).items():
         if not key.startswith("__"):
-            add(groups, f"{module_name}:{key}", members(value) or [])
+            add_signals(groups, f"{module_name}:{key}", signals_in(value) or [])
 
     return groups or {"default namespace": list(default_namespace.values())}
 
 
-def imported(name: str) -> ModuleType:
-    """A module.
+def load_module(name: str) -> ModuleType:
+    """Import a module.
 
-    :raises click.UsageError: when there is none of that name.
+    :raises click.UsageError: when there is no module of that name.
     """
     try:
         return import_module(name)
@@ -59,17 +65,20 @@ def imported(name: str) -> ModuleType:
         raise
 
 
-def add(groups: dict[str, list[Any]], name: str, found: list[Any]) -> None:
-    """Add to a group the signals that are in no group yet: a namespace's are often names of the module too."""
+def add_signals(groups: dict[str, list[Any]], name: str, signals: list[Any]) -> None:
+    """Add signals to a group, except those that are in a group already.
+
+    A module often has a namespace and the signals of that namespace as well.
+    """
     known = {id(signal) for group in groups.values() for signal in group}
-    new = [signal for signal in found if id(signal) not in known]
+    new = [signal for signal in signals if id(signal) not in known]
 
     if new:
         groups.setdefault(name, []).extend(new)
 
 
-def members(value: Any) -> list[Any] | None:
-    """A signal, or those of a namespace; ``None`` for what is neither. Of Aldis or of Blinker."""
+def signals_in(value: Any) -> list[Any] | None:
+    """Return a signal as a list, or the signals of a namespace, of Aldis or of Blinker; ``None`` for anything else."""
     if is_signal(value):
         return [value]
 
@@ -78,41 +87,42 @@ def members(value: Any) -> list[Any] | None:
 
 
 def is_signal(value: Any) -> bool:
-    """Whether it is a signal, of Aldis or of Blinker. Asked of its type: a proxy would ask what it stands for."""
+    """Return whether a value is a signal, of Aldis or of Blinker.
+
+    The class of the value is asked, because a proxy would ask the object that it stands for.
+    """
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     return hasattr(kind, "receivers_for")
 
 
-def select(groups: dict[str, list[Any]], name: str) -> list[Any]:
-    """The signals of that name.
+def select_signals(groups: dict[str, list[Any]], name: str) -> list[Any]:
+    """Return the signals of a name.
 
-    :raises click.UsageError: when there is none, with the names that are near.
+    :raises click.UsageError: when there is no such signal. The message has similar names, or all.
     """
-    signals = {id(s): s for group in groups.values() for s in group if format.signal_name(s) == name}
+    signals = {id(s): s for group in groups.values() for s in group if signal_name(s) == name}
 
     if signals:
         return list(signals.values())
 
     from difflib import get_close_matches
 
-    names = sorted({format.signal_name(s) for group in groups.values() for s in group})
-    near = get_close_matches(name, names)
-    hint = f" Is it {' or '.join(near)}?" if near else f" There are: {', '.join(names)}." if names else ""
+    names = sorted({signal_name(s) for group in groups.values() for s in group})
+    similar = get_close_matches(name, names)
+    hint = f" Is it {' or '.join(similar)}?" if similar else f" There are: {', '.join(names)}." if names else ""
     raise click.UsageError(f"There is no signal {name!r}.{hint}")
 
 
-def print_list(groups: dict[str, list[Any]], *, as_json: bool) -> None:
-    """Print what ``list`` prints."""
-    if as_json:
-        click.echo(json.dumps(format.as_data(groups), indent=2))
-        return
-
-    for line in format.tree(groups):
-        click.echo(line)
+def connected(signal: Any) -> list[ConnectionRecord]:
+    """Return a signal's connections, without those of a mirror: the mirror itself is listed, with its receivers."""
+    return [record for record in connections(signal) if not is_mirror(record.receiver)]
 
 
-def print_signals(signals: list[Any], *, sender: Any = None) -> None:
-    """Print what ``show`` prints, and whom a send by an application would call."""
-    for signal in signals:
-        for line in format.described(signal, sender):
-            click.echo(line)
+def is_mirror(receiver: str) -> bool:
+    """Return whether the receiver of this name sends the mirror of a framework's signal."""
+    return receiver.startswith(_MIRROR)
+
+
+def contract_of(signal: Any) -> Any:
+    """Return the function that declares a signal; ``None`` for a signal that is not declared."""
+    return getattr(signal, "contract", None) if issubclass(type(signal), Signal) else None

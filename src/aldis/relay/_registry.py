@@ -68,7 +68,7 @@ class ReceiverRegistry:
         """
         for signal in reversed(self._all()):
             if name_of(signal) == signal_name:
-                for found in self._of(signal, reversed(registry_of(signal).route(sender).connections)):
+                for found in self._of(signal, reversed(registry_of(signal).snapshot(sender).connections)):
                     if receiver_name in found.durable.names:
                         return found
 
