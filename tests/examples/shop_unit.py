@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from flask import Flask, Response
     from flask.testing import FlaskClient
 
-    from aldis.testing import Signals
+    from aldis.testing import SignalTester
 
 ADA = {"name": "Ada", "email": "ada@example.org", "password": "moonlight"}
 
@@ -61,9 +61,9 @@ def test_pages_load_nothing_from_elsewhere(browser: FlaskClient) -> None:
         assert "//" not in text, path
 
 
-def test_page_of_a_lamp(app: Flask, browser: FlaskClient, signals: Signals) -> None:
+def test_page_of_a_lamp(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
     """Main job: a lamp has a page, which shows that lamp."""
-    templates = signals.captured_templates(app)
+    templates = signal_tester.captured_templates(app)
     response = browser.get("/lamps/storm")
 
     (template, context) = templates[0]
@@ -71,12 +71,12 @@ def test_page_of_a_lamp(app: Flask, browser: FlaskClient, signals: Signals) -> N
     assert context["lamp"].name == "Storm lantern"
 
 
-def test_registration(app: Flask, browser: FlaskClient, signals: Signals) -> None:
+def test_registration(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
     """Main job: a registration is sent once, with the declared default, and all three receivers do their work, one of
     them when a worker has come by.
     """
-    sent = signals.record(user_registered, app)
-    flashed = signals.record(message_flashed, app)
+    sent = signal_tester.record(user_registered, sender=app)
+    flashed = signal_tester.record(message_flashed, sender=app)
     response = browser.post("/account/register", data=ADA, follow_redirects=True)
 
     assert "Welcome, Ada." in response.text
@@ -91,9 +91,9 @@ def test_registration(app: Flask, browser: FlaskClient, signals: Signals) -> Non
     assert mails(app)[0].get_content().startswith("Dear Ada,")
 
 
-def test_registration_without_mail(app: Flask, browser: FlaskClient, signals: Signals) -> None:
+def test_registration_without_mail(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
     """Main job: one receiver can be kept from running in a test, whatever it would have waited for."""
-    faked = signals.fake(user_registered, only=receivers.welcome_mail)
+    faked = signal_tester.fake(user_registered, only=receivers.welcome_mail)
     browser.post("/account/register", data=ADA)
 
     assert faked.one().stopped == (receivers.welcome_mail,)
@@ -127,9 +127,9 @@ def test_passwords_are_hashed(app: Flask, browser: FlaskClient) -> None:
         {**ADA, "password": "short"},
     ],
 )
-def test_bad_registrations(app: Flask, browser: FlaskClient, signals: Signals, form: dict[str, str]) -> None:
+def test_bad_registrations(app: Flask, browser: FlaskClient, signal_tester: SignalTester, form: dict[str, str]) -> None:
     """Main job: a registration that is refused writes no row and sends no signal."""
-    sent = signals.record(user_registered, app)
+    sent = signal_tester.record(user_registered, sender=app)
     response = browser.post("/account/register", data=form)
 
     assert (response.status_code, list(sent)) == (422, [])
@@ -139,17 +139,17 @@ def test_bad_registrations(app: Flask, browser: FlaskClient, signals: Signals, f
         assert db.session.scalar(select(func.count(User.id))) == 0
 
 
-def test_second_registration_of_an_address(app: Flask, browser: FlaskClient, signals: Signals) -> None:
+def test_second_registration_of_an_address(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
     """Main job: an address is registered once, and the failed transaction sends nothing."""
     browser.post("/account/register", data=ADA)
-    sent = signals.record([user_registered, models_committed], app)
+    sent = signal_tester.record([user_registered, models_committed], sender=app)
     response = browser.post("/account/register", data=ADA)
 
     assert (response.status_code, list(sent)) == (422, [])
     assert "We know this address already." in response.text
 
 
-def test_order(app: Flask, browser: FlaskClient, signals: Signals) -> None:
+def test_order(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
     """Main job: an order takes the lamps from the shelf, is sent once, and is confirmed by mail."""
     browser.post("/account/register", data=ADA)
     browser.post("/cart", data={"slug": "storm", "quantity": "2"})
@@ -157,7 +157,7 @@ def test_order(app: Flask, browser: FlaskClient, signals: Signals) -> None:
     assert "Desk lamp is in your cart." in cart
     assert '<b class="count">3</b>' in cart
 
-    sent = signals.record(order_placed, app)
+    sent = signal_tester.record(order_placed, sender=app)
     response = browser.post("/orders", follow_redirects=True)
 
     assert response.request.path == "/orders/1"
@@ -177,12 +177,12 @@ def test_order(app: Flask, browser: FlaskClient, signals: Signals) -> None:
         assert (stock["storm"], stock["desk"]) == (12 - 2, 8 - 1)
 
 
-def test_order_of_more_than_there_is(app: Flask, browser: FlaskClient, signals: Signals) -> None:
+def test_order_of_more_than_there_is(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
     """Main job: an order that the shelf cannot fill changes nothing, sends nothing, and keeps the cart."""
     browser.post("/account/register", data=ADA)
     browser.post("/cart", data={"slug": "lighthouse", "quantity": "4"})
 
-    sent = signals.record(order_placed, app)
+    sent = signal_tester.record(order_placed, sender=app)
     response = browser.post("/orders", follow_redirects=True)
 
     assert "Somebody was faster" in response.text

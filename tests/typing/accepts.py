@@ -17,7 +17,7 @@ from aldis._core.delivery import Delivery, DeliveryGroup
 from aldis.aio import Concurrent, async_to_sync, sync_to_async
 from aldis.delivery import Call, ThreadDelivery, threads
 from aldis.flask import Aldis, after_response, got_request_exception, request_finished, template_rendered
-from aldis.observe import connections, watch
+from aldis.observe import ConnectionRecord, connections, slow_receivers, watch
 from aldis.relay import DeadLetter, Durable, Exponential, Forward, Message, ReceiverStatus, Relay, RelayError
 from aldis.testing import fake, isolate, record
 
@@ -312,12 +312,20 @@ Aldis(Flask("shop"), show=[signals, user_registered])
 
 with record(user_registered) as recording:
     user_registered.send(app, user_id=7)
-    assert_type(recording.last.payload, dict[str, Any])
+    assert_type(recording.one().payload, dict[str, Any])
+    assert_type(recording.last().payload, dict[str, Any])
 
 with fake(user_registered), isolate(signals), watch(print):
     user_registered.send(app, user_id=7)
 
-assert_type(connections(signals)[0].place, str | None)
+with record(), fake(), isolate(), watch(print):
+    assert_type(connections()[0].place, str | None)
+
+with record(user_registered, signals, [saved, signals], sender=app), fake([user_registered], {saved}, only=index):
+    assert_type(connections(user_registered, signals, (saved, [signals])), list[ConnectionRecord])
+
+with isolate(user_registered, [signals]), watch(print, user_registered, signals, {"saved": saved}, (saved,)):
+    slow_receivers(1.0, signals, [saved], every_s=5)
 
 # The relay.
 

@@ -14,8 +14,9 @@ from aldis import NamedSignal, Namespace, Signal, install_as_blinker, signal
 from aldis.aio import Concurrent, async_to_sync
 from aldis.delivery import threads
 from aldis.flask import Aldis, after_response, message_flashed, request_finished
-from aldis.observe import watch
+from aldis.observe import connections, watch
 from aldis.relay import Exponential, Relay
+from aldis.testing import fake, isolate, record
 
 
 class App:
@@ -218,6 +219,12 @@ saved.connect(print, via=after_response())  # E: mypy=operator pyright=CallIssue
 Aldis("shop")  # E: mypy=arg-type pyright=ArgumentType
 Aldis(Flask("shop"), show=["saved"])  # E: mypy=list-item pyright=ArgumentType
 watch(lambda: None)  # E: mypy=arg-type,misc pyright=ArgumentType
+watch(print, "saved")  # E: mypy=arg-type pyright=ArgumentType
+connections("saved")  # E: mypy=arg-type pyright=ArgumentType
+record("saved")  # E: mypy=arg-type pyright=ArgumentType
+record(saved, "ada")  # E: mypy=arg-type pyright=ArgumentType
+fake(None)  # E: mypy=arg-type pyright=ArgumentType
+isolate(print)  # E: mypy=arg-type pyright=ArgumentType
 
 
 # The relay.

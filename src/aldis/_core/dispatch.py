@@ -148,7 +148,7 @@ class SendRun:
     def note_on(self, error: Exception) -> None:
         """Add notes about the failures of groups to the exception that stopped the send."""
         for failure in self.failures:
-            error.add_note(f"Besides, what was to be delivered before it was not: {type(failure).__qualname__}.")
+            error.add_note(f"Besides, the deliveries of this send failed: {type(failure).__qualname__}.")
 
         self.failures.clear()  # As in _raise().
 

@@ -28,14 +28,14 @@ from typing import TYPE_CHECKING, Any, Final, final
 from sqlalchemy.exc import DBAPIError
 
 from aldis._core.callables import qualified_name
+from aldis._telemetry import get_tracer_and_meter, make_histogram, mark_failed
 from aldis.exceptions import InvalidOptionError
 from aldis.observe import BUCKETS_S
-from aldis.otel import _histogram, _mark_failed, _tools
 
 from ._relay import Relay
 from .worker.attempts import Observer
 
-# Only now: without OpenTelemetry, aldis.otel has said what to install.
+# Only now: without OpenTelemetry, aldis._telemetry says what to install.
 from opentelemetry import context, trace  # isort: skip
 from opentelemetry.metrics import Observation  # isort: skip
 
@@ -138,7 +138,7 @@ def instrument(
     if not isinstance(relay, Relay):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidOptionError(f"instrument() takes a Relay, not a {type(relay).__qualname__}.")
 
-    tracer, meter = _tools("aldis.relay", tracer_provider, meter_provider)
+    tracer, meter = get_tracer_and_meter("aldis.relay", tracer_provider, meter_provider)
     watch = relay._receiving.observers.add(_Telemetry(tracer, meter, record_exceptions))
     _Gauges(relay, watch).make(meter)
     return watch
@@ -153,8 +153,8 @@ class _Telemetry(Observer):
         self._record_exceptions = record_exceptions
         self._open: dict[Attempt, tuple[Span, Token[Context]]] = {}
         self._attempts = meter.create_counter("aldis.relay.attempts", "{attempt}", "How many attempts there were.")
-        self._duration = _histogram(meter, "aldis.relay.attempt.duration", "How long attempts took.", BUCKETS_S)
-        self._latency = _histogram(
+        self._duration = make_histogram(meter, "aldis.relay.attempt.duration", "How long attempts took.", BUCKETS_S)
+        self._latency = make_histogram(
             meter, "aldis.relay.latency", "From when messages were sent to their first attempt.", _LATENCIES_S
         )
 
@@ -180,7 +180,7 @@ class _Telemetry(Observer):
 
         if error is not None:
             attributes["error.type"] = qualified_name(type(error))
-            _mark_failed(span, attributes["error.type"], error if self._record_exceptions else None)
+            mark_failed(span, attributes["error.type"], error if self._record_exceptions else None)
         elif attempt.outcome == "dead":
             attributes["error.type"] = _NO_TYPE
             span.set_attribute("error.type", _NO_TYPE)
