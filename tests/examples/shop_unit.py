@@ -20,6 +20,7 @@ from shop.signals import order_placed, user_registered
 from sqlalchemy import func, select
 
 from aldis.flask import failures_of, message_flashed, request_finished, request_started
+from aldis.relay import DrainCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -86,7 +87,7 @@ def test_registration(app: Flask, browser: FlaskClient, signal_tester: SignalTes
     assert sent.one().sender is app, "the sender is the app, not a proxy of it"
     assert audit(app) == [("user registered", 1)]
     assert events(app) == ["registration"]
-    assert (mails(app), relay.drain()) == ([], {"done": 1})
+    assert (mails(app), relay.drain()) == ([], DrainCounts(done=1))
     assert [(message["To"], message["Subject"]) for message in mails(app)] == [("ada@example.org", "Welcome aboard")]
     assert mails(app)[0].get_content().startswith("Dear Ada,")
 
@@ -97,7 +98,7 @@ def test_registration_without_mail(app: Flask, browser: FlaskClient, signal_test
     browser.post("/account/register", data=ADA)
 
     assert faked.one().stopped == (receivers.welcome_mail,)
-    assert (relay.drain(), mails(app)) == ({}, [])
+    assert (relay.drain(), mails(app)) == (DrainCounts(), [])
     assert events(app) == ["registration"]
 
 
@@ -167,7 +168,7 @@ def test_order(app: Flask, browser: FlaskClient, signal_tester: SignalTester) ->
     assert "Nothing in it yet." in browser.get("/cart").text
     assert sent.one().payload == {"order_id": 1, "total_cents": 2 * 3950 + 5900}
     assert "Your invoice is being made out." in response.text
-    assert relay.drain() == {"done": 3}
+    assert relay.drain() == DrainCounts(done=3)
     assert "Invoice 1 is made out, over € 138.00." in browser.get("/orders/1").text
     assert audit(app)[1:] == [("order placed", 1)]
     assert [m["Subject"] for m in mails(app) if "2 x Storm lantern" in m.get_content()] == ["Your order 1"]
@@ -272,7 +273,7 @@ def test_one_effect_however_many_attempts(app: Flask, monkeypatch: pytest.Monkey
     monkeypatch.setattr(receivers, "send_mail", failing_once(mail.send_mail, when=lambda *_: True))
     order(app)
 
-    assert relay.drain() == {"done": 1, "failed": 2}
+    assert relay.drain() == DrainCounts(done=1, failed=2)
     assert (models.invoiced(app), len(mails(app))) == ({1: 1}, 2)
 
     with app.app_context():  # Or wait for a second.
@@ -280,7 +281,7 @@ def test_one_effect_however_many_attempts(app: Flask, monkeypatch: pytest.Monkey
         db.session.commit()
         assert [row.total_cents for row in db.session.scalars(select(Invoice))] == [5900]
 
-    assert relay.drain() == {"done": 2}
+    assert relay.drain() == DrainCounts(done=2)
     assert models.invoiced(app) == {1: 1}
     assert sorted(message["Subject"] for message in mails(app)) == ["Welcome aboard", "Your order 1"]
     assert [(entry["attempt"], entry["is_first"]) for entry in entries(app, "billing")] == [(1, True), (2, False)]
@@ -342,13 +343,13 @@ def test_failing_receiver_of_a_worker(app: Flask, browser: FlaskClient, caplog: 
     ends: Counter[str] = Counter()
 
     while waiting():
-        ends.update(relay.drain())
+        ends.update(relay.drain()._asdict())
 
         with app.app_context():  # Or wait for two seconds.
             db.session.execute(relay.metadata.tables["aldis_messages"].update().values(due_ms=0))
             db.session.commit()
 
-    assert (ends, mails(app)) == ({"failed": 2, "dead": 1}, [])
+    assert (+ends, mails(app)) == ({"failed": 2, "dead": 1}, [])
     assert "welcome_mail" in caplog.records[0].getMessage()
     assert "nowhere" not in caplog.text
     (letter,) = relay.dead_letters()

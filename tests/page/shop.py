@@ -156,8 +156,7 @@ if relay is not None:
 
     @app.post("/drain")
     def drain() -> dict[str, int]:
-        count: dict[str, int] = relay.drain()
-        return count
+        return relay.drain()._asdict()
 
     @app.post("/claim")
     def claim() -> str:

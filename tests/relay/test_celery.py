@@ -19,7 +19,7 @@ from sqlalchemy import select
 
 import aldis.flask
 from aldis.exceptions import AldisWarning, InvalidOptionError, RelayWarning
-from aldis.relay import Relay
+from aldis.relay import DrainCounts, Relay
 from aldis.relay.celery import CeleryRunner
 from aldis.relay.celery.envelope import MalformedEnvelopeError, NewerEnvelopeError, decode, encode
 from aldis.relay.celery.request import Request
@@ -117,7 +117,7 @@ def test_order_is_refused(make_app: Callable[..., Any], engine: Any) -> None:
     """A queue with a key is refused where it is made, for a fleet keeps no order."""
     relay = Relay(engine, runner=CeleryRunner(make_app()))
 
-    with pytest.raises(InvalidOptionError, match=r"relay.queue\('mail'\) cannot have key='user_id'.*keeps no order"):
+    with pytest.raises(InvalidOptionError, match=r"relay.durable\('mail'\) cannot have key='user_id'.*keeps no order"):
         relay.durable("mail", key="user_id")
 
 
@@ -125,11 +125,11 @@ def test_an_engine_is_of_one_relay(make_app: Callable[..., Any], engine: Any) ->
     """Two relays cannot share an engine, nor the name of a task."""
     app = make_app()
     shared = CeleryRunner(app)
-    Relay(engine, engine=shared)
+    Relay(engine, runner=shared)
 
     for taken in (shared, CeleryRunner(app)):
         with pytest.raises(InvalidOptionError, match=rf"has a relay's task '{TASK}' already"):
-            Relay(engine, engine=taken)
+            Relay(engine, runner=taken)
 
     Relay(engine, runner=CeleryRunner(app, name="shop.relay"))
     assert {"shop.relay", TASK} <= set(app.tasks)
@@ -219,7 +219,7 @@ def test_other_settings_are_fine(make_app: Callable[..., Any], engine: Any, sett
     relay = Relay(engine, runner=CeleryRunner(make_app(task_default_queue="q", **settings)))
     relay.create_tables()
 
-    assert relay.drain() == {}
+    assert relay.drain() == DrainCounts()
 
 
 def test_a_misconfigured_worker_says_so(tmp_path: Path) -> None:
@@ -241,8 +241,8 @@ def test_a_misconfigured_worker_says_so(tmp_path: Path) -> None:
 
 
 def test_an_envelope_is_json_and_comes_back() -> None:
-    """What was sent of a row is the same on the other side, with its attempts and losses."""
-    row = a_row(sender='{"text":"x"}', trace="{}", ordering_key="7", attempts=3, losses=2)
+    """What was sent of a row is the same on the other side, with its attempts and crashes."""
+    row = a_row(sender='{"text":"x"}', trace="{}", ordering_key="7", attempts=3, crashes=2)
     outcome = Outcome(Disposition.FAILED, "reason", 1.5)
 
     assert decode(encode(row)) == (row, None)
@@ -256,7 +256,9 @@ def test_rows_of_other_types_have_no_envelope(changes: dict[str, Any]) -> None:
         encode(a_row(**changes))
 
 
-@pytest.mark.parametrize("found", [None, 5, [], {}, {"format": 1}, {"format": True}, {**encode(a_row()), "losses": ""}])
+@pytest.mark.parametrize(
+    "found", [None, 5, [], {}, {"format": 1}, {"format": True}, {**encode(a_row()), "crashes": ""}]
+)
 def test_other_messages_are_no_envelopes(found: Any) -> None:
     """A message that somebody else put into the queue is told from the relay's."""
     with pytest.raises(MalformedEnvelopeError):
@@ -277,7 +279,7 @@ def test_a_row_is_published_and_deleted(rabbitmq_place: Place) -> None:
     shop = rabbitmq_place.shop
     [(_, message_id)] = shop.ordered.send("secret sender", do="secret")
 
-    assert shop.relay.drain() == {"done": 1}
+    assert shop.relay.drain() == DrainCounts(done=1)
     assert rabbitmq_place.rows() == []
 
     [message] = rabbitmq_place.published()
@@ -294,7 +296,7 @@ def test_rows_that_were_claimed_together_fail_apart(rabbitmq_place: Place) -> No
     """Each message is a row again, though one claim had published both."""
     shop = rabbitmq_place.shop
     ids = [shop.ordered.send("x", do="fail")[0][1] for _ in range(2)]
-    assert shop.relay.drain() == {"done": 2}
+    assert shop.relay.drain() == DrainCounts(done=2)
 
     for message in rabbitmq_place.published():
         run(rabbitmq_place, message.payload[0][0])
@@ -344,14 +346,14 @@ def test_rows_wait_for_the_broker(tmp_path: Path, rabbitmq: str, caplog: pytest.
         place.shop.ordered.send("x", do="")
         place.shop.shipped.send("x", do="")
 
-        assert place.shop.relay.drain() == {"waits": 2}
+        assert place.shop.relay.drain() == DrainCounts(waiting=2)
         assert [(row.attempts, row.token) for row in place.rows()] == [(0, None)] * 2
         assert all(row.failure.startswith("the broker did not confirm it (") for row in place.rows())
         assert caplog.text.count("The broker does not accept messages") == 1
 
         gate.open()
         place.hurry()
-        assert place.shop.relay.drain() == {"done": 2}
+        assert place.shop.relay.drain() == DrainCounts(done=2)
         assert "The broker is back" in caplog.text
         assert len(place.published()) == 2
 
@@ -363,11 +365,11 @@ def test_what_is_not_confirmed_is_published_again(tmp_path: Path, rabbitmq: str)
         [(_, message_id)] = place.shop.ordered.send("x", do="")
         gate.keep_answers()
 
-        assert place.shop.relay.drain() == {"waits": 1}
+        assert place.shop.relay.drain() == DrainCounts(waiting=1)
 
         gate.open()
         place.hurry()
-        assert place.shop.relay.drain() == {"done": 1}
+        assert place.shop.relay.drain() == DrainCounts(done=1)
         ids = [message.payload[0][0]["message_id"] for message in place.published()]
         assert ids == ["before", message_id, message_id]
 
@@ -389,7 +391,7 @@ def test_eager_tasks_are_received_where_they_are_published(lonely: Place) -> Non
     lonely.shop.celery.conf.task_always_eager = True
     [(_, message_id)] = lonely.shop.ordered.send("x", do="")
 
-    assert lonely.shop.relay.drain() == {"done": 1}
+    assert lonely.shop.relay.drain() == DrainCounts(done=1)
     assert lonely.ids(made) == [message_id]
 
 
@@ -444,11 +446,11 @@ def test_what_a_newer_aldis_has_published_is_left_for_it(lonely: Place, monkeypa
 
 
 def test_a_failed_attempt_is_a_row_again(lonely: Place) -> None:
-    """It is due after the receiver's backoff, and its losses are forgotten."""
-    run(lonely, encode(a_row(payload='{"do":"fail"}', losses=1)))
+    """It is due after the receiver's backoff, and its crashes are forgotten."""
+    run(lonely, encode(a_row(payload='{"do":"fail"}', crashes=1)))
 
     [row] = lonely.rows()
-    assert (row.message_id, row.attempts, row.losses, row.token) == ("a", 1, 0, None)
+    assert (row.message_id, row.attempts, row.crashes, row.token) == ("a", 1, 0, None)
     assert row.failure.endswith(") raised OSError")
     assert row.sent_ms == 5
     assert 50_000 < row.due_ms - time.time() * 1000 < 70_000
@@ -500,7 +502,7 @@ def test_what_is_not_known_here_is_a_row_again(lonely: Place, changes: dict[str,
     run(lonely, encode(a_row(**changes)))
 
     [row] = lonely.rows()
-    assert (row.attempts, row.losses) == (0, 0)
+    assert (row.attempts, row.crashes) == (0, 0)
     assert row.due_ms > time.time() * 1000 + 10_000
 
 
@@ -509,7 +511,7 @@ def test_a_message_whose_worker_died_is_a_row_again(lonely: Place) -> None:
     run(lonely, encode(a_row()), is_again=True)
 
     [row] = lonely.rows()
-    assert (row.attempts, row.losses, row.failure) == (0, 1, "its worker died, or lost its connection")
+    assert (row.attempts, row.crashes, row.failure) == (0, 1, "its worker died, or lost its connection")
     assert lonely.ids(attempts) == []
 
 
@@ -520,25 +522,25 @@ def test_what_was_published_once_is_a_row_once(lonely: Place) -> None:
     run(lonely, envelope, is_again=True)
 
     [row] = lonely.rows()
-    assert (row.attempts, row.losses) == (1, 0)
+    assert (row.attempts, row.crashes) == (1, 0)
 
 
 def test_a_message_whose_workers_die_is_a_dead_letter(lonely: Place) -> None:
     """Three times, or as often as it may be tried if that is more."""
-    run(lonely, encode(a_row(losses=1, token="1")), is_again=True)
+    run(lonely, encode(a_row(crashes=1, token="1")), is_again=True)
     assert lonely.shop.relay.dead_letters() == []
 
-    run(lonely, encode(a_row(losses=2, token="2")), is_again=True)
+    run(lonely, encode(a_row(crashes=2, token="2")), is_again=True)
     [letter] = lonely.shop.relay.dead_letters()
     assert letter.reason == "its workers died, or lost their connection, 3 times"
 
 
 def test_a_message_that_comes_again_and_is_not_known_waits(lonely: Place) -> None:
     """Whether its workers died too often is for those to say that know its receiver."""
-    run(lonely, encode(a_row(receiver="unknown", losses=7)), is_again=True)
+    run(lonely, encode(a_row(receiver="unknown", crashes=7)), is_again=True)
 
     [row] = lonely.rows()
-    assert (row.attempts, row.losses) == (0, 8)
+    assert (row.attempts, row.crashes) == (0, 8)
 
 
 @pytest.mark.parametrize("is_again", [False, True])
@@ -555,7 +557,7 @@ def test_what_cannot_be_written_yet_is_published(
     run(rabbitmq_place, envelope, is_again=is_again)
 
     [row] = rabbitmq_place.rows()
-    assert (row.attempts, row.losses) == (1, 0)
+    assert (row.attempts, row.crashes) == (1, 0)
     assert row.failure.endswith(") raised OSError")
     assert rabbitmq_place.ids(attempts) == ["a"]
 

@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from aldis.__main__ import main
-from aldis.relay import Relay
+from aldis.relay import DrainCounts, Relay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -281,7 +281,7 @@ def test_dead_letters_are_received_again(shop: Shop, chosen: list[str]) -> None:
     shop.lose(2)
     assert shop.command("dead", "retry", shop.name, *chosen).output == "2 will be retried.\n"
     assert shop.relay.dead_letters() == []
-    assert shop.relay.drain() == {"dead": 2}
+    assert shop.relay.drain() == DrainCounts(dead=2)
 
 
 @pytest.mark.parametrize("chosen", [[], ["1", "--all"], ["--all", "--receiver", "search"]])
@@ -326,7 +326,7 @@ def test_purging(shop: Shop) -> None:
         assert shop.command("purge", shop.name, *arguments, "--yes").output == f"{count} deleted.\n"
 
     assert len(shop.relay.dead_letters()) == 1
-    assert shop.relay.drain() == {}
+    assert shop.relay.drain() == DrainCounts()
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_wrong_purges(shop: Shop, arguments: list[str], words: str) -> None:
     result = shop.command("purge", shop.name, *arguments, "--yes")
     assert result.exit_code == USAGE
     assert words in result.output
-    assert shop.relay.drain() == {"done": 1}
+    assert shop.relay.drain() == DrainCounts(done=1)
 
 
 @pytest.mark.parametrize(
@@ -464,7 +464,7 @@ def test_a_worker_stops_when_what_it_has_begun_has_ended(shop: Shop, number: sig
         (shop.folder / "go-on").touch()
         assert process.wait(SOON_S) == 0
 
-    assert shop.relay.drain() == {"done": 2}
+    assert shop.relay.drain() == DrainCounts(done=2)
 
 
 @pytest.mark.program
@@ -567,7 +567,7 @@ def test_a_process_that_dies_is_started_again(shop: Shop, tmp_path: Path) -> Non
     assert process.returncode == 0
     assert "A worker process ended with -9. Another starts in 2 seconds" in printed
     assert not file.exists()
-    assert shop.relay.drain() == {}
+    assert shop.relay.drain() == DrainCounts()
 
 
 @pytest.mark.program

@@ -230,7 +230,7 @@ class CeleryHarness(Harness):
         self._ended = ended
 
     def run(self) -> None:
-        while published := self.relay.drain().get("done", 0):
+        while published := self.relay.drain().done:
             for _ in range(published):
                 self._ended.get(timeout=30)  # What is to be put back is there.
 

@@ -16,7 +16,7 @@ from werkzeug.local import LocalProxy
 
 from aldis import ANY, InvalidOptionError, NamedSignal, Namespace, UnboundProxyError
 from aldis.exceptions import AldisError, UnnamedSenderError
-from aldis.relay import Relay
+from aldis.relay import DrainCounts, Relay
 from aldis.relay.storage.tables import messages, now_ms
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def test_strings_cross_as_they_are(process: Process, sender: str) -> None:
     """R5: A string is its own name, whatever is in it."""
     process.placed.send(sender, order_id=1)
 
-    assert process.relay.drain() == {"done": 1}
+    assert process.relay.drain() == DrainCounts(done=1)
     assert process.senders == [sender]
     assert type(process.senders[0]) is str
 
@@ -202,7 +202,7 @@ def test_receivers_of_one_sender_get_only_what_it_sent(process: Process) -> None
     process.placed.send(other, order_id=2)
     process.placed.send("app", order_id=3)
 
-    assert process.relay.drain() == {"done": 1}
+    assert process.relay.drain() == DrainCounts(done=1)
     assert process.senders == [app]
 
 
@@ -391,7 +391,7 @@ def test_a_sender_that_is_not_registered_there_waits(process: Process) -> None:
     """R4, R5: A row whose sender has no object here waits, visible, for a deploy that has one."""
     process.write('{"name": "elsewhere"}')
 
-    assert process.relay.drain() == {"waits": 1}
+    assert process.relay.drain() == DrainCounts(waiting=1)
     (status,) = process.relay.status()
     assert (status.backlog, status.failure) == (1, "no sender is registered as 'elsewhere' here")
 
@@ -403,6 +403,6 @@ def test_a_malformed_sender_dies(process: Process, stored: str) -> None:
     """A row whose sender cannot be read is a dead letter with a reason; nothing is rebuilt of it."""
     process.write(stored)
 
-    assert process.relay.drain() == {"dead": 1}
+    assert process.relay.drain() == DrainCounts(dead=1)
     assert [letter.reason for letter in process.relay.dead_letters()] == ["the sender is malformed"]
     assert process.senders == []

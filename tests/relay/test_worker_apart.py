@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from aldis.relay import ReceiverTimeoutError
+from aldis.relay import DrainCounts, ReceiverTimeoutError
 from aldis.relay.storage.tables import messages
 from aldis.relay.worker import scheduler
 from aldis.relay.worker.worker import Exit
@@ -103,7 +103,7 @@ def gate() -> Iterator[Event]:
 
 def suspect(works: Works, receiver: str) -> None:
     """Have the rows of a receiver be those that two workers died with."""
-    works.run(lambda db: db.execute(update(messages).where(messages.c.receiver == receiver).values(losses=2)))
+    works.run(lambda db: db.execute(update(messages).where(messages.c.receiver == receiver).values(crashes=2)))
 
 
 def hanging(gate: Event) -> Callable[[int], object]:
@@ -258,12 +258,12 @@ def test_async_receivers_do_not_wait_for_each_other(works: Works) -> None:
     async def work(number: int) -> None:
         if number == 1:
             works.send(2)
-            assert works.relay.drain() == {"failed": 1}
+            assert works.relay.drain() == DrainCounts(failed=1)
 
     works.connect_async(work)
     works.send(1)
 
-    assert works.relay.drain() == {"done": 1}
+    assert works.relay.drain() == DrainCounts(done=1)
     (status,) = works.relay.status()
     assert status.failure is not None
     assert status.failure.endswith("raised RuntimeError")

@@ -107,7 +107,7 @@ def test_a_stop_gives_back_a_row_that_is_to_run_alone(works: Works) -> None:
 
     with works.working(concurrency=4) as found:
         assert gate.is_entered.wait(10)
-        works.pile_up("work", 1, losses=2, attempts=2)
+        works.pile_up("work", 1, crashes=2, attempts=2)
         soon(lambda: works.in_flight() == 2)
         found.worker.stop()
         soon(lambda: works.in_flight() == 1)
@@ -336,7 +336,7 @@ def test_time_may_be_over_at_any_line(works: Works) -> None:
         soon(lambda: found.worker.counts.done + found.worker.counts.dead == 400)
         assert sum(thread.name.startswith("aldis-worker") for thread in threading.enumerate()) >= 2
 
-    assert found.worker.counts.dead == len(works.relay.dead_letters(most=1000)) > 0
+    assert found.worker.counts.dead == len(works.relay.dead_letters(limit=1000)) > 0
 
 
 def test_an_async_receiver_that_takes_too_long_is_cancelled(works: Works) -> None:

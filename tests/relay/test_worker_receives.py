@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aldis.relay import DrainCounts
+
 from .works import Works, run_program, soon
 
 if TYPE_CHECKING:
@@ -157,7 +159,7 @@ def test_a_drain_receives_what_receivers_send(works: Works) -> None:
         assert found.ended() == 0
 
     assert (works.rows(), len(works.got)) == (0, 120)
-    assert works.relay.drain() == {}
+    assert works.relay.drain() == DrainCounts()
 
 
 # Rows that were not written by a send.
@@ -217,7 +219,7 @@ MISTYPED: dict[str, list[object]] = {
     "sent_ms": ["now", b"now"],
     "due_ms": ["now", b"now"],
     "attempts": ["one", b"one", 2**62],
-    "losses": ["one", b"one"],
+    "crashes": ["one", b"one"],
     "failure": [b"\xff\x00", 7],
 }
 
@@ -258,7 +260,7 @@ def test_texts_that_are_none(works: Works, column: str) -> None:
 def test_a_dead_letter_says_how_often_it_was_tried(works: Works) -> None:
     """R3: What is claimed only to be given up was not tried once more by that."""
     works.connect(max_attempts=3)
-    works.pile_up("work", 1, attempts=3, losses=1)
+    works.pile_up("work", 1, attempts=3, crashes=1)
     works.pile_up("work", 1, payload="{")
 
     with works.working():
@@ -312,7 +314,7 @@ def test_a_line_a_minute(works: Works, caplog: pytest.LogCaptureFixture) -> None
 
     assert [record.getMessage() for record in caplog.records] == [
         "In the last minute: 3 done",
-        "In the last minute: nothing to do",
+        "In the last minute: no messages",
         "In the last minute: 2 done",
     ]
 

@@ -218,7 +218,7 @@ def test_listening_begins_again(
                 {"name": postgresql.name},
             )
 
-        soon(lambda: "No wakeups for 0.05 s: " in caplog.text)
+        soon(lambda: "The listener pauses for 0.05 s: " in caplog.text)
         works.send(1)
         soon(lambda: works.numbers() == [0, 1], within_s=30)
 

@@ -18,7 +18,17 @@ from aldis.aio import Concurrent, async_to_sync, sync_to_async
 from aldis.delivery import Call, ThreadDelivery, threads
 from aldis.flask import Aldis, after_response, got_request_exception, request_finished, template_rendered
 from aldis.observe import ConnectionRecord, connections, slow_receivers, watch
-from aldis.relay import DeadLetter, Durable, Exponential, Forward, Message, ReceiverStatus, Relay, RelayError
+from aldis.relay import (
+    DeadLetter,
+    DrainCounts,
+    Durable,
+    Exponential,
+    Forward,
+    Message,
+    ReceiverStatus,
+    Relay,
+    RelayError,
+)
 from aldis.testing import fake, isolate, record
 
 Results: TypeAlias = list[tuple[Callable[..., Any], Any]]
@@ -381,12 +391,14 @@ def looks_after() -> None:
     route = relay.forward(order_placed, "elsewhere", sender=app, key="order_id")
     assert_type(route, Forward)
     order_placed.disconnect(route)
-    assert_type(relay.drain(), dict[str, int])
+    assert_type(relay.drain(), DrainCounts)
+    assert_type(relay.drain().done, int)
     assert_type(relay.status(), list[ReceiverStatus])
-    assert_type(relay.dead_letters("mail", most=5, after=3), list[DeadLetter])
+    assert_type(relay.dead_letters("mail", limit=5, after=3), list[DeadLetter])
     assert_type(relay.dead_payload(3), str | None)
     assert_type(relay.retry_dead(1, 2), int)
-    assert_type(relay.purge("effects", older_than_s=3600), int)
+    assert_type(relay.purge_effects(older_than_s=3600), int)
+    assert_type(relay.purge_dead_letters(older_than_s=3600), int)
     assert_type(relay.status()[0].failure, str | None)
 
     try:

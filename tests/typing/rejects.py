@@ -259,7 +259,7 @@ relay.using("session")  # E: mypy=arg-type pyright=ArgumentType
 relay.first_time("session")  # E: mypy=call-overload pyright=ArgumentType,CallIssue
 relay.current().payload  # E: mypy=attr-defined pyright=AttributeAccessIssue
 relay.retry_dead("7")  # E: mypy=arg-type pyright=ArgumentType
-relay.purge("everything", older_than_s=3)  # E: mypy=arg-type pyright=ArgumentType
+relay.purge_effects(older_than_s="3")  # E: mypy=arg-type pyright=ArgumentType
 Exponential("1")  # E: mypy=arg-type pyright=ArgumentType
 
 

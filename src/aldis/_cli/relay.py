@@ -209,7 +209,7 @@ def _dead_list(relay: Any, *, receiver: str | None, as_json: bool) -> None:
 @click.option("--payload", "shows_payload", is_flag=True, help="Print the payload, too.")
 def _dead_show(relay: Any, *, number: int, shows_payload: bool) -> None:
     """Print the dead letter with this number."""
-    letter = next(iter(relay.dead_letters(most=1, after=number - 1)), None)
+    letter = next(iter(relay.dead_letters(limit=1, after=number - 1)), None)
 
     if letter is None or letter.id != number:
         raise click.ClickException(f"There is no dead letter {number}.")
@@ -261,14 +261,15 @@ def _purge(relay: Any, *, what: str, older_than: str | None, receiver: str | Non
         raise click.UsageError(f"purge {what} takes --older-than, such as --older-than 90d, and no receiver.")
 
     age_s = _seconds(older_than)
+    purge = relay.purge_effects if what == "effects" else relay.purge_dead_letters
     _confirm(f"Delete all {_PURGED[what]} older than {older_than}?", yes)
-    click.echo(f"{relay.purge(what, older_than_s=age_s)} deleted.")  # type: ignore[arg-type]
+    click.echo(f"{purge(older_than_s=age_s)} deleted.")
 
 
 def _pages(relay: Any, receiver: str | None) -> Iterable[Any]:
     after = 0
 
-    while found := relay.dead_letters(receiver, most=1000, after=after):
+    while found := relay.dead_letters(receiver, limit=1000, after=after):
         yield from found
         after = found[-1].id
 

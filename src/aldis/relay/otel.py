@@ -32,6 +32,7 @@ from aldis._telemetry import get_tracer_and_meter, make_histogram, mark_failed
 from aldis.exceptions import InvalidOptionError
 from aldis.observe import BUCKETS_S
 
+from ._parts import parts_of
 from ._relay import Relay
 from .worker.attempts import Observer
 
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
     from aldis.observe import Watch
 
-    from ._relay import ReceiverStatus
+    from ._administration import ReceiverStatus
     from .worker.attempts import Attempt
 
 __all__ = ["instrument"]
@@ -139,7 +140,7 @@ def instrument(
         raise InvalidOptionError(f"instrument() takes a Relay, not a {type(relay).__qualname__}.")
 
     tracer, meter = get_tracer_and_meter("aldis.relay", tracer_provider, meter_provider)
-    watch = relay._receiving.observers.add(_Telemetry(tracer, meter, record_exceptions))
+    watch = parts_of(relay).consumer.observers.add(_Telemetry(tracer, meter, record_exceptions))
     _Gauges(relay, watch).make(meter)
     return watch
 

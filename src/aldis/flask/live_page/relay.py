@@ -44,7 +44,7 @@ def look(app: Flask, relay: Relay) -> bytes:
 def _look(app: Flask, relay: Relay) -> dict[str, Any]:
     try:
         with app.app_context():
-            receivers, letters = relay.status(), relay.dead_letters(most=MAX_DEAD_LETTERS)
+            receivers, letters = relay.status(), relay.dead_letters(limit=MAX_DEAD_LETTERS)
 
         return {"receivers": [*map(_receiver, receivers)], "letters": [*map(_letter, letters)]}
     except AldisError as error:

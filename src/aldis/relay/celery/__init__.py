@@ -63,7 +63,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from aldis.exceptions import InvalidOptionError
 from aldis.relay._backoff import Exponential, check_number
-from aldis.relay.storage import claims
+from aldis.relay.storage import claims, dead_letters
+from aldis.relay.storage.effects import note_effect
 from aldis.relay.worker.consumer import DONE, Disposition, Outcome
 from aldis.relay.worker.executor import ReceiverJob
 
@@ -250,7 +251,7 @@ class CeleryRunner:
             raise exceptions.Reject("malformed", requeue=False) from None
 
         if outcome is None and is_again:
-            row = row._replace(losses=row.losses + 1)
+            row = row._replace(crashes=row.crashes + 1)
             outcome = self._after_crash(row)
         elif outcome is None:
             outcome = self._consumer.receive(row, partial(_limited, ReceiverJob(row, float("inf"), lambda: None)))
@@ -265,10 +266,10 @@ class CeleryRunner:
         if isinstance(prepared, Outcome):
             return prepared
 
-        if row.losses >= max(prepared[0].durable.max_attempts, _FEWEST_CRASHES):
-            return Outcome(Disposition.DEAD, f"its workers died, or lost their connection, {row.losses} times")
+        if row.crashes >= max(prepared[0].durable.max_attempts, _FEWEST_CRASHES):
+            return Outcome(Disposition.DEAD, f"its workers died, or lost their connection, {row.crashes} times")
 
-        return Outcome(Disposition.WAITS, "its worker died, or lost its connection", Exponential()(row.losses))
+        return Outcome(Disposition.WAITS, "its worker died, or lost its connection", Exponential()(row.crashes))
 
     def _write_outcome(self, row: Row, outcome: Outcome) -> None:
         """Write the outcome of a message that is not done. If the database is away, publish the outcome.
@@ -295,17 +296,19 @@ class CeleryRunner:
 
 
 def _write(row: Row, outcome: Outcome, connection: Connection) -> None:
-    if not claims.do_once(connection, row.token, row.receiver):
+    if not note_effect(connection, row.token, row.receiver):
         return
 
     if outcome.disposition is Disposition.DEAD:
         logger.error("Message %s for %s is a dead letter: %s", row.message_id, row.receiver, outcome.reason)
-        claims.bury_sent(connection, row._replace(attempts=row.attempts - (not outcome.is_begun)), outcome.reason)
+        dead_letters.dead_letter_deleted(
+            connection, row._replace(attempts=row.attempts - (not outcome.is_begun)), outcome.reason
+        )
     elif outcome.disposition is Disposition.WAITS:
         not_counted = row._replace(attempts=row.attempts - 1)
-        claims.add_again(connection, not_counted, int(outcome.wait_s * 1000), outcome.reason)
+        claims.reinsert(connection, not_counted, int(outcome.wait_s * 1000), outcome.reason)
     else:
-        claims.add_again(connection, row._replace(losses=0), int(outcome.wait_s * 1000), outcome.reason)
+        claims.reinsert(connection, row._replace(crashes=0), int(outcome.wait_s * 1000), outcome.reason)
 
 
 def _without_values(error: SQLAlchemyError) -> str:

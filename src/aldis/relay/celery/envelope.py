@@ -38,7 +38,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
     ordering_key: str | None
     sent_ms: int
     attempts: int
-    losses: int
+    crashes: int
     token: str
     end: tuple[Literal["failed", "dead", "waits"], str, float, bool] | None = None
 

@@ -149,6 +149,9 @@ class Consumer:
             return _dead(f"the row is malformed ({type(error).__qualname__})")
 
     def _prepare(self, row: Row) -> Outcome | Prepared:
+        if row.is_malformed:
+            return _dead("the row is malformed")
+
         try:
             sender = self._senders.read(row.sender)
         except UnknownSenderError as unknown:
@@ -169,7 +172,8 @@ class Consumer:
 
 
 def _payload_of(row: Row, found: DurableReceiver) -> Outcome | dict[str, Any]:
-    schema = schema_of(registry_of(found.signal).contract, found.signal)
+    contract: Any = registry_of(found.signal).contract
+    schema = schema_of(contract, found.signal)
 
     if row.version > schema.version:
         return _waits(f"its version {row.version} is newer than the code here")

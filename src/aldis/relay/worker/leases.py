@@ -63,7 +63,7 @@ class LeaseKeeper:
     def _renew(self, jobs: list[ReceiverJob], held_until: float) -> None:
         lease_ms = int(self._lease_s * 1000)
         leases = [job.lease for job in jobs]
-        held = self._database.run(lambda connection: claims.extend(connection, leases, lease_ms))
+        held = self._database.run(lambda connection: claims.renew_leases(connection, leases, lease_ms))
 
         for job in jobs:
             job.held_until = held_until if job.lease in held else 0.0

@@ -92,7 +92,7 @@ class FairScheduler:
             self._known = self._receivers.known()
             self._known_until = now + _KNOWN_S
 
-        waits = database.look(lambda connection: claims.due(connection, self._known))
+        waits = database.look(lambda connection: claims.next_due(connection, self._known))
         due = [name for name, wait_ms in waits.items() if wait_ms <= 0]
         waiting = [name for name in self.due if name in due]
         self.due = waiting + [name for name in due if name not in waiting]
@@ -219,4 +219,4 @@ class PoisonSlot:
 
 def is_poison(job: ReceiverJob) -> bool:
     """Return whether a message was in the hands of so many workers that died that it may have killed them."""
-    return job.row.losses >= claims.SUSPICIOUS
+    return job.row.crashes >= claims.POISON

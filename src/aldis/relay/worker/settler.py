@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from sqlalchemy.exc import DBAPIError
 
-from aldis.relay.storage import claims
+from aldis.relay.storage import claims, dead_letters
 from aldis.relay.storage.dialects import is_away, is_busy, is_full
 from aldis.relay.storage.rows import DrainCounts
 
@@ -89,11 +89,11 @@ class Settler:
         """Write the outcomes of jobs in a transaction of the caller's, and count them."""
         counts: Counter[str] = Counter()
         done = [job.lease for job in jobs if job.outcome is not None and job.outcome.disposition is Disposition.DONE]
-        counts["done"] = claims.finish(connection, done) if done else 0
+        counts["done"] = claims.acknowledge(connection, done) if done else 0
         counts["lost"] = len(done) - counts["done"]
 
         if self._notifies and any(job.row.ordering_key is not None for job in jobs):
-            claims.tell(connection)
+            claims.notify_workers(connection)
 
         for job in jobs:
             if job.outcome is None or job.outcome.disposition is not Disposition.DONE:
@@ -121,18 +121,19 @@ class Settler:
 def _write_outcome(connection: Connection, row: Row, outcome: Outcome | None) -> bool:
     """Write an outcome. Return whether the lease was still held."""
     if outcome is None:
-        return claims.put_back(connection, row, 0)
+        return claims.release(connection, row, 0)
 
     wait_ms = int(outcome.wait_s * 1000)
 
     if outcome.disposition is Disposition.DEAD:
         logger.error("Message %s for %s is a dead letter: %s", row.message_id, row.receiver, outcome.reason)
-        return claims.bury(connection, row._replace(attempts=row.attempts - (not outcome.is_begun)), outcome.reason)
+        counted = row._replace(attempts=row.attempts - (not outcome.is_begun))
+        return dead_letters.dead_letter(connection, counted, outcome.reason)
 
     if outcome.disposition is Disposition.WAITS:
-        return claims.put_back(connection, row, wait_ms, outcome.reason)
+        return claims.release(connection, row, wait_ms, outcome.reason)
 
-    return claims.try_again(connection, row, wait_ms, outcome.reason)
+    return claims.retry(connection, row, wait_ms, outcome.reason)
 
 
 @final

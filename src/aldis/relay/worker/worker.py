@@ -126,7 +126,7 @@ class Worker:
         parts = parts_of(relay)
         self._runner = parts.runner
         self._notifies = parts.notifies
-        self._database = parts.database.impatient() if is_inline else parts.database.apart()
+        self._database = parts.database.for_drain() if is_inline else parts.database.for_worker()
         self.settings = settings
         self.is_ready = False
         self.jobs: dict[Lease, ReceiverJob] = {}
