@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from ._core.callables import kind_name
 from .exceptions import InvalidOptionError
-from .observe._selection import describe_kind
 
 try:
     from opentelemetry import metrics, trace
@@ -32,7 +32,7 @@ def get_tracer_and_meter(name: str, tracer_provider: Any, meter_provider: Any) -
     ):
         if provider is not None and (isinstance(provider, type) or not callable(getattr(provider, method, None))):
             raise InvalidOptionError(
-                f"{option} must be one of OpenTelemetry's, with a method {method}, not {describe_kind(provider)}."
+                f"{option} must be one of OpenTelemetry's, with a method {method}, not {kind_name(provider)}."
             )
 
     tracer = trace.get_tracer(name, tracer_provider=tracer_provider)

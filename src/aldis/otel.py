@@ -39,15 +39,15 @@ if TYPE_CHECKING:
 
     from ._core.records import CallRecord, SendRecord
     from ._core.watching import Watch
-    from .observe._selection import OfAldis
+    from .observe._selection import AldisSignals
 
 __all__ = ["instrument"]
 
-_OURS: Final = context.create_key("aldis-span")
+_RECORD_OF_SPAN: Final = context.create_key("aldis-span")
 
 
 def instrument(
-    *signals: OfAldis,
+    *signals: AldisSignals,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
     record_exceptions: bool = False,
@@ -143,10 +143,10 @@ class _Telemetry(Watcher):
                 self._error = error
             else:
                 self._spans[record] = span
-                here = context.set_value(_OURS, ref(record), trace.set_span_in_context(span))
+                here = context.set_value(_RECORD_OF_SPAN, ref(record), trace.set_span_in_context(span))
                 self._tokens[record] = context.attach(here)
 
-        self._give_up_if_broken()
+        self._raise_if_broken()
 
     def _end(self, record: Any, finish: Callable[[Any, Span], None]) -> None:
         span = self._spans.get(record)
@@ -161,12 +161,12 @@ class _Telemetry(Watcher):
 
             # A coroutine may be closed in another context than the one in which it began. And of several watches, the
             # first that is told of the end takes the spans of all of them out of the context.
-            if token is not None and context.get_value(_OURS) is ref(record):
+            if token is not None and context.get_value(_RECORD_OF_SPAN) is ref(record):
                 context.detach(token)
 
-        self._give_up_if_broken()
+        self._raise_if_broken()
 
-    def _give_up_if_broken(self) -> None:
+    def _raise_if_broken(self) -> None:
         error = self._error
 
         if error is None or self._tokens:
@@ -182,7 +182,7 @@ class _Telemetry(Watcher):
     def _start_send(self, send: SendRecord) -> Span:
         attributes: dict[str, Any] = {
             "aldis.signal.name": send.signal_name,
-            "aldis.sender.type": _kind(send.sender),
+            "aldis.sender.type": _class_name(send.sender),
             "aldis.payload.names": send.payload_names,
         }
 
@@ -238,5 +238,5 @@ class _Telemetry(Watcher):
         mark_failed(span, exception_type, sys.exception() if self._record_exceptions else None)
 
 
-def _kind(value: object) -> str:
+def _class_name(value: object) -> str:
     return qualified_name(type(value))

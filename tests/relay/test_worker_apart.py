@@ -188,20 +188,19 @@ def test_a_row_that_is_to_run_alone_does_not_wait_for_ever(
     """R3: Where another receiver takes long, it is left to another worker, and this one goes on."""
     monkeypatch.setattr(scheduler, "_ALONE_S", 0.2)
     works.connect("long", lambda _: gate.wait(60) and None)
-    works.connect("suspicious")
+    works.connect("poison")
     works.connect("sound")
 
     with works.working(concurrency=2, lease_s=5) as found:
         works.pile_up("long", 1)
         soon(lambda: works.numbers("long"))
-        works.pile_up("suspicious", 1)
-        suspect(works, "suspicious")
+        works.pile_up("poison", 1, crashes=2)
         soon(lambda: found.worker.counts.waiting == 1, "the end of its patience")
         works.pile_up("sound", 5)
         soon(lambda: len(works.numbers("sound")) == 5, "the others")
-        assert works.numbers("suspicious") == []
+        assert works.numbers("poison") == []
         gate.set()
-        soon(lambda: works.numbers("suspicious") == [0], "its turn")
+        soon(lambda: works.numbers("poison") == [0], "its turn")
 
 
 def test_what_was_claimed_ahead_is_left_when_receivers_hang(works: Works, gate: Event) -> None:

@@ -513,7 +513,7 @@ def test_a_fake_may_begin_inside(saved: Any) -> None:
 
 def test_lost_receivers_are_still_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
     """In development mode, a receiver that was put back and is lost later is reported with its first place."""
-    monkeypatch.setattr(aldis._core.devmode, "enabled", True)
+    monkeypatch.setattr("aldis._core.devmode.enabled", True)
     signal = aldis.Signal()
     function = lambda sender, **payload: None  # noqa: E731
     signal.connect(function)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from aldis._core.registry import ConnectionRegistry
     from aldis._core.types import AnySignal
 
-    from ._selection import OfEither
+    from ._selection import AnySignals
 
 _LONGEST_VALUE: Final = 60
 _MOST_BITS: Final = 256
@@ -60,7 +60,7 @@ class ConnectionRecord(NamedTuple):
     library: str
 
 
-def connections(*signals: OfEither) -> list[ConnectionRecord]:
+def connections(*signals: AnySignals) -> list[ConnectionRecord]:
     """List the connections of signals, for each signal in the order of calling.
 
     Signals of Blinker are listed too. They keep no order, and do not tell an ``int`` sender from the ``id`` of an

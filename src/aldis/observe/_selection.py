@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from aldis._core.callables import kind_name
 from aldis._core.registry import all_signals
 from aldis._core.signal import Signal
 from aldis.exceptions import InvalidOptionError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from aldis._core.types import AnySignal
 
-    class SignalOfEither(Protocol):
+    class SignalLike(Protocol):
         """A signal of Aldis or of Blinker, for type checkers."""
 
         def connected_to(self, receiver: Any, /) -> AbstractContextManager[None]:
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
             raise NotImplementedError
 
     Group: TypeAlias = Mapping[Any, Any] | list[Any] | tuple[Any, ...] | AbstractSet[Any]
-    OfAldis: TypeAlias = AnySignal | Group
-    OfEither: TypeAlias = SignalOfEither | Group
+    AldisSignals: TypeAlias = AnySignal | Group
+    AnySignals: TypeAlias = SignalLike | Group
     IsSignal: TypeAlias = Callable[[object], bool]
 
 _COLLECTIONS: Final[Any] = (list, tuple, set, frozenset)  # As Any, or the type of what is in them would be unknown.
@@ -86,9 +87,10 @@ def _members(verb: str, group: Any, also: IsSignal | None) -> list[Any]:
     if _has_methods(group, "keys", "values"):
         return list(group.values())
 
+    kind = "a signal of Blinker" if is_blinker(group) else kind_name(group)
     raise InvalidOptionError(
         f"{verb}() takes signals{' of Aldis' if also is None else ''}, namespaces, and lists of these, not"
-        f" {describe_kind(group)}. Pass one or several of them, or nothing for all signals; pass all else by keyword."
+        f" {kind}. Pass one or several of them, or nothing for all signals; pass all else by keyword."
     )
 
 
@@ -111,11 +113,3 @@ def is_like_blinker(value: object) -> bool:
 
 def _has_methods(value: object, *names: str) -> bool:
     return not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in names)
-
-
-def describe_kind(value: object) -> str:
-    """Name the kind of a value that is refused, without its contents."""
-    if isinstance(value, type):
-        return f"the class {value.__qualname__}"
-
-    return "a signal of Blinker" if is_blinker(value) else f"a {type(value).__qualname__}"

@@ -6,13 +6,13 @@ import logging
 import weakref
 from typing import TYPE_CHECKING, Any, Final, final
 
-from aldis._core.callables import describe, is_async, is_generator
+from aldis._core.callables import describe, is_async, is_generator, kind_name
 from aldis._core.registry import registry_of, watch_all
 from aldis._core.watching import FunctionWatcher, Watch, Watcher
 from aldis.exceptions import InvalidOptionError
 
 from ._metrics import SlowReceivers
-from ._selection import describe_kind, select_some
+from ._selection import select_some
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from aldis._core.records import SendRecord
     from aldis._core.registry import ConnectionRegistry
 
-    from ._selection import OfAldis
+    from ._selection import AldisSignals
 
 _METHODS: Final = ("send_began", "call_began", "call_ended", "send_ended")
 
 
-def watch(watcher: Callable[[SendRecord], object] | Watcher, *signals: OfAldis) -> Watch:
+def watch(watcher: Callable[[SendRecord], object] | Watcher, *signals: AldisSignals) -> Watch:
     """Watch sends.
 
     A watch is told of the sends that begin after it was started. Several watches are told in the order in which they
@@ -64,7 +64,7 @@ def watch(watcher: Callable[[SendRecord], object] | Watcher, *signals: OfAldis) 
 def _checked(watcher: Any) -> Watcher:
     if isinstance(watcher, type) or not (isinstance(watcher, Watcher) or callable(watcher)):
         raise InvalidOptionError(
-            f"watch() takes a function or an aldis.observe.Watcher, not {describe_kind(watcher)}. Pass that first, and"
+            f"watch() takes a function or an aldis.observe.Watcher, not {kind_name(watcher)}. Pass that first, and"
             " then the signals."
         )
 
@@ -102,7 +102,7 @@ class _StopOfSome:
                 registry.watch(watch, is_on=False)
 
 
-def slow_receivers(threshold_s: float, *signals: OfAldis, every_s: float = 60.0, logger: str = "aldis") -> Watch:
+def slow_receivers(threshold_s: float, *signals: AldisSignals, every_s: float = 60.0, logger: str = "aldis") -> Watch:
     """Log a warning when a receiver takes long.
 
     The time of a receiver includes all that it does, what it sends itself and what it awaits too. Receivers that a
@@ -126,6 +126,6 @@ def slow_receivers(threshold_s: float, *signals: OfAldis, every_s: float = 60.0,
             raise InvalidOptionError(f"{name} must be a number of seconds, 0 or more, not {seconds!r}.")
 
     if not isinstance(logger, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidOptionError(f"logger must be the name of a logger, not {describe_kind(logger)}.")
+        raise InvalidOptionError(f"logger must be the name of a logger, not {kind_name(logger)}.")
 
     return watch(SlowReceivers(threshold_s, every_s, logging.getLogger(logger)), *signals)

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
     from aldis._core.connections import Connection, Receiver, SenderFilter
     from aldis._core.registry import ConnectionRegistry
-    from aldis.observe._selection import OfAldis
+    from aldis.observe._selection import AldisSignals
 
 
 @contextmanager
-def isolate(*signals: OfAldis) -> Generator[None, None, None]:
+def isolate(*signals: AldisSignals) -> Generator[None, None, None]:
     """Put connections back as they were when a ``with`` block ends, also after an exception.
 
     Then the same receivers are connected to the same senders, with the same options and in the same order. Receivers
@@ -96,12 +96,12 @@ class ConnectionBackup:
     """
 
     __slots__ = (
+        "_connected_at",
         "_connected_directly",
         "_connection",
         "_filter",
         "_is_strong",
         "_options",
-        "_place",
         "_ref",
         "_serial",
         "_strong_ref",
@@ -113,7 +113,7 @@ class ConnectionBackup:
         self._connected_directly = connection.connected_directly
         self._is_strong = connection.is_strong
         self._options = connection.options
-        self._place = connection.connected_at
+        self._connected_at = connection.connected_at
         self._ref: Callable[[], Receiver | None] = connection.ref
         self._serial = connection.serial
         self._strong_ref = connection.strong_ref if connection.is_strong else None
@@ -138,7 +138,7 @@ class ConnectionBackup:
         connection.options = self._fresh_options()
         connection.connected_directly = self._connected_directly
         connection.is_strong = self._is_strong
-        connection.connected_at = self._place
+        connection.connected_at = self._connected_at
 
         if not is_there:
             registry.insert(connection, self._filter.sender)

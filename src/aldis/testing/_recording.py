@@ -7,18 +7,18 @@ from contextlib import ExitStack, contextmanager
 from reprlib import Repr
 from typing import TYPE_CHECKING, Any, Final, final, overload
 
-from aldis._core.callables import describe
+from aldis._core.callables import describe, kind_name
 from aldis._core.identity import ANY, receiver_key, resolve_bound
 from aldis._core.registry import registry_of
 from aldis.exceptions import InvalidOptionError
-from aldis.observe._selection import describe_kind, is_aldis, is_like_blinker, select_some
+from aldis.observe._selection import is_aldis, is_like_blinker, select_some
 
 from ._taps import Recorder, connected_receivers, tap_sends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator
 
-    from aldis.observe._selection import OfEither
+    from aldis.observe._selection import AnySignals
 
     from ._taps import Note, Receivers
 
@@ -30,7 +30,7 @@ _short.maxstring = _short.maxother = _short.maxlong = 100
 
 
 @contextmanager
-def record(*signals: OfEither, sender: Any = ANY) -> Generator[Recording, None, None]:
+def record(*signals: AnySignals, sender: Any = ANY) -> Generator[Recording, None, None]:
     """Record what is sent while a ``with`` block runs.
 
     Receivers run as they do without the block. Each send is recorded before the first receiver runs, so a receiver
@@ -61,7 +61,7 @@ def record(*signals: OfEither, sender: Any = ANY) -> Generator[Recording, None, 
 
 @contextmanager
 def fake(
-    *signals: OfEither, only: Callable[..., Any] | Collection[Callable[..., Any]] | None = None
+    *signals: AnySignals, only: Callable[..., Any] | Collection[Callable[..., Any]] | None = None
 ) -> Generator[Recording, None, None]:
     """Keep receivers from running while a ``with`` block runs, and record what they would have been called with.
 
@@ -119,7 +119,7 @@ def _wanted_receivers(signals: list[Any], only: Any) -> tuple[Callable[..., Any]
         receivers = tuple(only)
 
     if not receivers or not all(map(callable, receivers)):
-        raise InvalidOptionError(f"fake(only=...) takes a receiver or a list of receivers, not {describe_kind(only)}.")
+        raise InvalidOptionError(f"fake(only=...) takes a receiver or a list of receivers, not {kind_name(only)}.")
 
     known = {receiver_key(receiver) for signal in signals for receiver in connected_receivers(signal)}
     are_all_known = not any(is_aldis(signal) and registry_of(signal).is_custom for signal in signals)
@@ -210,7 +210,7 @@ class Recording(Sequence[Sent]):
         sent = tuple(self._sent)
 
         if len(sent) != 1:
-            raise AssertionError(f"Expected one send of {self._what}, but {_told(sent)}")
+            raise AssertionError(f"Expected one send of {self._subject}, but {_summary(sent)}")
 
         return sent[0]
 
@@ -222,7 +222,7 @@ class Recording(Sequence[Sent]):
         sent = tuple(self._sent)
 
         if not sent:
-            raise AssertionError(f"Expected a send of {self._what}, but {_told(sent)}")
+            raise AssertionError(f"Expected a send of {self._subject}, but {_summary(sent)}")
 
         return sent[-1]
 
@@ -234,7 +234,9 @@ class Recording(Sequence[Sent]):
         :raises InvalidOptionError: when the signal is not one of the recorded ones.
         """
         if not any(each is signal for each in self._signals):
-            raise InvalidOptionError(f"of() takes one of the recorded signals, not {signal!r}. They are: {self._what}.")
+            raise InvalidOptionError(
+                f"of() takes one of the recorded signals, not {signal!r}. They are: {self._subject}."
+            )
 
         return Recording((signal,), [sent for sent in self._sent if sent.signal is signal], self._sender)
 
@@ -258,10 +260,10 @@ class Recording(Sequence[Sent]):
         return iter(self._sent)
 
     def __repr__(self) -> str:
-        return f"<Recording of {self._what}: {_told(tuple(self._sent))}>"
+        return f"<Recording of {self._subject}: {_summary(tuple(self._sent))}>"
 
     @property
-    def _what(self) -> str:
+    def _subject(self) -> str:
         names = [_name_of(signal) for signal in self._signals]
         what = " or ".join(names) if len(names) <= _MOST_NAMES else f"{len(names)} signals"
         return what if self._sender is ANY else f"{what} by {_short.repr(self._sender)}"
@@ -272,7 +274,7 @@ def _name_of(signal: Any) -> str:
     return f"a {type(signal).__name__}" if getattr(signal, "name", None) is None else repr(signal.name)
 
 
-def _told(sent: tuple[Sent, ...]) -> str:
+def _summary(sent: tuple[Sent, ...]) -> str:
     if not sent:
         return "nothing was sent."
 

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from aldis._core.callables import kind_name
 from aldis._core.identity import resolve_bound
 from aldis.exceptions import InvalidOptionError
-from aldis.observe._selection import describe_kind
 
 from ._taps import Recorder, tap_sends
 
@@ -45,7 +45,7 @@ def captured_templates(
     if recorded is None:
         recorded = []
     elif not callable(getattr(recorded, "append", None)):
-        raise InvalidOptionError(f"captured_templates() appends to a list, not to {describe_kind(recorded)}.")
+        raise InvalidOptionError(f"captured_templates() appends to a list, not to {kind_name(recorded)}.")
 
     def note(_signal: Any, _sender: Any, payload: dict[str, Any], _stopped: Any) -> None:
         recorded.append((payload["template"], payload["context"]))
@@ -65,4 +65,4 @@ def _framework_of(app: Any) -> str:
         if (framework, kind.__name__) in _APPLICATIONS:
             return framework
 
-    raise InvalidOptionError(f"captured_templates() takes an application of Flask or Quart, not {describe_kind(app)}.")
+    raise InvalidOptionError(f"captured_templates() takes an application of Flask or Quart, not {kind_name(app)}.")

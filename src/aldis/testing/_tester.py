@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from types import TracebackType
 
-    from aldis.observe._selection import OfAldis, OfEither
+    from aldis.observe._selection import AldisSignals, AnySignals
 
     from ._recording import Recording
 
@@ -35,17 +35,17 @@ class SignalTester:
     def __init__(self) -> None:
         self._blocks = ExitStack()
 
-    def record(self, *signals: OfEither, sender: Any = ANY) -> Recording:
+    def record(self, *signals: AnySignals, sender: Any = ANY) -> Recording:
         """Record from now on. See :func:`aldis.testing.record`."""
         return self._blocks.enter_context(record(*signals, sender=sender))
 
     def fake(
-        self, *signals: OfEither, only: Callable[..., Any] | Collection[Callable[..., Any]] | None = None
+        self, *signals: AnySignals, only: Callable[..., Any] | Collection[Callable[..., Any]] | None = None
     ) -> Recording:
         """Keep receivers from running from now on. See :func:`aldis.testing.fake`."""
         return self._blocks.enter_context(fake(*signals, only=only))
 
-    def isolate(self, *signals: OfAldis) -> None:
+    def isolate(self, *signals: AldisSignals) -> None:
         """Put connections back when the tester is closed. See :func:`aldis.testing.isolate`."""
         self._blocks.enter_context(isolate(*signals))
 

@@ -188,7 +188,7 @@ class DeploysContract:
             "version": 1,
             "payload": '{"order_id":7}',
             "attempts": 0,
-            "losses": 0,
+            "crashes": 0,
         }
         statement = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms(), **{**row, **values})
         parts_of(shop.relay).database.run(lambda connection: connection.execute(statement))

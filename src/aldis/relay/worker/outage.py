@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("aldis.relay")
 
-_SHORTEST_PAUSE_S: Final = 0.2
-_LONGEST_PAUSE_S: Final = 5.0
+# The shortest and the longest pause.
+_PAUSES_S: Final = (0.2, 5.0)
 
 
 @final
@@ -36,7 +36,7 @@ class OutageHandler:
         self._on_error = on_error
         self._is_fatal = is_fatal
         self.is_away = False
-        self.pause_s = _SHORTEST_PAUSE_S
+        self.pause_s = _PAUSES_S[0]
 
     def attempt(self, work: Callable[[], object]) -> bool:
         """Do some work. If the database fails, log it once.
@@ -59,7 +59,7 @@ class OutageHandler:
             logger.warning("The database is back")
 
         self.is_away = False
-        self.pause_s = _SHORTEST_PAUSE_S
+        self.pause_s = _PAUSES_S[0]
         return True
 
     def _handle(self, error: SQLAlchemyError) -> None:
@@ -72,7 +72,7 @@ class OutageHandler:
             logger.warning("The database does not answer as it should. Trying again: %s", error)
 
         self.is_away = True
-        self.pause_s = min(self.pause_s * 2, _LONGEST_PAUSE_S)
+        self.pause_s = min(self.pause_s * 2, _PAUSES_S[1])
 
         if isinstance(error, DBAPIError) and error.connection_invalidated:
             return  # SQLAlchemy has already replaced the other connections of the pool.
@@ -81,7 +81,7 @@ class OutageHandler:
 
 
 def close_quietly(close: Callable[[], object]) -> None:
-    """Close connections. An error here concerns nobody: they may be lost already."""
+    """Close connections, and ignore errors: the connections may be lost already."""
     try:
         close()
     except Exception:

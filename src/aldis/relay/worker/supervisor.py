@@ -81,15 +81,19 @@ class Supervisor:
         for number, start_at in list(self._start_at.items()):
             if now >= start_at and not self._stops:
                 del self._start_at[number]
-                environment = {**os.environ, CHILD: str(self._folder / str(number))}
-                environment.pop("NOTIFY_SOCKET", None)  # Only the supervisor reports to systemd.
-                # In a process group of its own: otherwise Ctrl-C would reach it twice.
-                self._children[number] = subprocess.Popen(  # noqa: S603
-                    [sys.executable, *sys.orig_argv[1:]], env=environment, process_group=0
-                )
+                self._start(number)
 
-                if self._stops:  # The stop came while the process was being started.
-                    self._children[number].send_signal(signal.SIGTERM)
+    def _start(self, number: int) -> None:
+        environment = {**os.environ, CHILD: str(self._folder / str(number))}
+        environment.pop("NOTIFY_SOCKET", None)  # Only the supervisor reports to systemd.
+        # In a process group of its own: otherwise Ctrl-C would reach it twice.
+        child = subprocess.Popen(  # noqa: S603
+            [sys.executable, *sys.orig_argv[1:]], env=environment, process_group=0
+        )
+        self._children[number] = child
+
+        if self._stops:  # The stop came while the process was being started.
+            child.send_signal(signal.SIGTERM)
 
     def _reap(self) -> None:
         for number, child in list(self._children.items()):
@@ -127,7 +131,7 @@ class Supervisor:
 
 
 def _exit_of(code: int) -> int:
-    """Return the exit code that a process counts with which ended after the stop."""
+    """Return the exit code of a process that ended after the stop, as a worker's exit code."""
     if code == -signal.SIGTERM:
         return Exit.STOPPED  # It was still starting, and did not handle signals yet.
 
