@@ -18,7 +18,7 @@ BREAKS: Final = (
     Break(
         name="forwarder-stays",
         what="Flask's signal goes on forwarding to Aldis when no receiver is connected any more.",
-        at="Forwarder.follow",
+        at="SignalMirror.update",
         old="self._source.disconnect(self._forward)",
         new="pass",
         tests=("flask/test_core_signals.py",),
@@ -42,9 +42,9 @@ BREAKS: Final = (
     Break(
         name="failures-uncounted",
         what="Failures of receivers of Flask's signals are not counted.",
-        at="State.handle",
-        old="self.failures[...] += 1",
-        new="self.failures[...] += 0",
+        at="State._handle",
+        old="self._failures[...] += 1",
+        new="self._failures[...] += 0",
         tests=("flask/test_extension.py",),
     ),
 )
