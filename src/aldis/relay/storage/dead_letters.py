@@ -47,8 +47,7 @@ def find(connection: Connection, receiver: str | None, limit: int, after: int) -
     """
     names = ("id", "message_id", "signal", "receiver", "attempts", "sent_ms", "died_ms", "reason")
     conditions = [_d.id > after, *([_d.receiver == receiver] if receiver is not None else [])]
-    statement = select(*(_d[name] for name in names)).where(*conditions).order_by(_d.id).limit(limit)
-    rows: list[Any] = list(connection.execute(statement))
+    statement: Any = select(*(_d[name] for name in names)).where(*conditions).order_by(_d.id).limit(limit)
     return [
         DeadLetter(
             row.id,
@@ -60,7 +59,7 @@ def find(connection: Connection, receiver: str | None, limit: int, after: int) -
             as_time(row.died_ms),
             row.reason,
         )
-        for row in rows
+        for row in connection.execute(statement)
     ]
 
 
