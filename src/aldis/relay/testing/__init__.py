@@ -59,7 +59,7 @@ class UnorderedRelayContract(SendingContract, ReceivingContract, DeploysContract
 
 
 class RelayContract(OrderContract, UnorderedRelayContract):
-    """What every set-up must do that has queues with a key.
+    """What every set-up must do whose receivers can have a key.
 
     .. versionadded:: 0.1
     """
