@@ -53,7 +53,7 @@ def finish(coroutine: Any) -> Any:
 
 def left(signal: Any) -> dict[str, int]:
     """Count what is in the engine's tables, by table, the empty ones left out."""
-    table = signal._table
+    table = signal._registry
     sizes = {name: len(part) for name in type(table).__slots__ if isinstance(part := getattr(table, name), dict)}
     sizes["any sender"] = len(table._everyone.connections)
     return {name: size for name, size in sizes.items() if size}

@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 PROGRAMS: Final = Path(__file__).parent
 
-SOON_S: Final = 120.0
+SOON_S: Final = 60.0
 """How long a test waits for something. It happens at once; but the machine may be busy with other things."""
 
 LONG_S: Final = 1000.0
@@ -206,10 +206,15 @@ def hanging(gate: Event) -> Callable[[int], object]:
     return hang
 
 
-def extends_leases(worker: Worker) -> None:
-    """Have a worker extend its leases now. Where it does so at this moment, it may need to be told again."""
-    worker._hold_at = 0.0
-    worker._bell.ring()
+def extending(worker: Worker, condition: Callable[[], T]) -> Callable[[], T]:
+    """A condition, each look at which has a worker extend its leases. Once might be while it does so anyway."""
+
+    def look() -> T:
+        worker._hold_at = 0.0
+        worker._bell.ring()
+        return condition()
+
+    return look
 
 
 @contextmanager
