@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from tools.chaos.processes import Nursery
 
-from tests.relay.whole_programs.places import PROGRAMS, Nursery, Place, placed
+from tests.relay.whole_programs.places import PROGRAMS, placed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tools.chaos.scenarios import Place
 
 
 @pytest.fixture(scope="module")

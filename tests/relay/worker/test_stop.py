@@ -17,9 +17,6 @@ from tests.relay.programs.worker_program import LONG_S, SOON_S, Gate, Program, r
 ROW = Row(1, "m1", "number-sent", "work", 1, None, "{}", None, None, 0, 1, 0, "token")
 
 
-# Stops.
-
-
 def test_a_stop_lets_receivers_end(program: Program) -> None:
     """A worker that is stopped ends what it has begun, and says that all is in order."""
     gate = Gate()
