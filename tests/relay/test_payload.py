@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from aldis import AldisError, NamedSignal, Namespace, PayloadError
+from aldis.relay import DrainCounts
 from aldis.relay.storage.tables import messages
 from tests.relay.programs.desk import (
     SECRET,
@@ -31,7 +32,7 @@ from tests.relay.programs.desk import (
     memory,
 )
 
-from ...leaks import left
+if TYPE_CHECKING:
     from collections.abc import Iterator
 
 

@@ -19,6 +19,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from aldis import InvalidReceiverError, Namespace
+from aldis.relay import DrainCounts
 from aldis.relay._payload import schema_of
 from tests.relay.programs.desk import (
     Colour,
@@ -43,7 +44,7 @@ from tests.relay.programs.desk import (
     memory,
 )
 
-from ...leaks import left
+if TYPE_CHECKING:
     from collections.abc import Iterator
     from decimal import Context as OnlyForCheckers
 

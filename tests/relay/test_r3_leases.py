@@ -10,14 +10,14 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from aldis.relay import DrainCounts
 from aldis.relay.storage.rows import Row
 from aldis.relay.storage.tables import messages
-from aldis.relay.worker import worker as _worker
 from aldis.relay.worker.executor import ReceiverJob, ThreadExecutor
 from aldis.relay.worker.worker import Exit
 from tests.relay.programs.worker_program import LONG_S, SOON_S, Gate, Program, extending, soon
 
-from ...leaks import left
+if TYPE_CHECKING:
     from tests.relay.conftest import MakeEngine
 
 
@@ -66,7 +66,7 @@ def test_a_late_word_on_a_lost_lease_does_nothing(program: Program, caplog: pyte
         gate.may_end.set()
         soon(lambda: found.worker.counts.lost)
 
-    assert (program.rows(), found.worker.counts) == (1, {"lost": 1})
+    assert (program.rows(), found.worker.counts) == (1, DrainCounts(lost=1))
     assert "1 messages ended after their lease had expired" in caplog.text
 
 

@@ -13,10 +13,10 @@ import msgspec
 from sqlalchemy import Engine, StaticPool, create_engine, func, insert, select
 
 from aldis import NamedSignal, Namespace
-from aldis.relay import Relay
+from aldis.relay import DrainCounts, Relay
 from aldis.relay.storage.tables import messages, now_ms
 
-from ...leaks import left
+if TYPE_CHECKING:
     from decimal import Context as OnlyForCheckers
 
 

@@ -54,7 +54,7 @@ def main(url: str) -> None:
 
     give_up_at = time.monotonic() + 30
 
-    while sum((worker.tally for worker in workers), Counter[str]()).total() < 2 and time.monotonic() < give_up_at:
+    while sum(sum(worker.counts) for worker in workers) < 2 and time.monotonic() < give_up_at:
         time.sleep(0.005)
 
     for worker, thread in zip(workers, threads, strict=True):

@@ -17,11 +17,10 @@ from sqlalchemy import insert, select
 from aldis import NamedSignal, Namespace
 from aldis.exceptions import ReceiverTimeoutError
 from aldis.relay import Relay
-from aldis.relay.storage.claims import counts
 from aldis.relay.storage.tables import messages, now_ms
 from aldis.relay.worker.worker import Exit, Settings, Worker
 
-from ...leaks import left
+if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from sqlalchemy import Connection, Engine

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tools.chaos.processes import Nursery
 
 from tests.relay.whole_programs.places import PROGRAMS, placed
+from tools.chaos.processes import Nursery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

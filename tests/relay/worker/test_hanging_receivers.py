@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from aldis.relay import ReceiverTimeoutError
+from aldis.relay import DrainCounts, ReceiverTimeoutError
 from tests.relay.programs.worker_program import LONG_S, SOON_S, Program, extending, hanging, soon
 
-from ...leaks import left
+if TYPE_CHECKING:
     from tests.relay.conftest import MakeEngine
 
 
@@ -90,7 +90,7 @@ def test_async_receivers_do_not_wait_for_each_other(program: Program) -> None:
     async def work(number: int) -> None:
         if number == 1:
             program.send(2)
-            assert program.relay.drain() == {"failed": 1}
+            assert program.relay.drain() == DrainCounts(failed=1)
 
     program.connect_async(work)
     program.send(1)

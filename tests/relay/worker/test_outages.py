@@ -17,13 +17,12 @@ from sqlalchemy.exc import DBAPIError, OperationalError, TimeoutError as PoolTim
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from aldis import NamedSignal, Namespace
-from aldis.relay import Relay
+from aldis.relay import DrainCounts, Relay
 from aldis.relay.storage import database as _database
-from aldis.relay.worker import worker as _worker
 from aldis.relay.worker.worker import Exit, Settings, Worker
 from tests.relay.programs.worker_program import LONG_S, SOON_S, Program, extending, number_sent, running, soon
 
-from ...leaks import left
+if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
