@@ -25,7 +25,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(flask\.app\.)?Flask|(quart\.app\.)?Quart"),
     (r"py:.*", r"aldis\._receivers\.Receivers"),
     # The relay's, and what it is given.
-    (r"py:.*", r"(aldis\.relay\._\w+\.)?(Backoff|Engine|Queue|Route|Target|Upgrader)"),
+    (r"py:.*", r"(aldis\.relay\._\w+\.)?(Backoff|Runner|Durable|Forward|Target|Upgrader)"),
     (r"py:.*", r"(sqlalchemy\..*\.)?(Async)?(Connection|Session)"),
     (r"py:.*", r"(sqlalchemy\..*\.)?(MetaData|(async_)?scoped_session)"),
     (r"py:.*", r"(celery\..*\.)?Celery|datetime\.datetime"),

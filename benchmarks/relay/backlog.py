@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, event, text
 
-from aldis.relay.storage import claims as _store
+from aldis.relay.storage import claims as _claims
 from aldis.relay.storage.tables import messages
 from aldis.relay.worker.worker import Settings, Worker
 from benchmarks.harness.report import Goal, Table, duration, ratio
@@ -44,7 +44,7 @@ BACKLOGS: Final = {
 }
 ROW: Final = """
     INSERT INTO aldis_messages (
-        message_id, signal, receiver, version, sender, payload, ordering_key, sent_ms, due_ms, attempts, losses
+        message_id, signal, receiver, version, sender, payload, ordering_key, sent_ms, due_ms, attempts, crashes
     )
     SELECT 'message', 'order-placed', '{receiver}', {version}, '{{"text": "shop"}}', '{{"order_id":7,"total":3}}',
         {key}, {begin} + i, {begin} + i, 0, 0
@@ -134,7 +134,7 @@ def _empty(engine: Engine) -> None:
 
 def _time_of_claim(shop: Shop, receiver: str) -> float:
     """The median of some claims by one connection, as a worker makes them, which are not committed."""
-    known = shop.relay._registry.known()[receiver]
+    known = shop.relay._parts.receivers.known()[receiver]
     times: list[float] = []
     end = time.perf_counter() + 5.0
 
@@ -142,7 +142,7 @@ def _time_of_claim(shop: Shop, receiver: str) -> float:
         while len(times) < 20 and (len(times) < 3 or time.perf_counter() < end):
             connection.begin()
             start = time.perf_counter()
-            found = _store.claim(connection, receiver, known, BATCH, 60_000)
+            found = _claims.claim(connection, receiver, known, BATCH, 60_000)
             times.append(time.perf_counter() - start)
             connection.rollback()
             assert found
@@ -151,13 +151,13 @@ def _time_of_claim(shop: Shop, receiver: str) -> float:
 
 
 def _time_of_look(shop: Shop) -> float:
-    known = shop.relay._registry.known()
+    known = shop.relay._parts.receivers.known()
     times: list[float] = []
 
     with shop.engine.connect() as connection:
         for _ in range(10):
             start = time.perf_counter()
-            _store.due(connection, known)
+            _claims.next_due(connection, known)
             times.append(time.perf_counter() - start)
 
     return median(times)
@@ -165,13 +165,13 @@ def _time_of_look(shop: Shop) -> float:
 
 def _plan(shop: Shop, receiver: str) -> str:
     """What the database says that a claim searches by."""
-    known = shop.relay._registry.known()[receiver]
+    known = shop.relay._parts.receivers.known()[receiver]
     said: list[tuple[str, Any]] = []
 
     with shop.engine.connect() as connection:
         event.listen(connection, "before_cursor_execute", lambda *call: said.append((call[2], call[3])))
         connection.begin()
-        _store.claim(connection, receiver, known, BATCH, 60_000)
+        _claims.claim(connection, receiver, known, BATCH, 60_000)
         connection.rollback()
 
     explain = "EXPLAIN QUERY PLAN" if shop.engine.dialect.name == "sqlite" else "EXPLAIN"

@@ -31,7 +31,7 @@ LEASE_MS: Final = 60_000
 _m: Final = messages.c
 _IDS: Final = _m.id.in_(bindparam("ids", expanding=True))
 CHOOSE: Final = (
-    select(*(_m[name] for name in ("id", *SENT_COLUMNS, "attempts", "losses", "token")))
+    select(*(_m[name] for name in ("id", *SENT_COLUMNS, "attempts", "crashes", "token")))
     .where(_m.receiver == RECEIVER, _m.due_ms <= now_ms())
     .order_by(_m.due_ms, _m.id)
     .limit(bindparam("most"))
@@ -43,7 +43,7 @@ CLAIM: Final = (
     .values(
         due_ms=now_ms() + LEASE_MS,
         attempts=_m.attempts + 1,
-        losses=_m.losses + case((_m.token.is_not(None), 1), else_=0),
+        crashes=_m.crashes + case((_m.token.is_not(None), 1), else_=0),
         token=bindparam("claim"),
     )
 )
@@ -98,7 +98,7 @@ def _by_aldis(shop: Shop, batch: int, number: int) -> float:
     start = time.perf_counter()
     worker.run()
     took = time.perf_counter() - start
-    assert worker.tally["done"] == number
+    assert worker.counts.done == number
     return took
 
 

@@ -41,7 +41,7 @@ class Order(Base):
 
 # What a send writes, by hand.
 ZERO: Final = literal_column("0", Integer)
-INSERT_MESSAGE: Final = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms(), attempts=ZERO, losses=ZERO).inline()
+INSERT_MESSAGE: Final = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms(), attempts=ZERO, crashes=ZERO).inline()
 
 
 def nothing(sender: str, **payload: Any) -> None:

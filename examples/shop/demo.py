@@ -58,9 +58,9 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 COMMANDS = (
     "flask --app shop signals list",
     "flask --app shop signals trace '/lamps/aldis?campaign=spring'",
-    "flask --app shop signals relay status",
+    "flask --app shop relay status",
 )
-LAST_COMMAND = "flask --app shop signals relay dead list"
+LAST_COMMAND = "flask --app shop relay dead list"
 
 # A worker that is killed: what it had in its hands is taken up by another when its leases end, after a minute if nobody
 # says otherwise. How long an invoice takes in the demo, so that there is something to see.

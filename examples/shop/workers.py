@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 30.0  # For what takes a second or two.
 
-COMMAND = ("flask", "--app", "shop", "signals", "worker")
+COMMAND = ("flask", "--app", "shop", "relay", "worker")
 
 
 class StrayWorkerError(Exception):
@@ -32,7 +32,7 @@ class StrayWorkerError(Exception):
 
 
 class Worker:
-    """A process that runs ``flask --app shop signals worker``.
+    """A process that runs ``flask --app shop relay worker``.
 
     :param folder: the shop's.
     :param options: of the command.

@@ -1,16 +1,15 @@
-"""Crossing between sync and async, and receivers that run side by side.
+"""Wrappers between sync and async, and a policy that runs async receivers side by side.
 
-Nothing here is needed to ``await signal.send_async(...)`` to async receivers. ``import aldis`` does not
-import this module, since ``asyncio`` costs more than all of Aldis.
+You do not need this module to ``await signal.send_async(...)`` with async receivers. ``import aldis`` does not
+import it, because importing ``asyncio`` costs more than importing all of Aldis.
 """
 
 from __future__ import annotations
 
 import asyncio
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, TypeVar, final
 
-from ._core import dispatch
 from ._core.callables import describe
 from ._core.types import AsyncPolicy
 from .exceptions import AsyncReceiverError
@@ -19,9 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
     from typing_extensions import ParamSpec
-
-    from ._core.signal import Signal
-    from ._core.types import P, R, S, Undeclared
 else:
     from typing import ParamSpec
 
@@ -32,9 +28,10 @@ T = TypeVar("T")
 
 
 def async_to_sync(receiver: Callable[Q, Coroutine[Any, Any, T]]) -> Callable[Q, T]:
-    """An ``async_wrapper``: lets ``send`` run async receivers, each in an event loop of its own.
+    """Wrap an async receiver as a sync callable. As ``async_wrapper``, it lets ``send`` run async receivers.
 
-    For threads in which no event loop runs. Inside one, use ``send_async``.
+    Each call runs in an event loop of its own, in a thread where no event loop runs. Inside an event loop, use
+    ``send_async``.
 
     :param receiver: an async receiver.
     :return: a sync callable, which raises :class:`~aldis.AsyncReceiverError` where an event loop runs.
@@ -44,9 +41,10 @@ def async_to_sync(receiver: Callable[Q, Coroutine[Any, Any, T]]) -> Callable[Q, 
 
     @wraps(receiver)
     def call(*args: Q.args, **payload: Q.kwargs) -> T:
-        if _is_in_loop():
+        if is_in_loop():
             raise AsyncReceiverError(
-                f"send() cannot run {describe(receiver)} by aldis.aio.async_to_sync from a running event loop. Use send_async()."
+                f"send() cannot run {describe(receiver)} by aldis.aio.async_to_sync from a running event loop."
+                " Use send_async()."
             )
 
         async def main() -> T:
@@ -57,7 +55,7 @@ def async_to_sync(receiver: Callable[Q, Coroutine[Any, Any, T]]) -> Callable[Q, 
     return call
 
 
-def _is_in_loop() -> bool:
+def is_in_loop() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -67,9 +65,9 @@ def _is_in_loop() -> bool:
 
 
 def sync_to_async(receiver: Callable[Q, T]) -> Callable[Q, Coroutine[Any, Any, T]]:
-    """A ``sync_wrapper``: lets ``send_async`` run sync receivers, in the event loop's threads.
+    """Wrap a sync receiver as an async callable. As ``sync_wrapper``, it lets ``send_async`` run sync receivers.
 
-    The receiver sees a copy of the context variables, and the loop goes on meanwhile.
+    The receiver runs in the event loop's threads, with a copy of the context variables. The loop continues meanwhile.
 
     :param receiver: a sync receiver.
     :return: an async callable.
@@ -86,19 +84,18 @@ def sync_to_async(receiver: Callable[Q, T]) -> Callable[Q, Coroutine[Any, Any, T
 
 @final
 class Concurrent:
-    """An ``async_policy``: ``send_async`` runs all receivers side by side, in a task each.
+    """An async policy: ``send_async`` runs all receivers side by side, each in a task of its own.
 
-    For all sends, or for one::
+    For one signal, or for all signals of a namespace::
 
         signals = Namespace(async_policy=Concurrent())
-        await Concurrent().send(order_placed, app, order_id=7)
+        order_placed.async_policy = Concurrent()
 
-    Receivers begin in order; results are in order. All have ended when the send ends, also when it is
-    cancelled. A failure stops nothing unless that is asked for, so ``errors="propagate"`` does what
-    ``"collect"`` does: one exception is raised unchanged, several as an ``ExceptionGroup``.
+    Receivers begin in order, and results are in order. All receivers have ended when the send ends, also when it
+    is cancelled. Unless ``cancel_on_failure`` is set, a failure stops no receiver, so ``errors="propagate"`` does
+    what ``"collect"`` does: one exception is raised unchanged, several as an ``ExceptionGroup``.
 
-    :param cancel_on_failure: cancel the receivers that are still running when one fails. They have no
-        result.
+    :param cancel_on_failure: when a receiver fails, cancel the receivers that still run. They have no result.
 
     .. versionadded:: 0.1
     """
@@ -114,7 +111,7 @@ class Concurrent:
         return f"Concurrent(cancel_on_failure={self.cancel_on_failure})"
 
     async def run(self, calls: Sequence[Callable[[], Awaitable[bool]]], /) -> None:
-        """Await the calls, each in a task of its own, until all have ended."""
+        """Await the calls, each in a task of its own, until all of them end."""
         tasks: list[asyncio.Task[None]] = []
         failed: list[bool] = []
 
@@ -131,23 +128,7 @@ class Concurrent:
                 tasks.extend(group.create_task(follow(call)) for call in calls)
 
             if not failed and any(task.cancelled() for task in tasks):
-                # A receiver raised it by itself. The group would let that pass in silence.
+                # A receiver raised CancelledError by itself. The task group would ignore that.
                 raise asyncio.CancelledError
         finally:
-            tasks.clear()  # Each task holds this list by its frame: no cycle.
-
-    @overload
-    async def send(
-        self, signal: Signal[Any, ..., Undeclared], sender: Any = None, /, **payload: Any
-    ) -> list[tuple[Callable[..., Any], Any]]: ...
-
-    @overload
-    async def send(
-        self, signal: Signal[S, P, R], sender: S, /, *args: P.args, **payload: P.kwargs
-    ) -> list[tuple[Callable[..., Any], R]]: ...
-
-    async def send(  # type: ignore[misc]  # As for Signal.send().
-        self, signal: Signal[Any, ..., Any], sender: Any = None, /, **payload: Any
-    ) -> list[tuple[Callable[..., Any], Any]]:
-        """As :meth:`~aldis.Signal.send_async`, by this policy."""
-        return await dispatch.send_by(self, signal, sender, None, payload)
+            tasks.clear()  # Each task holds this list through its frame. Clear it, so that there is no cycle.

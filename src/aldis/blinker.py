@@ -1,7 +1,7 @@
-"""Aldis in Blinker's place: ``import blinker`` gives Aldis, for this process.
+"""Aldis in Blinker's place: ``import blinker`` imports Aldis, in this process.
 
-A finder in front of Python's own answers for ``blinker`` and its modules. The installed Blinker is not
-touched: its files, and its metadata, which other packages ask for its version, stay what they are.
+An import finder before Python's own finders answers for ``blinker`` and its modules. The installed Blinker does not
+change: neither its files nor its metadata, which other packages ask for its version.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ T = TypeVar("T")
 
 
 def install_as_blinker() -> None:
-    """Have every ``import blinker`` of this process give Aldis.
+    """Make every ``import blinker`` of this process import Aldis.
 
-    Call it before Flask, or whatever else imports Blinker, is imported::
+    Call it before the first import of Flask, or of anything else that imports Blinker::
 
         import aldis
 
@@ -36,9 +36,9 @@ def install_as_blinker() -> None:
 
         from flask import Flask
 
-    To call it again changes nothing. It may be called from any thread.
+    Calling it again changes nothing. It may be called from any thread.
 
-    :raises BlinkerImportedError: when the real Blinker is imported already. Nothing is changed then.
+    :raises BlinkerImportedError: when the real Blinker is imported already. Then nothing changes.
 
     .. versionadded:: 0.1
     """
@@ -50,7 +50,7 @@ def install_as_blinker() -> None:
             users = [name for name in ("flask", "quart") if name in sys.modules]
             by = f" (by {' and '.join(users)}, it seems)" if users else ""
             raise BlinkerImportedError(
-                f"The real Blinker is imported already{by}, and Aldis would not reach who holds it. Call"
+                f"The real Blinker is imported already{by}, and Aldis cannot replace it where it was imported. Call"
                 " aldis.install_as_blinker() before the first import of flask, quart or blinker."
             )
 
@@ -58,12 +58,12 @@ def install_as_blinker() -> None:
 
 
 def make_id(obj: object) -> Hashable:
-    """Blinker's key of a receiver or sender. Aldis does not use it; some of Blinker's users do."""
+    """Return Blinker's key of a receiver or sender. Aldis does not use it; some users of Blinker do."""
     return obj if isinstance(obj, (str, int)) else identity.receiver_key(obj)
 
 
 def make_ref(obj: T, callback: Callable[[weakref.ref[T]], None] | None = None) -> weakref.ref[T]:
-    """Blinker's weak reference. Aldis does not use it; some of Blinker's users do."""
+    """Return Blinker's weak reference. Aldis does not use it; some users of Blinker do."""
     if isinstance(obj, MethodType):
         return weakref.WeakMethod(obj, callback)  # type: ignore[arg-type, return-value]
 
@@ -88,7 +88,7 @@ _MODULES: Final[dict[str, dict[str, Any]]] = {
 
 @final
 class _Finder:
-    """Finds and loads the modules of Blinker that Aldis stands for, and no others below ``blinker``."""
+    """Finds and loads the modules of Blinker that Aldis replaces, and no other modules below ``blinker``."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None

@@ -1,8 +1,8 @@
-"""How a receiver gets called: at once, or *via* something.
+"""Deliveries: how a receiver gets called, if not at once.
 
-A delivery is an object with a ``deliver`` method. It is given to ``connect`` as ``via=`` and called in the
-receiver's turn with a :class:`Call`; what it returns stands in the results of ``send``. :func:`threads` is
-the one in this module.
+A delivery is an object with the methods of :class:`Delivery`. Pass it to ``connect`` as ``via=``. At the receiver's
+turn, a send calls its ``deliver`` with a :class:`Call`; the value that it returns is in the results of ``send``.
+:func:`threads` makes the delivery of this module.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, final
 
 from ._core.call import Call
-from ._core.delivery import Delivery, DeliveryGroup
+from ._core.delivery import Delivery
 from .exceptions import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 
     from ._core.signal import Signal
 
-__all__ = ["Call", "Delivery", "DeliveryGroup", "ThreadDelivery", "threads"]
+__all__ = ["Call", "Delivery", "ThreadDelivery", "threads"]
 
 
 def threads(executor: Executor) -> ThreadDelivery:
     """Run receivers in the threads of an executor.
 
     The value in the results of ``send`` is a :class:`concurrent.futures.Future`. The receiver sees a copy
-    of the sender's context variables. If it raises, a callable failure policy is called in the executor's
-    thread and the future's result is ``None``; under ``"propagate"`` and ``"collect"``, where ``send`` has
-    long returned, the future raises, and a future that is dropped without anybody asking it reports to
-    :func:`threading.excepthook`.
+    of the sender's context variables. If it raises, ``"log"`` logs the failure and a callable failure policy
+    is called with it, in the executor's thread, and the future's result is ``None``. Under ``"propagate"``
+    and ``"collect"``, the future raises, because ``send`` returned long ago. A future that is dropped before
+    anybody asks for its exception reports to :func:`threading.excepthook`.
 
-    Receivers that run in threads run in no order. A weakly held receiver is kept alive until it has run,
-    and one that is disconnected after its turn still runs. Async receivers are refused by ``connect``.
+    Receivers in threads run in no particular order. A weakly held receiver is kept alive until it has run.
+    A receiver that is disconnected after its turn still runs. ``connect`` refuses async receivers.
 
-    :param executor: a :class:`concurrent.futures.ThreadPoolExecutor` or one like it. It stays yours: shut
-        it down when the program ends.
+    :param executor: a :class:`concurrent.futures.ThreadPoolExecutor` or a similar executor. It stays yours:
+        shut it down when the program ends.
     :raises InvalidOptionError: when it has no ``submit``.
 
     .. versionadded:: 0.1
@@ -46,7 +46,7 @@ def threads(executor: Executor) -> ThreadDelivery:
 
 @final
 class ThreadDelivery:
-    """What :func:`threads` returns."""
+    """The delivery that :func:`threads` returns."""
 
     __slots__ = ("executor",)
 
@@ -62,7 +62,7 @@ class ThreadDelivery:
         return f"threads({type(self.executor).__name__})"
 
     def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
-        """Refuse async receivers: a thread of a pool has no event loop.
+        """Raise for an async receiver: a thread of a pool has no event loop.
 
         :raises InvalidOptionError: for an async receiver.
         """

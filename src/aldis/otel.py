@@ -1,8 +1,8 @@
-"""OpenTelemetry: a span for each send, with a child for each receiver that is called, and metrics of both.
+"""OpenTelemetry: a span for each send, with a child span for each call of a receiver, and metrics of both.
 
-Nothing happens until :func:`instrument` is called, and importing ``aldis`` does not import this. It needs
-OpenTelemetry's API, ``pip install aldis[otel]``; where spans and metrics go is set up with its SDK, as for any
-other library::
+Nothing happens until you call :func:`instrument`, and importing ``aldis`` does not import this module. It needs
+OpenTelemetry's API, ``pip install aldis[otel]``. Use OpenTelemetry's SDK to choose where spans and metrics go, as for
+every other library::
 
     from aldis.otel import instrument
 
@@ -10,56 +10,54 @@ other library::
     ...
     watch.stop()
 
-Spans and metrics have names and types: of signals, receivers, payloads, senders and exceptions. They have no
-values of payloads and nothing of what senders contain, ever; and neither messages nor tracebacks of exceptions
-unless that is asked for, because an application may write values into them.
+Spans and metrics contain names and types: of signals, receivers, payloads, senders and exceptions. They never contain
+values of payloads or the contents of senders. They contain messages and tracebacks of exceptions only on request,
+because an application may write values into them.
 """
 
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, final
 from weakref import WeakKeyDictionary, ref
 
 from ._core.callables import qualified_name
 from ._core.watching import Watcher
-from .exceptions import InvalidOptionError
-from .observe import BUCKETS_S, watch
-from .observe._inspect import describe_delivery
+from ._telemetry import get_tracer_and_meter, make_histogram, mark_failed
+from .observe import BUCKETS_S, describe_delivery, watch
 
-try:
-    from opentelemetry import context, metrics, trace
-except ImportError as _missing:
-    raise ImportError("aldis.otel needs OpenTelemetry's API. Install it with: pip install aldis[otel]") from _missing
+# Only now: without OpenTelemetry, the import above says what to install.
+from opentelemetry import context, trace  # isort: skip
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from contextvars import Token
 
     from opentelemetry.context import Context
-    from opentelemetry.metrics import Histogram, Meter, MeterProvider
+    from opentelemetry.metrics import Meter, MeterProvider
     from opentelemetry.trace import Span, TracerProvider
 
     from ._core.records import CallRecord, SendRecord
-    from ._core.signal import Signal
     from ._core.watching import Watch
+    from .observe._selection import AldisSignals
 
 __all__ = ["instrument"]
 
+_RECORD_OF_SPAN: Final = context.create_key("aldis-span")
+
 
 def instrument(
-    *signals: Signal[Any, ..., Any],
+    *signals: AldisSignals,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
     record_exceptions: bool = False,
 ) -> Watch:
     """Make spans and metrics of sends.
 
-    A send gives a span ``send <signal>``, and within it each receiver a span ``call <receiver>``. A receiver with
-    a delivery gives ``deliver <receiver>``, and ``call <receiver>`` when the delivery runs it, also as a child of
-    the send's. While a receiver runs, its span is the current one: what it does, and sends, is below it, in its
-    task, its thread, and in those that copy its context. All are of the kind ``INTERNAL``.
+    A send makes a span ``send <signal>``, and below it each receiver a span ``call <receiver>``. A receiver with a
+    delivery makes ``deliver <receiver>``, and ``call <receiver>`` when the delivery runs it, also as a child of the
+    send's span. While a receiver runs, its span is the current one: spans that the receiver makes, by sends too, are
+    below it, in its task, its thread, and in those that copy its context. All spans are of the kind ``INTERNAL``.
 
     =========================  ====================================================================
     attribute                  value
@@ -85,49 +83,33 @@ def instrument(
     =============================  =========  ============  ================================================
     ``aldis.sends``                counter    ``{send}``    sends
     ``aldis.send.duration``        histogram  ``s``         how long they took
-    ``aldis.receiver.failures``    counter    ``{call}``    receivers that raised, and refusals of deliveries
-    ``aldis.receiver.duration``    histogram  ``s``         how long receivers took, handing over left out
+    ``aldis.receiver.failures``    counter    ``{call}``    receivers that raised, and deliveries that refused
+    ``aldis.receiver.duration``    histogram  ``s``         how long receivers took, without handing over
     =============================  =========  ============  ================================================
 
-    All have ``aldis.signal.name``, those of receivers ``code.function.name``, and what raised ``error.type``.
+    All metrics have ``aldis.signal.name``; those of receivers also ``code.function.name``, and those of failures
+    ``error.type``.
 
-    :param signals: as for :func:`aldis.observe.watch`: these, or without any, all.
-    :param tracer_provider: where spans go, if not to OpenTelemetry's global provider.
-    :param meter_provider: where metrics go, likewise.
-    :param record_exceptions: record what exceptions say and where they were raised, as ``Span.record_exception``
-        does. An exception says what the application made it say: "no user ada@example.org" tells who that was.
-    :return: what stops it. Spans that are open end as they would have.
-    :raises InvalidOptionError: when a provider is none, or when something else than signals is given.
+    :param signals: as for :func:`aldis.observe.watch`: signals, namespaces and lists of these, or nothing for all
+        signals.
+    :param tracer_provider: the provider of spans; by default OpenTelemetry's global one.
+    :param meter_provider: the provider of metrics; by default OpenTelemetry's global one.
+    :param record_exceptions: record the messages and the tracebacks of exceptions, as ``Span.record_exception`` does.
+        The application chooses what a message says: "no user ada@example.org" names a person.
+    :return: a watch, whose ``stop()`` ends it. Spans that are open then still end.
+    :raises InvalidOptionError: when a provider is not one of OpenTelemetry's, or one of ``signals`` is something else.
 
     .. versionadded:: 0.1
     """
-    tracer, meter = _tools("aldis", tracer_provider, meter_provider)
+    tracer, meter = get_tracer_and_meter("aldis", tracer_provider, meter_provider)
     return watch(_Telemetry(tracer, meter, record_exceptions), *signals)
-
-
-def _tools(name: str, tracer_provider: Any, meter_provider: Any) -> tuple[trace.Tracer, Meter]:
-    """What makes the spans and the metrics of one part of Aldis.
-
-    :param name: the part's.
-    :raises InvalidOptionError: when a provider is none.
-    """
-    for option, provider, method in (
-        ("tracer_provider", tracer_provider, "get_tracer"),
-        ("meter_provider", meter_provider, "get_meter"),
-    ):
-        if provider is not None and (isinstance(provider, type) or not callable(getattr(provider, method, None))):
-            kind = f"the class {provider.__name__}" if isinstance(provider, type) else f"a {type(provider).__name__}"
-            raise InvalidOptionError(f"{option} must be one of OpenTelemetry's, with a method {method}, not {kind}.")
-
-    tracer = trace.get_tracer(name, tracer_provider=tracer_provider)
-    return tracer, metrics.get_meter(name, meter_provider=meter_provider)
 
 
 @final
 class _Telemetry(Watcher):
     """Makes the spans and the metrics.
 
-    What fails is removed, as any watcher, but not before it has taken its spans out of all contexts.
+    If it fails, it is removed like every watcher, but only after it has taken its spans out of all contexts.
     """
 
     def __init__(self, tracer: trace.Tracer, meter: Meter, record_exceptions: bool) -> None:
@@ -138,8 +120,8 @@ class _Telemetry(Watcher):
         self._error: Exception | None = None
         self._sends = meter.create_counter("aldis.sends", "{send}", "How many sends there were.")
         self._failures = meter.create_counter("aldis.receiver.failures", "{call}", "How many receivers raised.")
-        self._send_duration = _histogram(meter, "aldis.send.duration", "How long sends took.")
-        self._call_duration = _histogram(meter, "aldis.receiver.duration", "How long receivers took.")
+        self._send_duration = make_histogram(meter, "aldis.send.duration", "How long sends took.", BUCKETS_S)
+        self._call_duration = make_histogram(meter, "aldis.receiver.duration", "How long receivers took.", BUCKETS_S)
 
     def send_began(self, send: SendRecord) -> None:
         self._begin(send, self._start_send)
@@ -161,10 +143,10 @@ class _Telemetry(Watcher):
                 self._error = error
             else:
                 self._spans[record] = span
-                here = context.set_value(_OURS, ref(record), trace.set_span_in_context(span))
+                here = context.set_value(_RECORD_OF_SPAN, ref(record), trace.set_span_in_context(span))
                 self._tokens[record] = context.attach(here)
 
-        self._give_up_if_broken()
+        self._raise_if_broken()
 
     def _end(self, record: Any, finish: Callable[[Any, Span], None]) -> None:
         span = self._spans.get(record)
@@ -177,14 +159,14 @@ class _Telemetry(Watcher):
         finally:
             token = self._tokens.pop(record, None)
 
-            # A coroutine may be closed in another context than that in which it began. And of several watches, the
-            # first to be told of the end takes the spans of all out of the context.
-            if token is not None and context.get_value(_OURS) is ref(record):
+            # A coroutine may be closed in another context than the one in which it began. And of several watches, the
+            # first that is told of the end takes the spans of all of them out of the context.
+            if token is not None and context.get_value(_RECORD_OF_SPAN) is ref(record):
                 context.detach(token)
 
-        self._give_up_if_broken()
+        self._raise_if_broken()
 
-    def _give_up_if_broken(self) -> None:
+    def _raise_if_broken(self) -> None:
         error = self._error
 
         if error is None or self._tokens:
@@ -195,12 +177,12 @@ class _Telemetry(Watcher):
         try:
             raise error
         finally:
-            del error  # Its traceback holds this frame.
+            del error  # Its traceback refers to this frame.
 
     def _start_send(self, send: SendRecord) -> Span:
         attributes: dict[str, Any] = {
             "aldis.signal.name": send.signal_name,
-            "aldis.sender.type": _kind(send.sender),
+            "aldis.sender.type": _class_name(send.sender),
             "aldis.payload.names": send.payload_names,
         }
 
@@ -223,7 +205,7 @@ class _Telemetry(Watcher):
         if call.via is not None:
             attributes["aldis.delivery"] = describe_delivery(call.via)
 
-        # Below the send, and not below what is current: that may be another thread's, long after the send.
+        # Below the span of the send, not below the current span: a delivery may run in another thread, long after.
         parent = trace.set_span_in_context(self._spans[call.send])
         verb = "deliver" if call.is_delivery else "call"
         return self._tracer.start_span(f"{verb} {name}", context=parent, attributes=attributes)
@@ -252,35 +234,9 @@ class _Telemetry(Watcher):
             return
 
         attributes["error.type"] = exception_type
-        # Watchers are told while it is raised.
-        _mark_failed(span, exception_type, sys.exception() if self._record_exceptions else None)
+        # Watchers are told while the exception is raised, so sys.exception() is this one.
+        mark_failed(span, exception_type, sys.exception() if self._record_exceptions else None)
 
 
-def _mark_failed(span: Span, exception_type: str, error: BaseException | None) -> None:
-    """Say in a span that something raised.
-
-    :param error: the exception, where it is to be recorded in full.
-    """
-    span.set_attribute("error.type", exception_type)
-    span.set_status(trace.StatusCode.ERROR)
-
-    if error is not None:
-        with suppress(Exception):  # It may not be able to say anything.
-            span.record_exception(error)
-            return
-
-    span.add_event("exception", {"exception.type": exception_type})
-
-
-def _kind(value: object) -> str:
+def _class_name(value: object) -> str:
     return qualified_name(type(value))
-
-
-def _histogram(meter: Meter, name: str, description: str, buckets_s: Sequence[float] = BUCKETS_S) -> Histogram:
-    try:
-        return meter.create_histogram(name, "s", description, explicit_bucket_boundaries_advisory=buckets_s)
-    except TypeError:
-        return meter.create_histogram(name, "s", description)  # OpenTelemetry before 1.30 cannot be advised.
-
-
-_OURS: Final = context.create_key("aldis-span")

@@ -1,6 +1,10 @@
-"""The pytest plugin of Aldis: the fixture ``signals``, and the option ``--aldis-leaks``.
+"""The pytest plugin of Aldis: the fixture ``signal_tester``, and the option ``--aldis-leaks``.
 
-pytest finds it by itself. Until one of the two is used, it imports nothing.
+Load it by name, in the ``conftest.py`` at the root of your tests::
+
+    pytest_plugins = ["aldis.pytest_plugin"]
+
+PYTEST_DONT_REWRITE: this module has no assertions to rewrite, and a program may import it before pytest loads it.
 """
 
 from __future__ import annotations
@@ -10,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import pytest
 
+from .testing import SignalTester
+from .testing._leaks import LeakCheck
+
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from .testing import Signals
-    from .testing._leaks import LeakCheck
-
-__all__ = ["pytest_addoption", "pytest_configure", "signals"]
+__all__ = ["pytest_addoption", "pytest_configure", "signal_tester"]
 
 _HELP: Final = "fail tests that leave connections to Aldis signals behind"
 
@@ -28,27 +32,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Look for what tests leave behind, if that is wanted."""
+    """Look for connections that tests leave behind, if the option is on."""
     if config.getoption("aldis_leaks") or config.getini("aldis_leaks"):
         config.pluginmanager.register(_Leaks(), "aldis-leaks")
 
 
 @pytest.fixture
-def signals() -> Generator[Signals, None, None]:
-    """Records signals, keeps receivers from running and puts connections back; all of it until the test has ended.
+def signal_tester() -> Generator[SignalTester, None, None]:
+    """Record signals, keep receivers from running and put connections back, until the test has ended.
 
-    ``signals.record(...)``, ``signals.fake(...)``, ``signals.isolate(...)`` and ``signals.captured_templates(...)`` are
-    the functions of ``aldis.testing`` without a ``with`` block.
+    ``signal_tester.record(...)``, ``.fake(...)``, ``.isolate(...)`` and ``.captured_templates(...)`` are the functions
+    of ``aldis.testing`` without a ``with`` block.
     """
-    from .testing import Signals
-
-    with Signals() as signals:
-        yield signals
+    with SignalTester() as tester:
+        yield tester
 
 
 @final
 class _Leaks:
-    """Compares who is connected before each test and after it."""
+    """Compares the connections before each test with those after it."""
 
     def __init__(self) -> None:
         self._check: LeakCheck | None = None
@@ -56,8 +58,6 @@ class _Leaks:
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtest_setup(self) -> Generator[None, None, None]:
-        from .testing._leaks import LeakCheck
-
         self._check = LeakCheck()
         self._has_passed = False
         return (yield)
@@ -86,11 +86,11 @@ class _Leaks:
         yield
         check, self._check = self._check, None
 
-        # What a failed test has left is still held by its traceback.
+        # The traceback of a failed test still holds what the test has left.
         if check is None or not self._has_passed or not check.found():
             return
 
-        _let_go(item)
+        _release_objects_of(item)
         left = check.found()
 
         if left:
@@ -102,11 +102,11 @@ class _Leaks:
             )
 
 
-def _let_go(item: pytest.Item) -> None:
-    """Give up what only the test held: signals, senders and receivers that go with it have not been left behind."""
-    getattr(item, "funcargs", {}).clear()  # pytest itself does so right after this.
+def _release_objects_of(item: pytest.Item) -> None:
+    """Release what only the test holds. Signals, senders and receivers that die with it are not left behind."""
+    getattr(item, "funcargs", {}).clear()  # pytest itself does this right afterwards.
 
-    # The object of a test class. pytest keeps it in these, and makes another if it needs one again.
+    # The instance of a test class. pytest keeps it in these attributes, and makes another if it needs one again.
     for name in ("_instance", "_obj"):
         vars(item).pop(name, None)
 

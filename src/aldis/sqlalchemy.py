@@ -1,4 +1,4 @@
-"""Receivers that run when the transaction was committed: ``connect(via=after_commit(session))``.
+"""Receivers that run after the commit of the transaction: ``connect(via=after_commit(session))``.
 
 .. code-block:: text
 
@@ -8,7 +8,7 @@
                │ the process dies ──> lost, also when the commit was made and the receiver has not run yet
                └ outermost transaction committed ──> runs, once
 
-At most once. Receivers that must not be lost need a row in the same transaction.
+A receiver runs at most once. Receivers that must not be lost are durable: see :mod:`aldis.relay`.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ _KEY: Final = "aldis.after_commit"
 
 
 def after_commit(session: AnySession) -> AfterCommit:
-    """Run receivers when the session's transaction was committed.
+    """Run receivers after the commit of the session's transaction.
 
-    The receiver runs in the thread that commits, right after the outermost commit: before ``commit()`` returns, and
-    when the transaction has ended. It may use the session, which begins a new transaction. Receivers run in the
-    order of the sends. A send in a transaction that is rolled back is forgotten, and so is one in a savepoint that is
-    rolled back. Two sessions do not mix. A send while the session has no transaction runs the receiver at once.
+    The receiver runs in the thread that commits, right after the outermost commit: the transaction has ended, and
+    ``commit()`` has not returned. The receiver may use the session, which begins a new transaction. Receivers run in
+    the order of the sends. A rollback of the transaction or of a savepoint drops the sends inside it. Two sessions do
+    not mix. If the session has no transaction, a send runs the receiver at once.
 
-    What a receiver raises does not reach the one who commits, for the commit was made: a callable failure policy is
-    handed it, else it is logged by the logger ``aldis``.
+    ``commit()`` does not raise the exceptions of a receiver, because the transaction is committed already. A callable
+    failure policy is called with the failure; under every other policy, the logger ``aldis`` logs it.
 
-    With an ``AsyncSession``, async receivers are awaited; sync ones run in the event loop's thread. With a sync
-    session, async receivers are refused by ``connect``.
+    With an ``AsyncSession``, async receivers are awaited, and sync ones run in the event loop's thread. With a sync
+    session, ``connect`` refuses async receivers.
 
     At most once: if the process dies in between, receivers that have not run are lost.
 
-    The value in the results of ``send`` is ``None``; if the receiver ran at once, what it returned.
+    The value in the results of ``send`` is ``None``; if the receiver ran at once, it is the receiver's result.
 
     :param session: a ``Session``, an ``AsyncSession``, or a registry of either such as Flask-SQLAlchemy's
         ``db.session``: then the session that is current when the signal is sent.
-    :raises InvalidOptionError: when it is something else.
+    :raises InvalidOptionError: when it is anything else.
 
     .. versionadded:: 0.1
     """
@@ -65,7 +65,7 @@ def after_commit(session: AnySession) -> AfterCommit:
 
 @final
 class AfterCommit:
-    """What :func:`after_commit` returns.
+    """The delivery that :func:`after_commit` returns.
 
     .. versionadded:: 0.1
     """
@@ -88,7 +88,7 @@ class AfterCommit:
         return f"after_commit({type(self._session).__name__})"
 
     def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
-        """Refuse async receivers where nothing could await them.
+        """Raise for an async receiver, if the session is sync: then nothing awaits the commit.
 
         :raises InvalidOptionError: for an async receiver, unless the session is async.
         """
@@ -98,7 +98,7 @@ class AfterCommit:
             )
 
     def deliver(self, call: Call, /) -> object:
-        """Keep the call for the commit; outside a transaction, run it."""
+        """Keep the call until the commit; outside a transaction, run it now."""
         session = self._sync_session()
         transaction = _innermost(session)
 
@@ -116,7 +116,7 @@ class AfterCommit:
 
 @final
 class _Pending:
-    """What waits for the commits of one session."""
+    """The calls that wait for the commits of one session."""
 
     __slots__ = ("calls", "committed")
 
@@ -132,7 +132,7 @@ def _innermost(session: Session) -> SessionTransaction | None:
 @event.listens_for(Session, "after_commit")
 def _note_commit(session: Session) -> None:
     pending: _Pending | None = session.info.get(_KEY)
-    transaction = _innermost(session)  # This is told for savepoints too.
+    transaction = _innermost(session)  # SQLAlchemy calls this for savepoints too.
 
     if pending is not None and transaction is not None:
         pending.committed.add(transaction)
@@ -161,7 +161,7 @@ def _end(session: Session, transaction: SessionTransaction) -> None:
 
 
 def _around(savepoint: SessionTransaction) -> SessionTransaction:
-    """The savepoint or the transaction around a savepoint. A flush has one of its own, which is neither."""
+    """Return the savepoint or the transaction around a savepoint. Skip the transaction of a flush, which is neither."""
     transaction = savepoint.parent
     assert transaction is not None
 
@@ -179,7 +179,7 @@ def _run(call: Call) -> None:
 
 
 def _awaited(receiver: Callable[..., Any]) -> Callable[..., Any]:
-    """Await an async receiver from the sync side of an ``AsyncSession``."""
+    """Wrap an async receiver for the sync side of an ``AsyncSession``, which awaits it."""
 
     def run(*args: Any, **payload: Any) -> Any:
         return await_only(receiver(*args, **payload))

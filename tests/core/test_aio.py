@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+def send_by(policy: Any, signal: Signal[Any, ..., Any], *sender: Any, **payload: Any) -> Any:
+    """Give the signal an async policy and send it."""
+    signal.async_policy = policy
+    return signal.send_async(*sender, **payload)
+
+
 class Broken(Exception):
     """What the receivers of these tests raise."""
 
@@ -276,7 +282,7 @@ def test_concurrent_runs_receivers_side_by_side() -> None:
     stage.add("b", waits="c ends", priority=1)
     stage.add("c", waits="a begins")
 
-    results = asyncio.run(Concurrent().send(stage.signal, "x", p=1))
+    results = asyncio.run(send_by(Concurrent(), stage.signal, "x", p=1))
 
     assert stage.log[:3] == ["b begins", "a begins", "c begins"]
     assert stage.log[3] == "c ends"
@@ -330,7 +336,7 @@ def test_a_failure_stops_nothing(errors: Any) -> None:
     stage.add("b", waits="a ends")
 
     with pytest.raises(Broken) as raised:
-        asyncio.run(Concurrent().send(stage.signal, None))
+        asyncio.run(send_by(Concurrent(), stage.signal, None))
 
     assert raised.value is error
     assert stage.log[-1] == "b ends"
@@ -345,7 +351,7 @@ def test_several_failures_are_a_group(errors: Any) -> None:
     stage.add("c", waits="b ends")
 
     with pytest.raises(ExceptionGroup, match="2 receivers of") as raised:
-        asyncio.run(Concurrent().send(stage.signal, None))
+        asyncio.run(send_by(Concurrent(), stage.signal, None))
 
     assert set(raised.value.exceptions) == {first, second}
     assert stage.log[-1] == "c ends"
@@ -359,7 +365,7 @@ def test_failures_go_to_a_callable_policy() -> None:
     stage.add("b", error=error)
     stage.add("c")
 
-    results = asyncio.run(Concurrent().send(stage.signal, "x"))
+    results = asyncio.run(send_by(Concurrent(), stage.signal, "x"))
 
     assert values(results) == ["a", "c"]
     assert [(f.exception, f.sender, f.signal) for f in failures] == [(error, "x", stage.signal)]
@@ -378,7 +384,7 @@ def test_cancel_on_failure_cancels_those_that_still_run(errors: str) -> None:
 
     async def main() -> list[Any]:
         async with asyncio.timeout(10):
-            return await policy.send(stage.signal, None)
+            return await send_by(policy, stage.signal, None)
 
     if errors == "callable":
         assert values(asyncio.run(main())) == ["a"]
@@ -400,7 +406,7 @@ def test_cancel_on_failure_does_not_cancel_the_sender() -> None:
 
     async def main() -> str:
         with pytest.raises(Broken):
-            await Concurrent(cancel_on_failure=True).send(stage.signal, None)
+            await send_by(Concurrent(cancel_on_failure=True), stage.signal, None)
 
         await asyncio.sleep(0)
         task = asyncio.current_task()
@@ -417,7 +423,7 @@ def test_nothing_is_cancelled_without_a_failure() -> None:
     stage.add("a", waits="b ends")
     stage.add("b")
 
-    assert values(asyncio.run(Concurrent(cancel_on_failure=True).send(stage.signal, None))) == ["a", "b"]
+    assert values(asyncio.run(send_by(Concurrent(cancel_on_failure=True), stage.signal, None))) == ["a", "b"]
 
 
 @pytest.mark.parametrize("way", ["in turn", "concurrent"])
@@ -502,7 +508,7 @@ def test_concurrent_refuses_what_it_cannot_run() -> None:
     stage.signal.connect(lambda sender: None, weak=False)
 
     with pytest.raises(AsyncReceiverError, match="sync_wrapper"):
-        asyncio.run(Concurrent().send(stage.signal, None))
+        asyncio.run(send_by(Concurrent(), stage.signal, None))
 
     assert stage.log == []
 
@@ -535,15 +541,15 @@ def test_concurrent_checks_the_payload() -> None:
     async def receiver(sender: Any, *, a: int, b: int) -> Any:
         return a, b
 
-    assert values(asyncio.run(Concurrent().send(signal, None, a=1))) == [(1, 2)]
+    assert values(asyncio.run(send_by(Concurrent(), signal, None, a=1))) == [(1, 2)]
 
     with pytest.raises(PayloadError, match="'c'"):
-        asyncio.run(Concurrent().send(signal, None, a=1, c=1))
+        asyncio.run(send_by(Concurrent(), signal, None, a=1, c=1))
 
 
 def test_concurrent_with_nobody_there() -> None:
     """Without receivers there are no results."""
-    assert asyncio.run(Concurrent().send(Signal(), None)) == []
+    assert asyncio.run(send_by(Concurrent(), Signal(), None)) == []
 
 
 def test_concurrent_calls_a_once_receiver_once() -> None:
@@ -645,7 +651,7 @@ def test_a_receiver_that_cancels_itself_is_not_passed_over() -> None:
 
     async def main() -> None:
         with pytest.raises(asyncio.CancelledError):
-            await Concurrent().send(signal, None)
+            await send_by(Concurrent(), signal, None)
 
     asyncio.run(main())
     assert log == ["ran"]

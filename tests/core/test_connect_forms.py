@@ -116,7 +116,7 @@ def test_a_decorator_with_options_holds_weakly_by_default(stage: Stage) -> None:
 
 def test_none_is_not_a_missing_receiver(stage: Stage) -> None:
     """connect(None), as of an import that failed, is an error and no decorator."""
-    with pytest.raises(TypeError, match="must be callable; NoneType is not"):
+    with pytest.raises(TypeError, match="must be callable; a NoneType is not"):
         stage.signal.connect(None)  # type: ignore[call-overload]
 
 

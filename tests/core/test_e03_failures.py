@@ -37,8 +37,8 @@ def send_async(signal: Signal[Any, ..., Any], sender: Any = None, **payload: Any
 
 
 def send_concurrently(signal: Signal[Any, ..., Any], sender: Any = None, **payload: Any) -> Any:
-    signal.sync_wrapper = inline
-    return asyncio.run(Concurrent().send(signal, sender, **payload))
+    signal.sync_wrapper, signal.async_policy = inline, Concurrent()
+    return asyncio.run(signal.send_async(sender, **payload))
 
 
 Sender = Any
@@ -257,7 +257,7 @@ def test_a_wrong_policy_changes_nothing() -> None:
     """E3: setting something that is no policy is refused, and the policy stays."""
     signal = Signal(errors="collect")
 
-    with pytest.raises(ValueError, match='errors must be "propagate", "collect" or a callable'):
+    with pytest.raises(ValueError, match='errors must be "propagate", "collect", "log" or a callable'):
         signal.errors = "ignore"  # type: ignore[assignment]
 
     assert signal.errors == "collect"

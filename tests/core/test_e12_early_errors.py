@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from aldis import ANY, AldisError, InvalidReceiverError, NamedSignal, Namespace, Signal
+from aldis._core.callables import kind_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ def test_what_is_no_callable_is_refused(way: Any, wrong: Any) -> None:
     signal = NamedSignal("lamp")
 
     with pytest.raises(
-        InvalidReceiverError, match=f"receiver of .*'lamp'.* must be callable; {type(wrong).__name__}"
+        InvalidReceiverError, match=f"receiver of .*'lamp'.* must be callable; {kind_name(wrong)}"
     ) as raised:
         way(signal, wrong)
 

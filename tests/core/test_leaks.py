@@ -410,8 +410,9 @@ def play(request: pytest.FixtureRequest) -> Callable[[Any], None]:
 def left(signal: Any) -> dict[str, int]:
     """What is in the engine's tables, by table, the empty ones left out."""
     table = signal._registry
-    sizes = {name: len(part) for name in type(table).__slots__ if isinstance(part := getattr(table, name), dict)}
-    sizes["any sender"] = len(table._everyone.connections)
+    slots = [name for kind in type(table).__mro__ for name in getattr(kind, "__slots__", ())]
+    sizes = {name: len(part) for name in slots if isinstance(part := getattr(table, name), dict)}
+    sizes["any sender"] = len(table.for_any.connections)
     return {name: size for name, size in sizes.items() if size}
 
 

@@ -838,9 +838,9 @@ class Machine(RuleBasedStateMachine):
 def tables(signal: Any) -> tuple[int, int, int]:
     """How many connections, sender filters and filtered receivers the engine's tables hold: none may be left behind."""
     table = signal._registry
-    connections = [*table._everyone.connections.values()]
+    connections = [*table.for_any.connections.values()]
     connections += [c for filter in table.filters.values() for c in filter.connections.values()]
-    assert len(table.routes) <= len(table.filters)
+    assert len(table.by_sender) <= len(table.filters)
     return len(connections), len(table.filters), len(table._by_receiver)
 
 

@@ -52,7 +52,6 @@ class Inline:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("aldis._core.watching.perf_counter", clock)
-    monkeypatch.setattr("aldis._core.records.perf_counter", clock)
     monkeypatch.setattr("aldis.observe._metrics.monotonic", clock)
     return clock
 

@@ -107,7 +107,6 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("aldis._core.watching.perf_counter", clock)
-    monkeypatch.setattr("aldis._core.records.perf_counter", clock)
     return clock
 
 
@@ -649,10 +648,11 @@ def test_concurrent_receivers_are_seen(seen: Seen) -> None:
 
 
 def test_one_send_by_a_policy_is_seen(signals: Namespace, seen: Seen) -> None:
-    """Concurrent().send is a send like any other."""
+    """A send by an async policy is a send like any other."""
     lamp = signals.signal("lamp")
     lamp.connect(hear_async)
-    asyncio.run(Concurrent().send(lamp, "desk"))
+    lamp.async_policy = Concurrent()
+    asyncio.run(lamp.send_async("desk"))
 
     assert tree(seen.sends[0]) == ("lamp", [("hear_async", "returned", [])])
 
@@ -759,7 +759,8 @@ def test_concurrent_branches(signals: Namespace, seen: Seen) -> None:
             await inner.send_async("second")
             await inner.send_async("second")
 
-        await Concurrent().send(outer)
+        outer.async_policy = Concurrent()
+        await outer.send_async()
 
     asyncio.run(main())
 

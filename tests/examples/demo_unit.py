@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from flask.testing import FlaskClient
 
     from aldis.observe import SendRecord
-    from aldis.testing import Signals
+    from aldis.testing import SignalTester
 
 BOB = {"name": "Bob", "email": "bob@nowhere.invalid", "password": "sunshine"}
 
@@ -117,9 +117,9 @@ def test_concurrent_requests_do_not_mix(app: Flask, requests: list[Request]) -> 
     assert templates == [1, 1, 0]
 
 
-def test_sends_outside_of_requests(app: Flask, requests: list[Request], signals: Signals) -> None:
+def test_sends_outside_of_requests(app: Flask, requests: list[Request], signal_tester: SignalTester) -> None:
     """Main job: what is sent where no request is served reaches its receivers, and is nobody's timeline."""
-    faked = signals.fake(order_placed)
+    faked = signal_tester.fake(order_placed)
     order_placed.send(app, order_id=1, total_cents=2)
 
     assert (faked.one().order_id, requests) == (1, [])

@@ -19,7 +19,8 @@ from shop.models import AuditEntry, Invoice, Lamp, Order, User, db, relay
 from shop.signals import order_placed, user_registered
 from sqlalchemy import func, select
 
-from aldis.flask import message_flashed, request_finished, request_started
+from aldis.flask import failures_of, message_flashed, request_finished, request_started
+from aldis.relay import DrainCounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from flask import Flask, Response
     from flask.testing import FlaskClient
 
-    from aldis.testing import Signals
+    from aldis.testing import SignalTester
 
 ADA = {"name": "Ada", "email": "ada@example.org", "password": "moonlight"}
 
@@ -61,9 +62,9 @@ def test_pages_load_nothing_from_elsewhere(browser: FlaskClient) -> None:
         assert "//" not in text, path
 
 
-def test_page_of_a_lamp(app: Flask, browser: FlaskClient, signals: Signals) -> None:
+def test_page_of_a_lamp(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
     """Main job: a lamp has a page, which shows that lamp."""
-    templates = signals.captured_templates(app)
+    templates = signal_tester.captured_templates(app)
     response = browser.get("/lamps/storm")
 
     (template, context) = templates[0]
@@ -71,12 +72,12 @@ def test_page_of_a_lamp(app: Flask, browser: FlaskClient, signals: Signals) -> N
     assert context["lamp"].name == "Storm lantern"
 
 
-def test_registration(app: Flask, browser: FlaskClient, signals: Signals) -> None:
+def test_registration(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
     """Main job: a registration is sent once, with the declared default, and all three receivers do their work, one of
     them when a worker has come by.
     """
-    sent = signals.record(user_registered, app)
-    flashed = signals.record(message_flashed, app)
+    sent = signal_tester.record(user_registered, sender=app)
+    flashed = signal_tester.record(message_flashed, sender=app)
     response = browser.post("/account/register", data=ADA, follow_redirects=True)
 
     assert "Welcome, Ada." in response.text
@@ -86,18 +87,18 @@ def test_registration(app: Flask, browser: FlaskClient, signals: Signals) -> Non
     assert sent.one().sender is app, "the sender is the app, not a proxy of it"
     assert audit(app) == [("user registered", 1)]
     assert events(app) == ["registration"]
-    assert (mails(app), relay.drain()) == ([], {"done": 1})
+    assert (mails(app), relay.drain()) == ([], DrainCounts(done=1))
     assert [(message["To"], message["Subject"]) for message in mails(app)] == [("ada@example.org", "Welcome aboard")]
     assert mails(app)[0].get_content().startswith("Dear Ada,")
 
 
-def test_registration_without_mail(app: Flask, browser: FlaskClient, signals: Signals) -> None:
+def test_registration_without_mail(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
     """Main job: one receiver can be kept from running in a test, whatever it would have waited for."""
-    faked = signals.fake(user_registered, only=receivers.welcome_mail)
+    faked = signal_tester.fake(user_registered, only=receivers.welcome_mail)
     browser.post("/account/register", data=ADA)
 
     assert faked.one().stopped == (receivers.welcome_mail,)
-    assert (relay.drain(), mails(app)) == ({}, [])
+    assert (relay.drain(), mails(app)) == (DrainCounts(), [])
     assert events(app) == ["registration"]
 
 
@@ -127,9 +128,9 @@ def test_passwords_are_hashed(app: Flask, browser: FlaskClient) -> None:
         {**ADA, "password": "short"},
     ],
 )
-def test_bad_registrations(app: Flask, browser: FlaskClient, signals: Signals, form: dict[str, str]) -> None:
+def test_bad_registrations(app: Flask, browser: FlaskClient, signal_tester: SignalTester, form: dict[str, str]) -> None:
     """Main job: a registration that is refused writes no row and sends no signal."""
-    sent = signals.record(user_registered, app)
+    sent = signal_tester.record(user_registered, sender=app)
     response = browser.post("/account/register", data=form)
 
     assert (response.status_code, list(sent)) == (422, [])
@@ -139,17 +140,17 @@ def test_bad_registrations(app: Flask, browser: FlaskClient, signals: Signals, f
         assert db.session.scalar(select(func.count(User.id))) == 0
 
 
-def test_second_registration_of_an_address(app: Flask, browser: FlaskClient, signals: Signals) -> None:
+def test_second_registration_of_an_address(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
     """Main job: an address is registered once, and the failed transaction sends nothing."""
     browser.post("/account/register", data=ADA)
-    sent = signals.record([user_registered, models_committed], app)
+    sent = signal_tester.record([user_registered, models_committed], sender=app)
     response = browser.post("/account/register", data=ADA)
 
     assert (response.status_code, list(sent)) == (422, [])
     assert "We know this address already." in response.text
 
 
-def test_order(app: Flask, browser: FlaskClient, signals: Signals) -> None:
+def test_order(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
     """Main job: an order takes the lamps from the shelf, is sent once, and is confirmed by mail."""
     browser.post("/account/register", data=ADA)
     browser.post("/cart", data={"slug": "storm", "quantity": "2"})
@@ -157,7 +158,7 @@ def test_order(app: Flask, browser: FlaskClient, signals: Signals) -> None:
     assert "Desk lamp is in your cart." in cart
     assert '<b class="count">3</b>' in cart
 
-    sent = signals.record(order_placed, app)
+    sent = signal_tester.record(order_placed, sender=app)
     response = browser.post("/orders", follow_redirects=True)
 
     assert response.request.path == "/orders/1"
@@ -167,7 +168,7 @@ def test_order(app: Flask, browser: FlaskClient, signals: Signals) -> None:
     assert "Nothing in it yet." in browser.get("/cart").text
     assert sent.one().payload == {"order_id": 1, "total_cents": 2 * 3950 + 5900}
     assert "Your invoice is being made out." in response.text
-    assert relay.drain() == {"done": 3}
+    assert relay.drain() == DrainCounts(done=3)
     assert "Invoice 1 is made out, over € 138.00." in browser.get("/orders/1").text
     assert audit(app)[1:] == [("order placed", 1)]
     assert [m["Subject"] for m in mails(app) if "2 x Storm lantern" in m.get_content()] == ["Your order 1"]
@@ -177,12 +178,12 @@ def test_order(app: Flask, browser: FlaskClient, signals: Signals) -> None:
         assert (stock["storm"], stock["desk"]) == (12 - 2, 8 - 1)
 
 
-def test_order_of_more_than_there_is(app: Flask, browser: FlaskClient, signals: Signals) -> None:
+def test_order_of_more_than_there_is(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
     """Main job: an order that the shelf cannot fill changes nothing, sends nothing, and keeps the cart."""
     browser.post("/account/register", data=ADA)
     browser.post("/cart", data={"slug": "lighthouse", "quantity": "4"})
 
-    sent = signals.record(order_placed, app)
+    sent = signal_tester.record(order_placed, sender=app)
     response = browser.post("/orders", follow_redirects=True)
 
     assert "Somebody was faster" in response.text
@@ -272,7 +273,7 @@ def test_one_effect_however_many_attempts(app: Flask, monkeypatch: pytest.Monkey
     monkeypatch.setattr(receivers, "send_mail", failing_once(mail.send_mail, when=lambda *_: True))
     order(app)
 
-    assert relay.drain() == {"done": 1, "failed": 2}
+    assert relay.drain() == DrainCounts(done=1, failed=2)
     assert (models.invoiced(app), len(mails(app))) == ({1: 1}, 2)
 
     with app.app_context():  # Or wait for a second.
@@ -280,7 +281,7 @@ def test_one_effect_however_many_attempts(app: Flask, monkeypatch: pytest.Monkey
         db.session.commit()
         assert [row.total_cents for row in db.session.scalars(select(Invoice))] == [5900]
 
-    assert relay.drain() == {"done": 2}
+    assert relay.drain() == DrainCounts(done=2)
     assert models.invoiced(app) == {1: 1}
     assert sorted(message["Subject"] for message in mails(app)) == ["Welcome aboard", "Your order 1"]
     assert [(entry["attempt"], entry["is_first"]) for entry in entries(app, "billing")] == [(1, True), (2, False)]
@@ -342,13 +343,13 @@ def test_failing_receiver_of_a_worker(app: Flask, browser: FlaskClient, caplog: 
     ends: Counter[str] = Counter()
 
     while waiting():
-        ends.update(relay.drain())
+        ends.update(relay.drain()._asdict())
 
         with app.app_context():  # Or wait for two seconds.
             db.session.execute(relay.metadata.tables["aldis_messages"].update().values(due_ms=0))
             db.session.commit()
 
-    assert (ends, mails(app)) == ({"failed": 2, "dead": 1}, [])
+    assert (+ends, mails(app)) == ({"failed": 2, "dead": 1}, [])
     assert "welcome_mail" in caplog.records[0].getMessage()
     assert "nowhere" not in caplog.text
     (letter,) = relay.dead_letters()
@@ -365,7 +366,7 @@ def test_failing_receiver_of_a_core_signal(app: Flask, browser: FlaskClient, cap
     assert events(app) == []
     (failure,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert "count_campaign" in failure.getMessage()
-    assert app.extensions["aldis"].failures == {("request-started", "shop.receivers.count_campaign"): 1}
+    assert failures_of(app) == {("request-started", "shop.receivers.count_campaign"): 1}
 
     browser.get("/?campaign=7")
     assert events(app) == ["campaign"]

@@ -48,7 +48,7 @@ def order_placed(sender: Flask, /, *, order_id: int, currency: str = "GBP") -> N
 mail_sent = shop_signals.signal("mail-sent")
 by_default = signal("by-default")
 app = Flask(__name__)
-Aldis(app, signals=[shop_signals, lonely])
+Aldis(app, show=[shop_signals, lonely])
 
 
 @order_placed.connect(priority=5)
@@ -190,7 +190,7 @@ def test_list(command: Command) -> None:
     assert "signals of Aldis(app), 2\n└─ Signal  nobody is connected\n" in text
     assert "by-default  nobody is connected\n" in text
     assert "shop.on_import" in text
-    assert "Forwarder" not in text
+    assert "SignalMirror" not in text
 
     if IS_INSTEAD:
         assert "├─ request-finished\n│  ├─ shop.finish\n│  └─ shop.finish_too\n" in text

@@ -12,7 +12,7 @@ from flask import Flask, current_app
 
 import aldis.flask as room
 from aldis import AsyncReceiverError, Failure, InvalidOptionError, Namespace, Signal
-from aldis.flask import Aldis
+from aldis.flask import Aldis, failures_of
 from aldis.observe import SendRecord, watch
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def test_without_it_nothing_changes() -> None:
         app.test_client().get("/broken")
 
 
-CORE = room._signals.CORE_SIGNALS
+CORE = room._core_signals.CORE_SIGNALS
 BREAKABLE = [signal for signal in CORE if "template" not in signal.name and "flash" not in signal.name]
 
 
@@ -89,7 +89,7 @@ def test_log_changes_no_response(signal: Any, path: str, status: int, caplog: py
     assert len(logged) == len(ran) == sent
     assert [record.name for record in logged] == ["shop"] * sent
     assert all(f"broken_at_{signal.name}" in record.message and record.exc_info for record in logged)
-    assert sum(app.extensions["aldis"].failures.values()) == sent
+    assert sum(failures_of(app).values()) == sent
     assert [[call.outcome for call in record.calls] for record in records] == [["raised", "returned"]] * sent
 
 
@@ -164,7 +164,7 @@ def test_an_application_beside_one_with_a_policy_stops_at_the_first_failure() ->
     assert called == []
 
 
-@pytest.mark.parametrize("errors", ["ignore", 3, None, "collect"])
+@pytest.mark.parametrize("errors", ["ignore", 3, None])
 def test_what_is_no_policy_is_refused(errors: Any) -> None:
     """A configuration that cannot be is refused when the application is set up, which then has no extension."""
     app = Flask("shop")
@@ -196,13 +196,13 @@ def test_twice_is_refused() -> None:
 def test_a_factory() -> None:
     """One extension serves several applications, and keeps none of them."""
     signals = Namespace()
-    extension = Aldis(signals=[signals])
+    extension = Aldis(show=[signals])
     first, second = Flask("first"), Flask("second")
     extension.init_app(first)
     extension.init_app(second)
     states = [app.extensions["aldis"] for app in (first, second)]
     assert states[0] is not states[1]
-    assert [state.signals for state in states] == [(signals,)] * 2
+    assert [state.shown for state in states] == [(signals,)] * 2
     assert first not in vars(extension).values()
 
 

@@ -21,7 +21,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy import Engine, create_engine, event, text
 
 from aldis import InvalidOptionError, Namespace
-from aldis.relay import Relay
+from aldis.relay import DrainCounts, Relay
 from aldis.relay.otel import instrument
 from aldis.relay.worker.attempts import Observer
 from aldis.relay.worker.worker import Settings, Worker
@@ -159,7 +159,7 @@ def test_a_worker_in_another_process_goes_on_with_the_trace(room: Room, telemetr
         room.send()
 
     (tmp_path / "program.py").write_text(PROGRAM)
-    command = [sys.executable, "-m", "aldis", "worker", "program:relay", "--drain"]
+    command = [sys.executable, "-m", "aldis", "relay", "worker", "program:relay", "--drain"]
     environ = {**os.environ, "URL": room.url, "PYTHONPATH": str(tmp_path)}
     result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True, timeout=60)
     spans = [json.loads(line) for line in result.stdout.splitlines()]
@@ -208,7 +208,7 @@ def test_attempts_that_fail(room: Room, telemetry: Any) -> None:
 
     with room.instrument():
         room.send()
-        assert room.relay.drain() == {"failed": 1, "dead": 1}
+        assert room.relay.drain() == DrainCounts(failed=1, dead=1)
 
     spans = process_spans(telemetry)
     assert [span.attributes["aldis.message.attempt"] for span in spans] == [1, 2]
@@ -245,7 +245,7 @@ def test_a_row_that_cannot_be_read(room: Room, telemetry: Any) -> None:
         connection.execute(text("UPDATE aldis_messages SET payload = '['"))
 
     with room.instrument():
-        assert room.relay.drain() == {"dead": 1}
+        assert room.relay.drain() == DrainCounts(dead=1)
 
     [span] = process_spans(telemetry)
     assert "code.function.name" not in span.attributes
@@ -263,7 +263,7 @@ def test_a_message_that_has_to_wait(room: Room, telemetry: Any) -> None:
     gc.collect()
 
     with room.instrument():
-        assert room.relay.drain() == {"waits": 1}
+        assert room.relay.drain() == DrainCounts(waiting=1)
         attributes = {"aldis.receiver.name": "mail.welcome", "aldis.message.outcome": "waits"}
         assert room.values("aldis.relay.attempts") == [(attributes, 1)]
         assert room.values("aldis.relay.latency") == []
@@ -370,7 +370,7 @@ def test_ill_meant_trace_contexts_are_ignored(room: Room, telemetry: Any, stored
         connection.execute(text("UPDATE aldis_messages SET trace = :stored"), {"stored": stored})
 
     with room.instrument():
-        assert room.relay.drain() == {"done": 1}
+        assert room.relay.drain() == DrainCounts(done=1)
 
     assert telemetry.trees == [("process welcome", [])]
 
@@ -415,7 +415,7 @@ def test_propagators_of_another_make(room: Room, telemetry: Any, carrier: dict[s
             stored = connection.scalar(text("SELECT trace FROM aldis_messages"))
 
         assert stored == ('{"a": "b"}' if carrier == {"a": "b"} else None)
-        assert room.relay.drain() == {"done": 1}
+        assert room.relay.drain() == DrainCounts(done=1)
 
     assert telemetry.trees == [("process welcome", [])]
 
@@ -446,7 +446,7 @@ def test_a_program_without_opentelemetry_does_not_load_it(tmp_path: Path) -> Non
         print(relay.drain(), any(name.startswith("opentelemetry") for name in sys.modules))
         engine.dispose()
     """
-    assert run(program, str(tmp_path / "test.sqlite")) == "{'done': 1} False"
+    assert run(program, str(tmp_path / "test.sqlite")) == "DrainCounts(done=1) False"
 
 
 # Metrics.
@@ -598,10 +598,10 @@ def test_when_it_stops_nothing_is_left(room: Room, telemetry: Any) -> None:
     watch.stop()
     watch.stop()
     room.send()
-    assert room.relay.drain() == {"done": 1}
+    assert room.relay.drain() == DrainCounts(done=1)
     assert telemetry.spans == []
     assert telemetry.points == {}
-    assert room.relay._receiving.observers.watches == ()
+    assert room.relay._parts.consumer.observers.watches == ()
     assert repr(watch) == "<Watch of aldis.relay.otel._Telemetry, stopped>"
 
 
@@ -652,17 +652,17 @@ def test_a_telemetry_that_fails(
 
     def pass_on(sender: Any, **payload: Any) -> None:
         inner.send(sender)
-        assert room.relay.drain() == {"done": 1}
+        assert room.relay.drain() == DrainCounts(done=1)
 
     room.connect(pass_on, "outer")
 
     with room.instrument() as watch:
         room.send()
-        assert room.relay.drain() == {"done": 1}
+        assert room.relay.drain() == DrainCounts(done=1)
         assert watch.is_stopped
         assert trace.get_current_span() is trace.INVALID_SPAN
         room.send()
-        assert room.relay.drain() == {"done": 1}
+        assert room.relay.drain() == DrainCounts(done=1)
 
     assert [record.getMessage() for record in caplog.records] == [
         "The watcher aldis.relay.otel._Telemetry failed and was removed. Signals and receivers are not affected."
@@ -708,7 +708,7 @@ def test_records_of_attempts_let_go_of_exceptions(room: Room) -> None:
 
     room.connect(stumble, "mail.welcome", max_attempts=1)
 
-    with room.relay._receiving.observers.add(Keeps()):
+    with room.relay._parts.consumer.observers.add(Keeps()):
         room.send()
         room.relay.drain()
 
@@ -755,7 +755,7 @@ def test_without_an_sdk_it_does_nothing(room: Room) -> None:
 
     with instrument(room.relay) as watch:
         room.send()
-        assert room.relay.drain() == {"done": 1}
+        assert room.relay.drain() == DrainCounts(done=1)
         assert not watch.is_stopped
 
 
@@ -770,4 +770,4 @@ def test_bad_input_is_refused(room: Room) -> None:
     with pytest.raises(InvalidOptionError, match="meter_provider must be"):
         instrument(room.relay, meter_provider=trace.NoOpTracerProvider())
 
-    assert room.relay._receiving.observers.watches == ()
+    assert room.relay._parts.consumer.observers.watches == ()

@@ -10,9 +10,9 @@ from flask import Flask
 
 from aldis import Namespace
 from aldis.flask import Aldis
-from aldis.flask._extension import PageDoor
+from aldis.flask._extension import LivePageLoader
 from aldis.flask.live_page.journal import Journal
-from aldis.flask.live_page.middleware import Page
+from aldis.flask.live_page.middleware import LivePageMiddleware
 
 
 class Shop:
@@ -35,7 +35,7 @@ class Shop:
         def lamp(name: str) -> str:
             return name
 
-        Aldis(self.app, signals=[self.signals], relay=relay)
+        Aldis(self.app, show=[self.signals], relay=relay)
         self.page = page_of(self.app)
         self.journal = self.page.journal
         self.client = self.app.test_client()
@@ -59,12 +59,12 @@ class Shop:
         return {s["name"]: s for kind, data, _ in self.events() if kind == "connections" for s in data}
 
 
-def page_of(app: Flask) -> Page:
+def page_of(app: Flask) -> LivePageMiddleware:
     """The live page of an application, made if no request has been there yet."""
     door: Any = app.wsgi_app
-    assert isinstance(door, PageDoor)
+    assert isinstance(door, LivePageLoader)
     page = door._make()
-    assert isinstance(page, Page)
+    assert isinstance(page, LivePageMiddleware)
     return page
 
 

@@ -37,7 +37,7 @@ for file in (argument.partition("=")[2] for argument in sys.argv if argument.sta
     relay = Relay(create_engine(f"sqlite:///{file}"))
     relay.create_tables()
 
-aldis_flask.Aldis(app, signals=[signals], relay=relay)
+aldis_flask.Aldis(app, show=[signals], relay=relay)
 
 BASKET = "<h1>{{ title }}</h1>"
 
@@ -156,16 +156,15 @@ if relay is not None:
 
     @app.post("/drain")
     def drain() -> dict[str, int]:
-        count: dict[str, int] = relay.drain()
-        return count
+        return relay.drain()._asdict()
 
     @app.post("/claim")
     def claim() -> str:
         """Leave some messages in the hands of a worker that is busy with them."""
         from aldis.relay.storage import claims
 
-        known = relay._registry.known()["billing.invoice"]
-        relay._database.run(lambda connection: claims.claim(connection, "billing.invoice", known, 2, 600_000))
+        known = relay._parts.receivers.known()["billing.invoice"]
+        relay._parts.database.run(lambda connection: claims.claim(connection, "billing.invoice", known, 2, 600_000))
         return "claimed"
 
 

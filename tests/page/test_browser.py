@@ -20,8 +20,8 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, Route, expect, sync_playwright
 
-from aldis.flask.live_page.events import MOST_LISTENERS
-from aldis.flask.live_page.journal import KEPT
+from aldis.flask.live_page.events import MAX_LISTENERS
+from aldis.flask.live_page.journal import MAX_REQUESTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -343,7 +343,7 @@ def test_pause(look: Callable[..., View]) -> None:
 
 def test_more_pages_than_may_listen(look: Callable[..., View]) -> None:
     """More pages than may listen at once see what happens: the others ask again and again."""
-    views = [look() for _ in range(MOST_LISTENERS + 1)]
+    views = [look() for _ in range(MAX_LISTENERS + 1)]
     views[0].server.ask("/lamps/one")
 
     for view in views:
@@ -354,11 +354,11 @@ def test_many_requests(look: Callable[..., View]) -> None:
     """The page shows no more than the last 200 requests."""
     view = look()
 
-    for number in range(KEPT + 5):
+    for number in range(MAX_REQUESTS + 5):
         view.server.ask(f"/lamps/{number}")
 
     expect(view.entry("/lamps/204")).to_be_visible()
-    expect(view.page.locator(".entry")).to_have_count(KEPT)
+    expect(view.page.locator(".entry")).to_have_count(MAX_REQUESTS)
 
 
 # The relay.

@@ -23,12 +23,12 @@ from aldis.flask import Aldis
 app = Flask("shop")
 Aldis(app)
 client = app.test_client()
-parts = ("_page", "_journal", "_feed", "_entries", "_shown")
+parts = ("middleware", "access", "journal", "events", "snapshots", "redaction")
 missing = client.get("/_aldis/").status_code
-early = [part for part in parts if f"aldis.flask.{part}" in sys.modules]
+early = [part for part in parts if f"aldis.flask.live_page.{part}" in sys.modules]
 app.debug = True
 found = client.get("/_aldis/").status_code
-late = [part for part in parts if f"aldis.flask.{part}" in sys.modules]
+late = [part for part in parts if f"aldis.flask.live_page.{part}" in sys.modules]
 app.debug = False
 print(missing, early, found, late == list(parts), client.get("/_aldis/").status_code)
 """
@@ -117,7 +117,7 @@ def test_several_applications_set_up_by_one_extension() -> None:
     """Each application has a page of its own, with the signals that the extension was given."""
     signals = Namespace()
     signals.signal("order-placed")
-    extension = Aldis(signals=[signals])
+    extension = Aldis(show=[signals])
     apps = [Flask("shop"), Flask("other")]
 
     for app in apps:

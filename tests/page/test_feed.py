@@ -10,8 +10,8 @@ import pytest
 
 import aldis
 from aldis import Namespace
-from aldis.flask.live_page.events import MOST_LISTENERS, Feed, short_place
-from aldis.flask.live_page.journal import KEPT, Journal
+from aldis.flask.live_page.events import MAX_LISTENERS, Feed, short_place
+from aldis.flask.live_page.journal import MAX_REQUESTS, Journal
 
 from .conftest import Shop, parse
 
@@ -124,7 +124,7 @@ def test_client_that_goes(feed: Feed) -> None:
 
 def test_many_listeners(feed: Feed, clock: Clock) -> None:
     """When there are more listeners than places, the others come again and again, and nobody is refused."""
-    streams = [feed.events("", lasts_s=60) for _ in range(MOST_LISTENERS)]
+    streams = [feed.events("", lasts_s=60) for _ in range(MAX_LISTENERS)]
 
     for events in streams:
         next(events)
@@ -142,11 +142,11 @@ def test_slow_listener(feed: Feed, journal: Journal, clock: Clock) -> None:
     events = feed.events("", lasts_s=60)
     next(events)
 
-    for _ in range(5 * KEPT):
+    for _ in range(5 * MAX_REQUESTS):
         journal.begin("GET", "/")
 
     part = next(events)
-    assert len(parse(part.decode())[0][1]["entries"]) == KEPT
+    assert len(parse(part.decode())[0][1]["entries"]) == MAX_REQUESTS
     clock.now += 6
     assert next(events, None) is None
     assert feed.listeners == 0
@@ -154,7 +154,7 @@ def test_slow_listener(feed: Feed, journal: Journal, clock: Clock) -> None:
 
 def test_large_entries(feed: Feed, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is much comes in several parts, each with its own id, and each request whole."""
-    monkeypatch.setattr("aldis.flask.live_page.events._MOST_CHARACTERS", 500)
+    monkeypatch.setattr("aldis.flask.live_page.events._MAX_CHARACTERS", 500)
 
     for number in range(5):
         journal.begin("GET", f"/{number}" + "x" * 200)

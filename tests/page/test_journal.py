@@ -15,7 +15,7 @@ from flask import Response, stream_with_context
 import aldis
 from aldis import Namespace
 from aldis.delivery import threads
-from aldis.flask.live_page.journal import BUDGET, KEPT, MOST_ROWS, Journal
+from aldis.flask.live_page.journal import BUDGET, MAX_REQUESTS, MAX_ROWS, Journal
 from aldis.flask.live_page.snapshots import current
 
 from .conftest import Shop
@@ -143,15 +143,15 @@ def test_200_are_kept(shop: Shop) -> None:
     shop.journal._second_s = -1  # A request a second, so that none is left out.
     shop.get("/lamps/first")
 
-    for number in range(KEPT + 5):
+    for number in range(MAX_REQUESTS + 5):
         shop.get(f"/lamps/{number}")
         shop.placed.send("someone")
 
     entries = shop.journal.changes(0)
     requests = [entry.path for entry in entries if entry.method]
-    assert requests == [f"/lamps/{number}" for number in range(5, KEPT + 5)]
-    assert len(entries) == 2 * KEPT
-    assert shop.journal.requests == KEPT + 6
+    assert requests == [f"/lamps/{number}" for number in range(5, MAX_REQUESTS + 5)]
+    assert len(entries) == 2 * MAX_REQUESTS
+    assert shop.journal.requests == MAX_REQUESTS + 6
 
 
 def test_streamed_response(shop: Shop) -> None:
@@ -344,11 +344,11 @@ def test_large_requests(journal: Journal) -> None:
     entry = journal.begin("GET", "/")
     token = current.set(entry)
 
-    for _ in range(MOST_ROWS + 10):
+    for _ in range(MAX_ROWS + 10):
         one.send()
 
     current.reset(token)
-    assert (len(entry.sends), entry.left_out) == (MOST_ROWS, 10)
+    assert (len(entry.sends), entry.left_out) == (MAX_ROWS, 10)
 
 
 def test_large_receivers(journal: Journal) -> None:
@@ -357,14 +357,14 @@ def test_large_receivers(journal: Journal) -> None:
     many, one = signals.signal("many"), signals.signal("one")
 
     def send_many(sender: Any) -> None:
-        for _ in range(MOST_ROWS + 20):
+        for _ in range(MAX_ROWS + 20):
             one.send()
 
     many.connect(send_many)
     many.send()
     [entry] = journal.changes(0)
     [sent] = entry.sends
-    assert (len(sent.calls[0].sends), sent.size) == (MOST_ROWS - 2, MOST_ROWS)
+    assert (len(sent.calls[0].sends), sent.size) == (MAX_ROWS - 2, MAX_ROWS)
     assert sent.left_out == 22
     assert journal._nested == {}
 
@@ -373,13 +373,13 @@ def test_large_sends(journal: Journal) -> None:
     """Of a send with very many receivers, the first calls are kept, and the others are counted."""
     one = Namespace().signal("one")
 
-    for _ in range(MOST_ROWS + 30):
+    for _ in range(MAX_ROWS + 30):
         one.connect(lambda sender: None, weak=False)
 
     one.send()
     [entry] = journal.changes(0)
     [sent] = entry.sends
-    assert (len(sent.calls), sent.left_out) == (MOST_ROWS - 1, 31)
+    assert (len(sent.calls), sent.left_out) == (MAX_ROWS - 1, 31)
 
 
 def test_budget() -> None:
@@ -399,10 +399,10 @@ def test_budget() -> None:
         journal.end(entry)
         return entry
 
-    entries = [request(BUDGET - 1), request(MOST_ROWS), request(3)]
+    entries = [request(BUDGET - 1), request(MAX_ROWS), request(3)]
     assert [(len(entry.sends), entry.is_partial) for entry in entries] == [
         (BUDGET - 1, False),
-        (MOST_ROWS, False),
+        (MAX_ROWS, False),
         (0, True),
     ]
     assert not journal.is_watching
@@ -509,7 +509,7 @@ def test_nothing_is_kept_alive(journal: Journal) -> None:
 
 def test_eye_without_journal(journal: Journal) -> None:
     """A watcher whose journal has gone in the middle of a send has nothing to tell."""
-    from aldis.flask.live_page.journal import _Eye
+    from aldis.flask.live_page.journal import JournalWatcher
     from aldis.observe import watch
 
     other = Journal()
@@ -524,7 +524,7 @@ def test_eye_without_journal(journal: Journal) -> None:
     signal = Namespace().signal("a")
     signal.connect(lambda sender: None, weak=False, via=Late())
 
-    with watch(_Eye(other)):
+    with watch(JournalWatcher(other)):
         del other
         gc.collect()
         signal.send()

@@ -165,7 +165,7 @@ def test_nothing_known_of_the_client(shop: Any) -> None:
     for known in ({}, {"REMOTE_ADDR": "127.0.0.1"}):
         list(shop.app(environ | known, lambda status, headers: statuses.append(status)))
 
-    assert statuses == ["403 Forbidden", "403 Forbidden"]
+    assert statuses == ["403 FORBIDDEN", "403 FORBIDDEN"]
 
 
 PROXIES = [

@@ -15,7 +15,7 @@ from sqlalchemy import Engine, create_engine, event, text
 
 from aldis import Namespace
 from aldis.flask import Aldis
-from aldis.flask.live_page.relay import MOST_LETTERS
+from aldis.flask.live_page.relay import MAX_DEAD_LETTERS
 from aldis.relay import Relay
 
 from .conftest import Shop
@@ -145,14 +145,14 @@ def test_reasons_are_short(relay_shop: RelayShop) -> None:
 
 def test_many_dead_letters(relay_shop: RelayShop) -> None:
     """Of many dead letters, the oldest are listed; how many there are, the receiver says."""
-    for _ in range(MOST_LETTERS + 2):
+    for _ in range(MAX_DEAD_LETTERS + 2):
         relay_shop.charge()
 
     relay_shop.relay.drain()
     found = relay_shop.look()
-    assert len(found["letters"]) == MOST_LETTERS
+    assert len(found["letters"]) == MAX_DEAD_LETTERS
     assert found["letters"][0]["number"] == relay_shop.relay.dead_letters()[0].id
-    assert [receiver["dead"] for receiver in found["receivers"] if receiver["dead"]] == [MOST_LETTERS + 2]
+    assert [receiver["dead"] for receiver in found["receivers"] if receiver["dead"]] == [MAX_DEAD_LETTERS + 2]
 
 
 def test_ill_meant_rows(relay_shop: RelayShop) -> None:

@@ -17,7 +17,7 @@ from quart.testing.connections import WebsocketResponseError
 import aldis.quart as room
 from aldis import AsyncReceiverError, Failure, InvalidOptionError, Namespace, Signal
 from aldis.observe import SendRecord, watch
-from aldis.quart import Aldis
+from aldis.quart import Aldis, failures_of
 from aldis.quart._core_signals import CORE_SIGNALS
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ async def test_log_changes_no_response(signal: Any, is_async: bool, caplog: pyte
     assert len(logged) == len(ran) >= 1
     assert {record.name for record in logged} == {"shop"}
     assert all(f"broken_at_{signal.name}" in record.message and record.exc_info for record in logged)
-    assert sum(app.extensions["aldis"].failures.values()) == len(ran)
+    assert sum(failures_of(app).values()) == len(ran)
     assert [[call.outcome for call in record.calls] for record in records] == [["raised", "returned"]] * len(ran)
 
 
@@ -211,7 +211,7 @@ async def test_the_signal_s_own_policy_is_for_those_without_one() -> None:
     assert len(got) == 1
 
 
-@pytest.mark.parametrize("errors", ["ignore", 3, None, "collect"])
+@pytest.mark.parametrize("errors", ["ignore", 3, None])
 def test_what_is_no_policy_is_refused(errors: Any) -> None:
     """A configuration that cannot be is refused when the application is set up, which then has no extension."""
     app = Quart("shop")
@@ -243,13 +243,13 @@ def test_twice_is_refused() -> None:
 def test_a_factory() -> None:
     """One extension serves several applications, and keeps none of them."""
     signals = Namespace()
-    extension = Aldis(signals=[signals])
+    extension = Aldis(show=[signals])
     first, second = Quart("first"), Quart("second")
     extension.init_app(first)
     extension.init_app(second)
     states = [app.extensions["aldis"] for app in (first, second)]
     assert states[0] is not states[1]
-    assert [state.signals for state in states] == [(signals,)] * 2
+    assert [state.shown for state in states] == [(signals,)] * 2
     assert first not in vars(extension).values()
 
 

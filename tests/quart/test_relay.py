@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async
 
 from aldis import InvalidOptionError, Namespace
 from aldis.quart import Aldis
-from aldis.relay import Relay
+from aldis.relay import DrainCounts, Relay
 from aldis.relay.worker.worker import Settings, Worker
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def test_receivers_run_in_an_app_context_of_their_own(relay: Relay) -> None:
     order_placed.connect(mail, app, via=relay.durable("mail"))
     asyncio.run(visit())
     assert received == []
-    assert relay.drain() == {"done": 2}
+    assert relay.drain() == DrainCounts(done=2)
     assert received == [("invoice", True, "shop", 7, 1), ("mail", True, "shop", 7, 1)]
 
 
@@ -86,7 +86,7 @@ def test_sync_receivers_run_as_many_at_once_as_the_worker_has_threads(relay: Rel
     asyncio.run(send())
     worker = Worker(relay, Settings(concurrency=40, drains=True))
     worker.run()
-    assert worker.tally["done"] == 40
+    assert worker.counts.done == 40
 
 
 def test_an_application_is_set_up_once(relay: Relay) -> None:

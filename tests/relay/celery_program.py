@@ -40,7 +40,7 @@ class Shop:
         self.celery: Any = Celery("shop", broker=broker, set_as_current=False)
         self.celery.conf.update(task_default_queue=queue, worker_enable_remote_control=False, **settings)
         self.engine = CeleryRunner(self.celery, timeout_s=timeout_s)
-        self.relay = Relay(self.database, engine=self.engine)
+        self.relay = Relay(self.database, runner=self.engine)
         signals = Namespace()
 
         @signals.declare
@@ -127,7 +127,7 @@ class Dying:
         self.engine = engine
 
     def handle(self, row: Any, guard: Any, /) -> Any:
-        print(self.engine.handle(row, guard).what.value, flush=True)  # noqa: T201
+        print(self.engine.handle(row, guard).disposition.value, flush=True)  # noqa: T201
         os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -136,5 +136,5 @@ if "SHOP" in os.environ:
     app, relay = shop.celery, shop.relay
 
     if __name__ == "__main__":
-        relay._engine = Dying(shop.engine)
+        relay._parts = relay._parts._replace(runner=Dying(shop.engine))
         relay.drain()

@@ -30,7 +30,7 @@ def main(url: str) -> None:
             began = time.monotonic()
             held = [(name, row.attempts, json.loads(row.payload or "")["order_id"]) for row in rows]
             ended = time.monotonic()
-            count = claims.finish(*rows)
+            count = claims.acknowledge(*rows)
             say(json.dumps({"held": held, "began": began, "ended": ended, "count": count}))
 
     engine.dispose()

@@ -13,7 +13,7 @@ from sqlalchemy.pool import StaticPool
 
 import aldis.flask
 import aldis.quart
-from aldis.relay import Relay
+from aldis.relay import DrainCounts, Relay
 
 
 @pytest.mark.parametrize("kind", [Flask, Quart])
@@ -31,5 +31,5 @@ def test_an_application_is_not_kept_alive(kind: type[Flask | Quart]) -> None:
     del app
     gc.collect()
     assert known() is None
-    assert (relay.status(), relay.drain()) == ([], {})
+    assert (relay.status(), relay.drain()) == ([], DrainCounts())
     engine.dispose()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aldis.relay.storage.claims import due
+from aldis.relay.storage.claims import next_due
 
 from .works import Works, soon
 
@@ -35,8 +35,8 @@ def test_a_look_tells_of_what_is_asked_for(any_url: str, make_engine: MakeEngine
     works.pile_up("now", 2)
     works.pile_up("unknown", 1)
 
-    waits = works.run(lambda connection: due(connection, ["now", "none"]))
+    waits = works.run(lambda connection: next_due(connection, ["now", "none"]))
 
     assert waits.keys() == {"now"}
     assert waits["now"] <= 0
-    assert works.run(lambda connection: due(connection, [])) == {}
+    assert works.run(lambda connection: next_due(connection, [])) == {}

@@ -12,19 +12,19 @@ from typing import Any
 
 import pytest
 
-from aldis.relay.worker.supervisor import Processes
+from aldis.relay.worker.supervisor import Supervisor
 
 # The main thread's own lines are interrupted here, thousands of times. In a process of its own, which could hang.
 RUNG_ALL_THE_TIME = """
 import signal, time
-from aldis.relay.worker.wake import Bell
+from aldis.relay.worker.wake import WakeEvent
 
-bell, rung = Bell(), 0
+bell, rung = WakeEvent(), 0
 
 def ring(*_):
     global rung
     rung += 1
-    bell.ring()
+    bell.set()
 
 signal.signal(signal.SIGALRM, ring)
 signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
@@ -56,7 +56,7 @@ def slow_child(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("slow_child")
 def test_several_processes_are_waited_for_in_peace() -> None:
     """What looks after processes that take their time to end does not compute meanwhile."""
-    processes = Processes(1, lambda: None, 2.0)
+    processes = Supervisor(1, lambda: None, 2.0)
     began: list[float] = []
 
     def stop() -> None:
@@ -80,7 +80,7 @@ def test_a_process_that_is_just_being_started_is_stopped(monkeypatch: pytest.Mon
         os.kill(os.getpid(), signal.SIGTERM)
         return process
 
-    processes = Processes(1, lambda: None, 2.0)
+    processes = Supervisor(1, lambda: None, 2.0)
     began = time.monotonic()
     former = signal.signal(signal.SIGTERM, lambda *_: processes.stop())
     monkeypatch.setattr(subprocess, "Popen", start_and_be_stopped)

@@ -23,7 +23,7 @@ def test_a_drain_without_tables_ends_as_elsewhere(tmp_path: Path) -> None:
     """On a terminal, too, a worker whose tables are missing says so, without a traceback, and ends with 78."""
     (tmp_path / "shop.py").write_text(PROGRAM)
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "aldis", "worker", "shop", "--drain"]
+    command = [sys.executable, "-m", "aldis", "relay", "worker", "shop", "--drain"]
 
     ended = subprocess.run(command, cwd=tmp_path, stderr=theirs, timeout=60, check=False)
     said = os.read(ours, 100_000).decode()

@@ -19,9 +19,9 @@ from sqlalchemy import select
 
 import aldis.flask
 from aldis.exceptions import AldisWarning, InvalidOptionError, RelayWarning
-from aldis.relay import Relay
+from aldis.relay import DrainCounts, Relay
 from aldis.relay.celery import CeleryRunner
-from aldis.relay.celery.envelope import MalformedEnvelopeError, NewerEnvelopeError, read, written
+from aldis.relay.celery.envelope import MalformedEnvelopeError, NewerEnvelopeError, decode, encode
 from aldis.relay.celery.request import Request
 from aldis.relay.storage.rows import Row
 from aldis.relay.storage.tables import dead_letters, messages
@@ -117,7 +117,7 @@ def test_order_is_refused(make_app: Callable[..., Any], engine: Any) -> None:
     """A queue with a key is refused where it is made, for a fleet keeps no order."""
     relay = Relay(engine, runner=CeleryRunner(make_app()))
 
-    with pytest.raises(InvalidOptionError, match=r"relay.queue\('mail'\) cannot have key='user_id'.*keeps no order"):
+    with pytest.raises(InvalidOptionError, match=r"relay.durable\('mail'\) cannot have key='user_id'.*keeps no order"):
         relay.durable("mail", key="user_id")
 
 
@@ -125,11 +125,11 @@ def test_an_engine_is_of_one_relay(make_app: Callable[..., Any], engine: Any) ->
     """Two relays cannot share an engine, nor the name of a task."""
     app = make_app()
     shared = CeleryRunner(app)
-    Relay(engine, engine=shared)
+    Relay(engine, runner=shared)
 
     for taken in (shared, CeleryRunner(app)):
         with pytest.raises(InvalidOptionError, match=rf"has a relay's task '{TASK}' already"):
-            Relay(engine, engine=taken)
+            Relay(engine, runner=taken)
 
     Relay(engine, runner=CeleryRunner(app, name="shop.relay"))
     assert {"shop.relay", TASK} <= set(app.tasks)
@@ -219,7 +219,7 @@ def test_other_settings_are_fine(make_app: Callable[..., Any], engine: Any, sett
     relay = Relay(engine, runner=CeleryRunner(make_app(task_default_queue="q", **settings)))
     relay.create_tables()
 
-    assert relay.drain() == {}
+    assert relay.drain() == DrainCounts()
 
 
 def test_a_misconfigured_worker_says_so(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_misconfigured_worker_says_so(tmp_path: Path) -> None:
         "app = Celery('shop', broker='memory://')\n"
         "relay = Relay(create_engine('sqlite:///shop.sqlite'), runner=CeleryRunner(app))\n"
     )
-    command = [sys.executable, "-m", "aldis", "worker", "shop:relay"]
+    command = [sys.executable, "-m", "aldis", "relay", "worker", "shop:relay"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
 
     assert done.returncode == 78, done.stderr
@@ -241,34 +241,34 @@ def test_a_misconfigured_worker_says_so(tmp_path: Path) -> None:
 
 
 def test_an_envelope_is_json_and_comes_back() -> None:
-    """What was sent of a row is the same on the other side, with its attempts and losses."""
-    row = a_row(sender='{"text":"x"}', trace="{}", ordering_key="7", attempts=3, losses=2)
-    outcome = Outcome(Disposition.FAILED, "why", 1.5)
+    """What was sent of a row is the same on the other side, with its attempts and crashes."""
+    row = a_row(sender='{"text":"x"}', trace="{}", ordering_key="7", attempts=3, crashes=2)
+    outcome = Outcome(Disposition.FAILED, "reason", 1.5)
 
-    assert read(written(row)) == (row, None)
-    assert read(written(row, outcome)) == (row, outcome)
+    assert decode(encode(row)) == (row, None)
+    assert decode(encode(row, outcome)) == (row, outcome)
 
 
 @pytest.mark.parametrize("changes", [{"payload": b"{}"}, {"version": "1"}, {"sender": 5}, {"sent_ms": 0.5}])
 def test_rows_of_other_types_have_no_envelope(changes: dict[str, Any]) -> None:
     """What SQLite lets into a column is not published."""
     with pytest.raises(MalformedEnvelopeError):
-        written(a_row(**changes))
+        encode(a_row(**changes))
 
 
 @pytest.mark.parametrize(
-    "found", [None, 5, [], {}, {"format": 1}, {"format": True}, {**written(a_row()), "losses": ""}]
+    "found", [None, 5, [], {}, {"format": 1}, {"format": True}, {**encode(a_row()), "crashes": ""}]
 )
 def test_other_messages_are_no_envelopes(found: Any) -> None:
     """A message that somebody else put into the queue is told from the relay's."""
     with pytest.raises(MalformedEnvelopeError):
-        read(found)
+        decode(found)
 
 
 def test_newer_envelopes_are_told_from_malformed_ones() -> None:
     """What a newer Aldis has written is not thrown away."""
     with pytest.raises(NewerEnvelopeError):
-        read({"format": 2})
+        decode({"format": 2})
 
 
 # Publishing, with RabbitMQ where it is needed.
@@ -279,7 +279,7 @@ def test_a_row_is_published_and_deleted(rabbitmq_place: Place) -> None:
     shop = rabbitmq_place.shop
     [(_, message_id)] = shop.ordered.send("secret sender", do="secret")
 
-    assert shop.relay.drain() == {"done": 1}
+    assert shop.relay.drain() == DrainCounts(done=1)
     assert rabbitmq_place.rows() == []
 
     [message] = rabbitmq_place.published()
@@ -296,7 +296,7 @@ def test_rows_that_were_claimed_together_fail_apart(rabbitmq_place: Place) -> No
     """Each message is a row again, though one claim had published both."""
     shop = rabbitmq_place.shop
     ids = [shop.ordered.send("x", do="fail")[0][1] for _ in range(2)]
-    assert shop.relay.drain() == {"done": 2}
+    assert shop.relay.drain() == DrainCounts(done=2)
 
     for message in rabbitmq_place.published():
         run(rabbitmq_place, message.payload[0][0])
@@ -334,7 +334,7 @@ def test_a_queue_that_is_gone_is_made_again(rabbitmq_place: Place, caplog: pytes
     first = shop.engine.handle(a_row(), rabbitmq_place.no_guard)
     second = shop.engine.handle(a_row(), rabbitmq_place.no_guard)
 
-    assert (first.what, second.what) == (Disposition.WAITS, Disposition.DONE)
+    assert (first.disposition, second.disposition) == (Disposition.WAITS, Disposition.DONE)
     assert "NO_ROUTE" in caplog.text
     assert len(rabbitmq_place.published()) == 1
 
@@ -346,14 +346,14 @@ def test_rows_wait_for_the_broker(tmp_path: Path, rabbitmq: str, caplog: pytest.
         place.shop.ordered.send("x", do="")
         place.shop.shipped.send("x", do="")
 
-        assert place.shop.relay.drain() == {"waits": 2}
+        assert place.shop.relay.drain() == DrainCounts(waiting=2)
         assert [(row.attempts, row.token) for row in place.rows()] == [(0, None)] * 2
         assert all(row.failure.startswith("the broker did not confirm it (") for row in place.rows())
-        assert caplog.text.count("The broker does not take messages") == 1
+        assert caplog.text.count("The broker does not accept messages") == 1
 
         gate.open()
         place.hurry()
-        assert place.shop.relay.drain() == {"done": 2}
+        assert place.shop.relay.drain() == DrainCounts(done=2)
         assert "The broker is back" in caplog.text
         assert len(place.published()) == 2
 
@@ -365,11 +365,11 @@ def test_what_is_not_confirmed_is_published_again(tmp_path: Path, rabbitmq: str)
         [(_, message_id)] = place.shop.ordered.send("x", do="")
         gate.keep_answers()
 
-        assert place.shop.relay.drain() == {"waits": 1}
+        assert place.shop.relay.drain() == DrainCounts(waiting=1)
 
         gate.open()
         place.hurry()
-        assert place.shop.relay.drain() == {"done": 1}
+        assert place.shop.relay.drain() == DrainCounts(done=1)
         ids = [message.payload[0][0]["message_id"] for message in place.published()]
         assert ids == ["before", message_id, message_id]
 
@@ -382,8 +382,8 @@ def test_rows_that_cannot_be_published_are_dead(lonely: Place, changes: dict[str
     """A row that nobody could read is a dead letter at once."""
     outcome = lonely.shop.engine.handle(a_row(**changes), lonely.no_guard)
 
-    assert outcome.what is Disposition.DEAD
-    assert why in outcome.why
+    assert outcome.disposition is Disposition.DEAD
+    assert why in outcome.reason
 
 
 def test_eager_tasks_are_received_where_they_are_published(lonely: Place) -> None:
@@ -391,7 +391,7 @@ def test_eager_tasks_are_received_where_they_are_published(lonely: Place) -> Non
     lonely.shop.celery.conf.task_always_eager = True
     [(_, message_id)] = lonely.shop.ordered.send("x", do="")
 
-    assert lonely.shop.relay.drain() == {"done": 1}
+    assert lonely.shop.relay.drain() == DrainCounts(done=1)
     assert lonely.ids(made) == [message_id]
 
 
@@ -404,7 +404,7 @@ def run(place: Place, envelope: Any, *, is_again: bool = False) -> None:
 
 def test_the_task_runs_the_receiver(lonely: Place) -> None:
     """What was published is received with the message, its sender and its payload, and leaves nothing."""
-    lonely.shop.celery.tasks[TASK].apply((written(a_row()),), throw=True)
+    lonely.shop.celery.tasks[TASK].apply((encode(a_row()),), throw=True)
 
     assert lonely.ids(made) == ["a"]
     assert lonely.rows() == []
@@ -421,7 +421,7 @@ def test_receivers_run_in_the_context_of_their_application(lonely: Place) -> Non
     aldis.flask.Aldis(app, relay=lonely.shop.relay)
     lonely.shop.ordered.connect(look, via=lonely.shop.relay.durable("shop.look"))
     parent = json.dumps({"traceparent": f"00-{7:032x}-{8:016x}-01"})
-    run(lonely, written(a_row(receiver="shop.look", sender='{"name":"shop"}', trace=parent)))
+    run(lonely, encode(a_row(receiver="shop.look", sender='{"name":"shop"}', trace=parent)))
 
     assert seen == ["shop", app, 7]
 
@@ -446,11 +446,11 @@ def test_what_a_newer_aldis_has_published_is_left_for_it(lonely: Place, monkeypa
 
 
 def test_a_failed_attempt_is_a_row_again(lonely: Place) -> None:
-    """It is due after the receiver's backoff, and its losses are forgotten."""
-    run(lonely, written(a_row(payload='{"do":"fail"}', losses=1)))
+    """It is due after the receiver's backoff, and its crashes are forgotten."""
+    run(lonely, encode(a_row(payload='{"do":"fail"}', crashes=1)))
 
     [row] = lonely.rows()
-    assert (row.message_id, row.attempts, row.losses, row.token) == ("a", 1, 0, None)
+    assert (row.message_id, row.attempts, row.crashes, row.token) == ("a", 1, 0, None)
     assert row.failure.endswith(") raised OSError")
     assert row.sent_ms == 5
     assert 50_000 < row.due_ms - time.time() * 1000 < 70_000
@@ -458,7 +458,7 @@ def test_a_failed_attempt_is_a_row_again(lonely: Place) -> None:
 
 def test_the_last_failed_attempt_is_a_dead_letter(lonely: Place) -> None:
     """It has what was sent, and why it was given up."""
-    run(lonely, written(a_row(payload='{"do":"fail"}', attempts=2)))
+    run(lonely, encode(a_row(payload='{"do":"fail"}', attempts=2)))
 
     [letter] = lonely.shop.relay.dead_letters()
     assert (letter.message_id, letter.receiver, letter.attempts) == ("a", "shop.orders", 2)
@@ -469,15 +469,15 @@ def test_the_last_failed_attempt_is_a_dead_letter(lonely: Place) -> None:
 def test_what_was_not_begun_is_not_counted(lonely: Place) -> None:
     """A dead letter that nobody could read has the attempts that were made, whether it was written at once or later."""
     row = a_row(payload="{", attempts=2)
-    run(lonely, written(row))
-    run(lonely, written(row._replace(token="other"), Outcome(Disposition.DEAD, "why", is_begun=False)))
+    run(lonely, encode(row))
+    run(lonely, encode(row._replace(token="other"), Outcome(Disposition.DEAD, "reason", is_begun=False)))
 
     assert [letter.attempts for letter in lonely.shop.relay.dead_letters()] == [1, 1]
 
 
 def test_a_receiver_that_takes_too_long_is_interrupted(lonely: Place) -> None:
     """timeout_s holds in Celery's workers."""
-    run(lonely, written(a_row(payload='{"do":"linger"}')))
+    run(lonely, encode(a_row(payload='{"do":"linger"}')))
 
     [row] = lonely.rows()
     assert row.failure.endswith(") raised ReceiverTimeoutError")
@@ -491,7 +491,7 @@ def test_a_receiver_without_a_limit_takes_its_time(lonely: Place) -> None:
         calls.append(do)
 
     signal.connect(slow, via=lonely.shop.relay.durable("shop.slow"))
-    run(lonely, written(a_row(receiver="shop.slow", payload='{"do":"x"}')))
+    run(lonely, encode(a_row(receiver="shop.slow", payload='{"do":"x"}')))
 
     assert calls == ["x"]
 
@@ -499,48 +499,48 @@ def test_a_receiver_without_a_limit_takes_its_time(lonely: Place) -> None:
 @pytest.mark.parametrize("changes", [{"receiver": "unknown"}, {"version": 2}, {"sender": '{"name":"unknown"}'}])
 def test_what_is_not_known_here_is_a_row_again(lonely: Place, changes: dict[str, Any]) -> None:
     """It waits for another deploy, and the attempt does not count."""
-    run(lonely, written(a_row(**changes)))
+    run(lonely, encode(a_row(**changes)))
 
     [row] = lonely.rows()
-    assert (row.attempts, row.losses) == (0, 0)
+    assert (row.attempts, row.crashes) == (0, 0)
     assert row.due_ms > time.time() * 1000 + 10_000
 
 
 def test_a_message_whose_worker_died_is_a_row_again(lonely: Place) -> None:
     """It does not run at once, for it may be what killed the worker; the attempt does not count, and the loss does."""
-    run(lonely, written(a_row()), is_again=True)
+    run(lonely, encode(a_row()), is_again=True)
 
     [row] = lonely.rows()
-    assert (row.attempts, row.losses, row.failure) == (0, 1, "its worker died, or lost it")
+    assert (row.attempts, row.crashes, row.failure) == (0, 1, "its worker died, or lost its connection")
     assert lonely.ids(attempts) == []
 
 
 def test_what_was_published_once_is_a_row_once(lonely: Place) -> None:
     """A worker that is killed when it has put a row back, and before the broker knows, makes no second one."""
-    envelope = written(a_row(payload='{"do":"fail"}'))
+    envelope = encode(a_row(payload='{"do":"fail"}'))
     run(lonely, envelope)
     run(lonely, envelope, is_again=True)
 
     [row] = lonely.rows()
-    assert (row.attempts, row.losses) == (1, 0)
+    assert (row.attempts, row.crashes) == (1, 0)
 
 
 def test_a_message_whose_workers_die_is_a_dead_letter(lonely: Place) -> None:
     """Three times, or as often as it may be tried if that is more."""
-    run(lonely, written(a_row(losses=1, token="1")), is_again=True)
+    run(lonely, encode(a_row(crashes=1, token="1")), is_again=True)
     assert lonely.shop.relay.dead_letters() == []
 
-    run(lonely, written(a_row(losses=2, token="2")), is_again=True)
+    run(lonely, encode(a_row(crashes=2, token="2")), is_again=True)
     [letter] = lonely.shop.relay.dead_letters()
-    assert letter.reason == "its workers died, or lost it, 3 times"
+    assert letter.reason == "its workers died, or lost their connection, 3 times"
 
 
 def test_a_message_that_comes_again_and_is_not_known_waits(lonely: Place) -> None:
     """Whether its workers died too often is for those to say that know its receiver."""
-    run(lonely, written(a_row(receiver="unknown", losses=7)), is_again=True)
+    run(lonely, encode(a_row(receiver="unknown", crashes=7)), is_again=True)
 
     [row] = lonely.rows()
-    assert (row.attempts, row.losses) == (0, 8)
+    assert (row.attempts, row.crashes) == (0, 8)
 
 
 @pytest.mark.parametrize("is_again", [False, True])
@@ -549,7 +549,7 @@ def test_what_cannot_be_written_yet_is_published(
 ) -> None:
     """While the database is away, the end of an attempt is a message; its receiver does not run again for it."""
     rabbitmq_place.rename(messages, "away")
-    run(rabbitmq_place, written(a_row(payload='{"do":"fail"}')))
+    run(rabbitmq_place, encode(a_row(payload='{"do":"fail"}')))
 
     [message] = rabbitmq_place.published()
     [envelope], _, _ = message.payload
@@ -557,7 +557,7 @@ def test_what_cannot_be_written_yet_is_published(
     run(rabbitmq_place, envelope, is_again=is_again)
 
     [row] = rabbitmq_place.rows()
-    assert (row.attempts, row.losses) == (1, 0)
+    assert (row.attempts, row.crashes) == (1, 0)
     assert row.failure.endswith(") raised OSError")
     assert rabbitmq_place.ids(attempts) == ["a"]
 
@@ -569,10 +569,10 @@ def test_without_database_and_broker_the_message_is_given_back(
     lonely.rename(dead_letters, "away")
 
     with pytest.raises(exceptions.Reject, match="neither the database nor the broker") as raised:
-        run(lonely, written(a_row(payload='{"do":"fail"}', attempts=2)))
+        run(lonely, encode(a_row(payload='{"do":"fail"}', attempts=2)))
 
     assert raised.value.requeue is True
-    assert "cannot be put back into the relay's table yet: no such table" in caplog.text
+    assert "cannot be written to the database yet: no such table" in caplog.text
 
 
 # What Celery's workers do with messages whose task went wrong.
@@ -641,8 +641,8 @@ def test_rows_are_made_again_in_every_database(any_url: str, make_engine: MakeEn
     """A row that was deleted, and a dead letter, can be written from what was published."""
     shop = Shop(any_url, NOBODY, "q")
     shop.create_tables()
-    shop.engine._run(written(a_row(payload='{"do":"fail"}', token="1")), False)
-    shop.engine._run(written(a_row(payload="no JSON", token="2")), False)
+    shop.engine._run(encode(a_row(payload='{"do":"fail"}', token="1")), False)
+    shop.engine._run(encode(a_row(payload="no JSON", token="2")), False)
     engine = make_engine(any_url)
     shop.close()
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from aldis.relay import DrainCounts
+
 from .celery_program import attempts, made
 from .celery_servers import RABBITMQ, REDIS, Place, answering, soon
 
@@ -54,7 +56,7 @@ def row_of(place: Place, message_id: str) -> Any:
 def test_celery_runs_receivers(fleet: Place) -> None:
     """A message is received once, by the Celery worker, in its first attempt; no row is left."""
     message_id = send(fleet)
-    assert fleet.shop.relay.drain() == {"done": 1}
+    assert fleet.shop.relay.drain() == DrainCounts(done=1)
     soon(lambda: message_id in fleet.ids(made))
 
     assert fleet.ids(attempts).count(message_id) == 1
@@ -74,7 +76,7 @@ def test_what_fails_comes_again_until_it_is_dead(fleet: Place) -> None:
     message_id = send(fleet, "fail")
     fleet.shop.relay.drain()
     row = soon(lambda: row_of(fleet, message_id))
-    assert (row.attempts, fleet.shop.relay.drain()) == (1, {})
+    assert (row.attempts, fleet.shop.relay.drain()) == (1, DrainCounts())
 
     fleet.deliver(fleet.shop.relay.dead_letters)
     [letter] = fleet.shop.relay.dead_letters()
@@ -118,7 +120,7 @@ def test_a_relay_worker_killed_before_it_deletes_leaves_a_duplicate(fleet: Place
     assert [row.message_id for row in fleet.rows() if row.token] == [message_id]
 
     fleet.hurry()
-    assert fleet.shop.relay.drain() == {"done": 1}
+    assert fleet.shop.relay.drain() == DrainCounts(done=1)
     soon(lambda: fleet.ids(attempts).count(message_id) == 2)
     assert fleet.ids(made).count(message_id) == 1
     assert row_of(fleet, message_id) is None
@@ -138,7 +140,7 @@ def test_a_celery_worker_killed_in_a_receiver_loses_nothing(broker: str, tmp_pat
 
         with place.worker("--pool", "solo"):
             row = soon(lambda: row_of(place, message_id))
-            assert (row.attempts, row.losses, row.failure) == (0, 1, "its worker died, or lost it")
+            assert (row.attempts, row.crashes, row.failure) == (0, 1, "its worker died, or lost its connection")
 
             place.deliver(lambda: message_id in place.ids(made))
             assert place.ids(attempts).count(message_id) == 2
@@ -152,7 +154,7 @@ def test_a_message_that_kills_its_workers_is_a_dead_letter(limited: Place) -> No
 
     [letter] = limited.shop.relay.dead_letters()
     limited.shop.relay.drop_dead(letter.id)
-    assert (letter.message_id, letter.reason) == (message_id, "its workers died, or lost it, 3 times")
+    assert (letter.message_id, letter.reason) == (message_id, "its workers died, or lost their connection, 3 times")
     assert limited.ids(attempts).count(message_id) == 3
     assert limited.ids(made).count(other_id) == 1
 
@@ -166,6 +168,6 @@ def test_a_hard_time_limit_of_celery_loses_nothing(limited: Place) -> None:
     limited.shop.relay.drain()
     soon(lambda: other_id in limited.ids(made))
 
-    assert (row.attempts, row.losses) in {(0, 1), (1, 0)}
+    assert (row.attempts, row.crashes) in {(0, 1), (1, 0)}
     assert [row.message_id for row in limited.rows()] == [message_id]
     limited.forget(message_id)

@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from aldis.__main__ import main
-from aldis.relay import Relay
+from aldis.relay import DrainCounts, Relay
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -88,7 +88,7 @@ app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite:///shop.sqlite"
 db = SQLAlchemy(app)
 relay = Relay(db)
 signals = Namespace()
-Aldis(app, signals=[signals], relay=relay)
+Aldis(app, show=[signals], relay=relay)
 
 
 @signals.declare
@@ -137,7 +137,7 @@ class Shop:
     def worker(self, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
         """A worker's process, which is killed at the end if it is still there."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "aldis", "worker", self.name, *arguments],
+            [sys.executable, "-m", "aldis", "relay", "worker", self.name, *arguments],
             cwd=self.folder,
             env={**os.environ, **environment},
             stdout=subprocess.PIPE,
@@ -279,9 +279,9 @@ def test_a_dead_letter_that_is_not_there(shop: Shop, number: str) -> None:
 def test_dead_letters_are_received_again(shop: Shop, chosen: list[str]) -> None:
     """Retry makes messages of the chosen letters."""
     shop.lose(2)
-    assert shop.command("dead", "retry", shop.name, *chosen).output == "2 will be received again.\n"
+    assert shop.command("dead", "retry", shop.name, *chosen).output == "2 will be retried.\n"
     assert shop.relay.dead_letters() == []
-    assert shop.relay.drain() == {"dead": 2}
+    assert shop.relay.drain() == DrainCounts(dead=2)
 
 
 @pytest.mark.parametrize("chosen", [[], ["1", "--all"], ["--all", "--receiver", "search"]])
@@ -291,7 +291,7 @@ def test_what_is_chosen_must_be_clear(shop: Shop, verb: str, chosen: list[str]) 
     shop.lose()
     result = shop.command("dead", verb, shop.name, *chosen)
     assert result.exit_code == USAGE
-    assert "Give the numbers of dead letters, or --receiver NAME, or --all." in result.output
+    assert "Choose dead letters by their numbers, by --receiver NAME, or by --all." in result.output
     assert len(shop.relay.dead_letters()) == 1
 
 
@@ -302,8 +302,8 @@ def test_dead_letters_are_dropped(shop: Shop) -> None:
     assert refused.exit_code == 1
     assert "Delete 1 dead letters?" in refused.output
     assert len(shop.relay.dead_letters()) == 3
-    assert "1 were deleted." in shop.command("dead", "drop", shop.name, "1", says="y\n").output
-    assert shop.command("dead", "drop", shop.name, "--all", "--yes").output == "2 were deleted.\n"
+    assert "1 deleted." in shop.command("dead", "drop", shop.name, "1", says="y\n").output
+    assert shop.command("dead", "drop", shop.name, "--all", "--yes").output == "2 deleted.\n"
     assert shop.relay.dead_letters() == []
 
 
@@ -323,10 +323,10 @@ def test_purging(shop: Shop) -> None:
         (["dead", "--older-than", "3600s"], 1),
         (["messages", "--receiver", "invoice"], 3),
     ):
-        assert shop.command("purge", shop.name, *arguments, "--yes").output == f"{count} were deleted.\n"
+        assert shop.command("purge", shop.name, *arguments, "--yes").output == f"{count} deleted.\n"
 
     assert len(shop.relay.dead_letters()) == 1
-    assert shop.relay.drain() == {}
+    assert shop.relay.drain() == DrainCounts()
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_wrong_purges(shop: Shop, arguments: list[str], words: str) -> None:
     result = shop.command("purge", shop.name, *arguments, "--yes")
     assert result.exit_code == USAGE
     assert words in result.output
-    assert shop.relay.drain() == {"done": 1}
+    assert shop.relay.drain() == DrainCounts(done=1)
 
 
 @pytest.mark.parametrize(
@@ -398,7 +398,7 @@ def test_a_worker_drains(shop: Shop) -> None:
     shop.module.order_lost.send("shop", order_id=1)
     code, printed = shop.work("--drain")
     assert code == 0
-    assert "The worker starts: 4 at once, for invoice, search, slow" in printed
+    assert "The worker starts: 4 receivers at a time, for invoice, search, slow" in printed
     assert "The worker has ended: 3 done, 1 dead." in printed
     assert len(list(shop.folder.glob("invoice-*"))) == 3
 
@@ -428,12 +428,12 @@ def test_several_processes_drain(shop: Shop) -> None:
     [
         (["--concurrency", "0"], "concurrency must be a number, 1 or more"),
         (["--lease", "0.1"], "lease must be a number, 0.5 or more"),
-        (["--processes", "0"], "processes must be 1 or more"),
+        (["--processes", "0"], "processes must be a number, 1 or more"),
     ],
 )
 def test_wrong_options(shop: Shop, arguments: list[str], words: str) -> None:
     """A worker with wrong options does not start."""
-    result = CliRunner().invoke(main, ["worker", shop.name, *arguments])
+    result = CliRunner().invoke(main, ["relay", "worker", shop.name, *arguments])
     assert result.exit_code == USAGE
     assert words in result.output
 
@@ -464,7 +464,7 @@ def test_a_worker_stops_when_what_it_has_begun_has_ended(shop: Shop, number: sig
         (shop.folder / "go-on").touch()
         assert process.wait(SOON_S) == 0
 
-    assert shop.relay.drain() == {"done": 2}
+    assert shop.relay.drain() == DrainCounts(done=2)
 
 
 @pytest.mark.program
@@ -567,7 +567,7 @@ def test_a_process_that_dies_is_started_again(shop: Shop, tmp_path: Path) -> Non
     assert process.returncode == 0
     assert "A worker process ended with -9. Another starts in 2 seconds" in printed
     assert not file.exists()
-    assert shop.relay.drain() == {}
+    assert shop.relay.drain() == DrainCounts()
 
 
 @pytest.mark.program
@@ -596,7 +596,10 @@ def test_a_drain_is_shown_on_a_terminal(shop: Shop) -> None:
     here, there = pty.openpty()
 
     with subprocess.Popen(
-        [sys.executable, "-m", "aldis", "worker", shop.name, "--drain"], cwd=shop.folder, stdout=there, stderr=there
+        [sys.executable, "-m", "aldis", "relay", "worker", shop.name, "--drain"],
+        cwd=shop.folder,
+        stdout=there,
+        stderr=there,
     ) as process:
         os.close(there)
         printed = read_all(here)
@@ -627,7 +630,7 @@ def read_all(terminal: int) -> str:
 
 @pytest.mark.program
 def test_commands_of_flask(tmp_path: Path) -> None:
-    """``flask signals worker`` and ``flask signals relay`` are for the relay that the application gave to Aldis."""
+    """``flask relay worker`` and ``flask relay`` are for the relay that the application gave to Aldis."""
     (tmp_path / "app.py").write_text(APPLICATION)
     place = "from app import app, order_placed; c = app.app_context(); c.push(); order_placed.send(app, order_id=7)"
 
@@ -639,9 +642,9 @@ def test_commands_of_flask(tmp_path: Path) -> None:
         return ran.stdout
 
     run("-c", place)
-    assert run("-m", "flask", "signals", "relay", "status").splitlines()[1].split()[:2] == ["invoice", "1"]
-    assert run("-m", "flask", "signals", "worker", "--drain") == "invoice app 7\n"
-    assert run("-m", "flask", "signals", "relay", "status").splitlines()[1].split()[:2] == ["invoice", "0"]
+    assert run("-m", "flask", "relay", "status").splitlines()[1].split()[:2] == ["invoice", "1"]
+    assert run("-m", "flask", "relay", "worker", "--drain") == "invoice app 7\n"
+    assert run("-m", "flask", "relay", "status").splitlines()[1].split()[:2] == ["invoice", "0"]
 
 
 @pytest.mark.program
@@ -650,7 +653,7 @@ def test_an_application_without_a_relay(tmp_path: Path, extension: str) -> None:
     """Where the application gave no relay, the commands say how to."""
     (tmp_path / "app.py").write_text(f"from flask import Flask\napp = Flask(__name__)\n{extension}\n")
     ran = subprocess.run(
-        [sys.executable, "-m", "flask", "signals", "relay", "status"],
+        [sys.executable, "-m", "flask", "relay", "status"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

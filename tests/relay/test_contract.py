@@ -183,7 +183,7 @@ class Async:
             relay.create_tables()
             yield AsyncHarness(relay, sessions, runner)
             runner.run(engine.dispose())
-            relay._database.close_portal()  # The connections that it has for work that is not awaited.
+            relay._parts.database.close_portal()  # The connections that it has for work that is not awaited.
 
 
 class TestAsync(Async, RelayContract): ...
@@ -230,7 +230,7 @@ class CeleryHarness(Harness):
         self._ended = ended
 
     def run(self) -> None:
-        while published := self.relay.drain().get("done", 0):
+        while published := self.relay.drain().done:
             for _ in range(published):
                 self._ended.get(timeout=30)  # What is to be put back is there.
 
@@ -280,7 +280,7 @@ class TestCelery(UnorderedRelayContract):
     @pytest.fixture
     def harness(self, celery_harness: CeleryHarness) -> CeleryHarness:
         gc.collect()  # The receivers of the test before are connected as long as its signals are there.
-        emptied(celery_harness.relay._database.engine())
+        emptied(celery_harness.relay._parts.database.engine())
         celery_harness.relay.create_tables()
         return celery_harness
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from aldis import InvalidOptionError
 from aldis.exceptions import TransactionError
-from aldis.relay import Relay
+from aldis.relay import DrainCounts, Relay
 from aldis.relay.storage.database import Database, RetryPolicy, _close_portals
 from aldis.relay.storage.dialects import check_dialect, is_away, is_busy, is_full, use_wal
 
@@ -172,7 +172,7 @@ def test_a_connection_that_was_only_read(memory: Engine, make_engine: MakeEngine
 
     with Session(works.engine) as session:
         assert session.scalar(text("SELECT count(*) FROM aldis_messages")) == 1
-        assert works.relay.drain() == {"done": 1}
+        assert works.relay.drain() == DrainCounts(done=1)
         assert session.scalar(text("SELECT count(*) FROM aldis_messages")) == 0
 
 
@@ -183,14 +183,14 @@ def test_a_connection_that_is_always_in_a_transaction(make_engine: MakeEngine) -
     works.connect()
     works.send(7)
 
-    assert works.relay.drain() == {"done": 1}
+    assert works.relay.drain() == DrainCounts(done=1)
 
 
 @pytest.mark.parametrize("kind", ["of all threads", "of a thread"])
 def test_a_database_in_memory_is_not_closed(memory: Engine, make_engine: MakeEngine, kind: str) -> None:
     """To forget its connections would be to forget the database."""
     works = Works(sharing(memory, make_engine, kind))
-    works.relay._database.reconnect()
+    works.relay._parts.database.reconnect()
 
     assert works.relay.status() == []
 
@@ -266,7 +266,7 @@ def test_what_is_read_before_it_is_written(sqlite_url: str, make_engine: MakeEng
 def test_connections_of_a_worker(database: Database) -> None:
     """A worker has connections of its own, closes them when it ends, and no others."""
     tables(database)
-    own = database.apart()
+    own = database.for_worker()
     own.run(insert(1))
     own.close()
     own.run(insert(2))

@@ -12,16 +12,16 @@ import pytest
 from aldis.exceptions import ReceiverTimeoutError
 from aldis.relay.storage.rows import Row
 from aldis.relay.worker import executor
-from aldis.relay.worker.executor import Job
+from aldis.relay.worker.executor import ReceiverJob
 
 ROW = Row(1, "id", "saved", "mail", 1, None, "{}", None, None, 0, 1, 0, "token")
 
 # With an own interpreter, for the trace function of this one may be that of coverage.
 TRACED = """
 import sys
-from aldis.relay.worker.executor import Job
+from aldis.relay.worker.executor import ReceiverJob
 
-job = Job(None, float("inf"), lambda: None)
+job = ReceiverJob(None, float("inf"), lambda: None)
 
 def limited():
     with job.guard(10):
@@ -39,8 +39,8 @@ print("over")
 """
 
 
-def new_job() -> Job:
-    return Job(ROW, float("inf"), lambda: None)
+def new_job() -> ReceiverJob:
+    return ReceiverJob(ROW, float("inf"), lambda: None)
 
 
 @pytest.mark.parametrize(("how", "said"), [("in time", "over\n"), ("late", "late over\n")])

@@ -23,7 +23,7 @@ VERBS: dict[str, Callable[[Relay], Any]] = {
     "retry_dead": lambda relay: relay.retry_dead(7),
     "drop_dead": lambda relay: relay.drop_dead(7),
     "drop_messages": lambda relay: relay.drop_messages("mail.welcome"),
-    "purge": lambda relay: relay.purge("effects", older_than_s=1),
+    "purge": lambda relay: relay.purge_effects(older_than_s=1),
 }
 
 
@@ -52,7 +52,7 @@ def test_some_tables_that_are_not_there(make_engine: MakeEngine, any_url: str) -
     relay.create_tables()
     relay.check_tables()
     assert relay.status() == []
-    assert relay.purge("effects", older_than_s=0) == 1
+    assert relay.purge_effects(older_than_s=0) == 1
 
 
 def test_tables_of_another_version(make_engine: MakeEngine, any_url: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import insert, update
 
-from aldis.relay.storage import claims
+from aldis.relay.storage import claims, ordered_claims
 from aldis.relay.storage.tables import messages, now_ms
 
 from .works import Works
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .conftest import MakeEngine
 
-LONG = claims._FRONT + 100
+LONG = ordered_claims.FRONT + 100
 HOUR_MS = 3_600_000
 
 
@@ -50,7 +50,7 @@ class Backlog:
 
     def claim(self, most: int = 100) -> list[Row]:
         """Claim rows, as a worker does."""
-        known = self.works.relay._registry.known()["work"]
+        known = self.works.relay._parts.receivers.known()["work"]
         return self.works.run(lambda connection: claims.claim(connection, "work", known, most, HOUR_MS))
 
     def claimed(self, most: int = 100) -> list[int]:
@@ -75,7 +75,7 @@ def test_the_next_of_each_value(backlog: Backlog) -> None:
     backlog.add(["hot"] * LONG + ["a", "a"])
     first = backlog.claim()
     assert [row.id for row in first] == [1, LONG + 1]
-    backlog.works.run(lambda connection: claims.finish(connection, [(row.id, row.token) for row in first]))
+    backlog.works.run(lambda connection: claims.acknowledge(connection, [(row.id, row.token) for row in first]))
     assert sorted(backlog.claimed()) == [2, LONG + 2]
 
 
@@ -114,7 +114,7 @@ def test_no_value(backlog: Backlog) -> None:
 
 def test_more_values_than_are_looked_for(backlog: Backlog) -> None:
     """R3: Where the first of very many values wait, those of others are found, too."""
-    many = [f"{number:05}" for number in range(claims._MOST_KEYS)]
+    many = [f"{number:05}" for number in range(ordered_claims.MOST_KEYS)]
     backlog.add(many)
     backlog.add(many)
     backlog.add(["last"])

@@ -22,7 +22,7 @@ from sqlalchemy import Engine, StaticPool, create_engine, func, insert, select
 from sqlalchemy.orm import Session
 
 from aldis import AldisError, InvalidReceiverError, NamedSignal, Namespace, PayloadError
-from aldis.relay import Relay
+from aldis.relay import DrainCounts, Relay
 from aldis.relay._payload import schema_of
 from aldis.relay.storage.tables import messages, now_ms
 
@@ -172,7 +172,7 @@ class Desk:
     def cross(self, annotation: Any, value: Any) -> Any:
         """Send a value of a type, and give what is received."""
         self.connect(declare(annotation)).send(None, value=value)
-        assert self.relay.drain() == {"done": 1}
+        assert self.relay.drain() == DrainCounts(done=1)
         (payload,) = self.got
         self.got.clear()
         return payload["value"]
@@ -190,7 +190,7 @@ class Desk:
 
     def reason(self) -> str:
         """Why the one row died."""
-        assert self.relay.drain() == {"dead": 1}
+        assert self.relay.drain() == DrainCounts(dead=1)
         (letter,) = self.relay.dead_letters()
         return letter.reason
 
@@ -282,13 +282,13 @@ KEYS = {name: of for name, of in WRITABLE.items() if name.startswith("dict by") 
 def test_keys_that_are_texts_in_json(desk: Desk, annotation: Any, value: Any) -> None:
     """R4: Dicts arrive as they were sent, also where defaults or upgraders make something of the payload before."""
     desk.connect(declare(annotation, default={})).send(None, value=value)
-    assert desk.relay.drain() == {"done": 1}
+    assert desk.relay.drain() == DrainCounts(done=1)
     older: Any = declare(annotation)
     upgraded = Namespace().declare(version=2, upgraders={1: lambda payload: payload})(older._registry.contract.function)
     other = Desk(desk.engine)
     other.connect(upgraded)
     desk.write(json.dumps({"value": json.loads(msgspec.json.encode(value))}))
-    assert other.relay.drain() == {"done": 1}
+    assert other.relay.drain() == DrainCounts(done=1)
     assert [*desk.got, *other.got] == [{"value": value}] * 2
 
 
@@ -621,7 +621,7 @@ def test_a_payload_that_is_too_large_is_refused(desk: Desk) -> None:
         signal.send(None, value="x" * (1_000_001 - overhead))
 
     assert desk.rows() == 1
-    assert desk.relay.drain() == {"done": 1}
+    assert desk.relay.drain() == DrainCounts(done=1)
 
 
 def test_a_policy_never_sees_wrong_values(desk: Desk) -> None:
@@ -671,7 +671,7 @@ def test_an_older_payload_is_upgraded(desk: Desk) -> None:
     desk.write('{"value": 6}', 3)
     deploy(desk, 3, {1: renamed, 2: doubled})
 
-    assert desk.relay.drain() == {"done": 3}
+    assert desk.relay.drain() == DrainCounts(done=3)
     assert desk.got == [{"value": 8}, {"value": 10}, {"value": 6}]
 
 
@@ -679,12 +679,12 @@ def test_a_newer_payload_is_left_for_the_newer_deploy(desk: Desk) -> None:
     """R4: A row that is newer than the code is not touched."""
     desk.write('{"value": 5}', 2)
     old = deploy(desk, 1)
-    assert desk.relay.drain() == {}
+    assert desk.relay.drain() == DrainCounts()
     assert (desk.got, desk.rows()) == ([], 1)
 
     old.receivers.clear()
     deploy(desk, 2, {1: renamed})
-    assert desk.relay.drain() == {"done": 1}
+    assert desk.relay.drain() == DrainCounts(done=1)
     assert desk.got == [{"value": 5}]
 
 
@@ -737,7 +737,7 @@ def test_upgraders_get_plain_values(desk: Desk) -> None:
     desk.write('{"at": "2026-01-01T00:00:00Z"}', 1)
     desk.connect(Namespace().declare(version=2, upgraders={1: upgrade})(happened))
 
-    assert desk.relay.drain() == {"done": 1}
+    assert desk.relay.drain() == DrainCounts(done=1)
     assert got == [{"at": "2026-01-01T00:00:00Z"}]
     assert desk.got == [{"at": datetime(2026, 1, 1, tzinfo=UTC), "price": Decimal("2.50")}]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from aldis.relay.worker.supervisor import CHILD, Processes
+from aldis.relay.worker.supervisor import CHILD, Supervisor
 from aldis.relay.worker.worker import Exit
 
 from .works import SOON_S, soon
@@ -31,13 +31,13 @@ signal.pause()
 
 def processes(
     monkeypatch: pytest.MonkeyPatch, code: str, count: int = 1, beat: Callable[[], object] = lambda: None
-) -> Processes:
+) -> Supervisor:
     """Processes that run some code."""
     monkeypatch.setattr(sys, "orig_argv", ["python", "-c", code])
-    return Processes(count, beat, 60.0)
+    return Supervisor(count, beat, 60.0)
 
 
-def ended(found: Processes, meanwhile: Callable[[], object]) -> int:
+def ended(found: Supervisor, meanwhile: Callable[[], object]) -> int:
     """Run processes, and do something meanwhile. Gives with what that ended."""
     codes: list[int] = []
     thread = Thread(target=lambda: codes.append(found.run()))

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import Engine, StaticPool, create_engine, select
 
 from aldis import InvalidOptionError, InvalidReceiverError, NamedSignal, Namespace
-from aldis.relay import Durable, Exponential, Forward, Relay
+from aldis.relay import DrainCounts, Durable, Exponential, Forward, Relay
 from aldis.relay.storage.tables import messages
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ NO_NAMES: list[Any] = ["", " ", " billing", "billing\n", "a\x00b", "a\tb", "\ud8
 @pytest.mark.parametrize("name", NO_NAMES, ids=repr)
 def test_a_bad_name_is_refused(shop: Shop, name: Any) -> None:
     """E12: A name is a text that any database keeps as it is."""
-    for make in (shop.relay.queue, partial(shop.relay.route, shop.placed)):
+    for make in (shop.relay.durable, partial(shop.relay.forward, shop.placed)):
         with pytest.raises(InvalidOptionError, match=r"name is a text of up to 200 characters.*do not derive it"):
             make(name)
 
@@ -215,10 +215,10 @@ def test_how_long_a_message_waits(shop: Shop, backoff: Any, expected_s: float) -
     ended = shop.relay.drain()
 
     if expected_s == 0:
-        assert ended == {"failed": 19, "dead": 1}
+        assert ended == DrainCounts(failed=19, dead=1)
         return
 
-    assert ended == {"failed": 1}
+    assert ended == DrainCounts(failed=1)
     (due_ms,), (sent_ms,) = shop.values("due_ms"), shop.values("sent_ms")
     assert expected_s * 1000 <= due_ms - sent_ms < (expected_s + 30) * 1000
 
@@ -232,7 +232,9 @@ def test_a_name_is_one_receivers(shop: Shop) -> None:
     other: NamedSignal[Any, ..., Any] = Namespace().declare(order_placed)
 
     for signal in (shop.placed, other):
-        with pytest.raises(InvalidOptionError, match=r"bill .*cannot be relay\.queue\('billing'\): .*audit .*goes by"):
+        with pytest.raises(
+            InvalidOptionError, match=r"bill .*cannot be relay\.durable\('billing'\): .*audit .*has the name"
+        ):
             signal.connect(bill, via=shop.relay.durable("billing"))
 
         assert not any(connection is bill for connection in signal.receivers.values())
@@ -266,7 +268,7 @@ def test_a_name_is_free_when_its_receiver_is_gone(shop: Shop) -> None:
 def test_other_relays_have_names_of_their_own(shop: Shop) -> None:
     """What is connected via another relay does not count."""
     shop.connect(audit, via=shop.relay.durable("billing"))
-    shop.connect(bill, via=Relay(shop.engine).queue("billing"))
+    shop.connect(bill, via=Relay(shop.engine).durable("billing"))
 
     assert len(shop.placed.receivers) == 2
 
@@ -297,7 +299,7 @@ def test_one_queue_for_several_signals(shop: Shop) -> None:
     shop.relay.drain()
     assert shop.log == [("receive", 1), ("receive", 2)]
 
-    with pytest.raises(InvalidOptionError, match=r"with other options already.*Make the queue once"):
+    with pytest.raises(InvalidOptionError, match=r"with other options.*Call relay\.durable\(\) once"):
         order_cancelled.connect(receive, via=shop.relay.durable("billing", max_attempts=4))
 
 
@@ -371,7 +373,7 @@ def test_a_receiver_that_is_connected_for_another_sender(shop: Shop) -> None:
     shop.placed.connect(audit, "after", weak=False, via=queue)
     shop.connect(bill, via=shop.relay.durable("shipping"))
 
-    assert shop.relay.drain() == {"waits": 1}
+    assert shop.relay.drain() == DrainCounts(waiting=1)
     assert shop.relay.status()[0].failure == "no receiver of that name is connected for that sender here"
 
 
@@ -537,7 +539,7 @@ def test_a_key_that_not_every_database_takes(postgresql_url: str, make_engine: A
     order_placed.connect(audit, via=relay.durable("billing", key="customer"))
     order_placed.send("shop", customer="a\x00")
 
-    assert relay.drain() == {"done": 1}
+    assert relay.drain() == DrainCounts(done=1)
     assert signals
 
 
@@ -577,11 +579,11 @@ def test_a_route_writes_for_another_service(shop: Shop) -> None:
     ((found, message_id),) = shop.placed.send("shop", order_id=7)
     assert found is route
     assert (shop.values("message_id"), shop.values("ordering_key")) == ([message_id], ["7"])
-    assert shop.relay.drain() == {}
+    assert shop.relay.drain() == DrainCounts()
 
     there = Shop(shop.engine)
     there.connect(there.receiver("there"), via=there.relay.durable("elsewhere", key="order_id"))
-    assert there.relay.drain() == {"done": 1}
+    assert there.relay.drain() == DrainCounts(done=1)
     assert there.log == [("there", 7)]
 
 
@@ -608,7 +610,7 @@ def test_a_route_beside_the_receiver_writes_one_row(shop: Shop) -> None:
     shop.placed.send("shop", order_id=1)
 
     assert shop.values("receiver") == ["billing"]
-    assert shop.relay.drain() == {"done": 1}
+    assert shop.relay.drain() == DrainCounts(done=1)
 
 
 def test_a_route_of_any_payload(shop: Shop) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
 from aldis import InvalidOptionError, NamedSignal, Namespace
 from aldis.exceptions import NoMessageError, RelaySchemaError, TransactionError
-from aldis.relay import Message, ReceiverStatus, Relay
+from aldis.relay import DrainCounts, Message, ReceiverStatus, Relay
 from aldis.relay.storage.tables import dead_letters, effects, messages, now_ms
 
 from .works import Works
@@ -199,14 +199,20 @@ def fail(_: int) -> None:
 
 
 def test_many_dead_letters(works: Works) -> None:
-    """At most 1,000 dead letters are given at once; the number of the last one leads to the next."""
+    """At most 1,000 dead letters are returned at once; the number of the last one leads to the next."""
     works.pile_up("gone", 1005)
     works.run(lambda db: db.execute(insert(dead_letters).from_select(DEAD, dead_rows())))
-    first = works.relay.dead_letters(most=5000)
-    rest = works.relay.dead_letters(most=5000, after=first[-1].id)
+    first = works.relay.dead_letters(limit=1000)
+    rest = works.relay.dead_letters(limit=1000, after=first[-1].id)
 
     assert (len(first), len(rest), len(works.relay.dead_letters())) == (1000, 5, 100)
     assert works.relay.retry_dead(*(letter.id for letter in first)) == 1000
+
+
+def test_too_many_dead_letters_at_once(works: Works) -> None:
+    """More than 1,000 dead letters are refused, and the message says how to page: nothing is left out in silence."""
+    with pytest.raises(InvalidOptionError, match=r"not limit=1001\. .*after=page\[-1\]\.id"):
+        works.relay.dead_letters(limit=1001)
 
 
 def test_the_number_of_a_dead_letter_is_never_another_s(any_url: str, make_engine: MakeEngine) -> None:
@@ -231,15 +237,15 @@ def test_a_drain_claims_one_at_a_time(works: Works) -> None:
     works.connect(work=lambda _: claimed.append(works.in_flight()))
     works.send(*range(9))
 
-    assert works.relay.drain() == {"done": 9}
+    assert works.relay.drain() == DrainCounts(done=9)
     assert claimed == [1] * 9
 
 
-@pytest.mark.parametrize("most", [0, -1, "all", None])
-def test_so_many_dead_letters_cannot_be_asked_for(works: Works, most: Any) -> None:
+@pytest.mark.parametrize("limit", [0, -1, "all", None])
+def test_so_many_dead_letters_cannot_be_asked_for(works: Works, limit: Any) -> None:
     """A limit that is none is refused, and is not taken for no limit, as SQLite would."""
-    with pytest.raises(InvalidOptionError, match="most must be a number, 1 or more"):
-        works.relay.dead_letters(most=most)
+    with pytest.raises(InvalidOptionError, match="limit must be a number, 1 or more"):
+        works.relay.dead_letters(limit=limit)
 
 
 def test_no_dead_letters(works: Works) -> None:
@@ -252,13 +258,18 @@ def test_no_dead_letters(works: Works) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "age_s"),
-    [("messages", 1), (None, 1), ("dead", -1), ("dead", float("nan")), ("effects", float("inf")), ("effects", 1e300)],
+    ("purge", "age_s"),
+    [
+        ("purge_dead_letters", -1),
+        ("purge_dead_letters", float("nan")),
+        ("purge_effects", float("inf")),
+        ("purge_effects", 1e300),
+    ],
 )
-def test_a_purge_of_something_else(works: Works, what: Any, age_s: float) -> None:
-    """A purge is of effects or dead letters, and of an age that there can be."""
-    with pytest.raises(InvalidOptionError, match='takes "effects" or "dead"'):
-        works.relay.purge(what, older_than_s=age_s)
+def test_a_purge_of_an_impossible_age(works: Works, purge: str, age_s: float) -> None:
+    """A purge is of an age that there can be."""
+    with pytest.raises(InvalidOptionError, match=rf"{purge}\(\) takes older_than_s=, seconds of 0 or more"):
+        getattr(works.relay, purge)(older_than_s=age_s)
 
 
 # The current message.
@@ -370,7 +381,7 @@ def test_a_single_effect_of_an_async_program(sqlite_url: str, kind: str) -> None
         await signal.send_async("sender", number=1)
         await asyncio.to_thread(works.drain)
         await asyncio.to_thread(works.drain)
-        await asyncio.to_thread(works._database.close_portal)
+        await asyncio.to_thread(works._parts.database.close_portal)
         await engine.dispose()
         return found
 
@@ -432,8 +443,8 @@ def test_a_drain(works: Works) -> None:
     works.pile_up("dying", 4)
     works.pile_up("fine", 5, sender='{"name": "nobody"}')
 
-    assert works.relay.drain() == {"done": 2, "failed": 3, "dead": 4, "waits": 5}
-    assert works.relay.drain() == {}
+    assert works.relay.drain() == DrainCounts(done=2, failed=3, dead=4, waiting=5)
+    assert works.relay.drain() == DrainCounts()
 
 
 def test_a_drain_is_in_this_thread(works: Works) -> None:
@@ -451,7 +462,7 @@ def test_a_drain_is_in_this_thread(works: Works) -> None:
     works.connect("work", work)
     works.send(5)
 
-    assert works.relay.drain() == {"done": 6}
+    assert works.relay.drain() == DrainCounts(done=6)
     assert threads == {get_ident()}
 
 

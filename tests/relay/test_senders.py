@@ -16,7 +16,7 @@ from werkzeug.local import LocalProxy
 
 from aldis import ANY, InvalidOptionError, NamedSignal, Namespace, UnboundProxyError
 from aldis.exceptions import AldisError, UnnamedSenderError
-from aldis.relay import Relay
+from aldis.relay import DrainCounts, Relay
 from aldis.relay.storage.tables import messages, now_ms
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def test_strings_cross_as_they_are(process: Process, sender: str) -> None:
     """R5: A string is its own name, whatever is in it."""
     process.placed.send(sender, order_id=1)
 
-    assert process.relay.drain() == {"done": 1}
+    assert process.relay.drain() == DrainCounts(done=1)
     assert process.senders == [sender]
     assert type(process.senders[0]) is str
 
@@ -202,7 +202,7 @@ def test_receivers_of_one_sender_get_only_what_it_sent(process: Process) -> None
     process.placed.send(other, order_id=2)
     process.placed.send("app", order_id=3)
 
-    assert process.relay.drain() == {"done": 1}
+    assert process.relay.drain() == DrainCounts(done=1)
     assert process.senders == [app]
 
 
@@ -259,8 +259,8 @@ def test_names_keep_nothing_alive(process: Process) -> None:
 
     del app
     assert died() is None
-    assert not process.relay._senders._names
-    assert not process.relay._senders._objects
+    assert not process.relay._parts.senders._names
+    assert not process.relay._parts.senders._objects
 
 
 def test_an_address_that_is_used_again_is_another_object(process: Process) -> None:
@@ -277,7 +277,7 @@ def test_an_address_that_is_used_again_is_another_object(process: Process) -> No
 
 def test_a_name_that_outlives_its_forgetting(process: Process) -> None:
     """An object that takes the address of another before that one is forgotten keeps its own name."""
-    senders = process.relay._senders
+    senders = process.relay._parts.senders
     app = App()
     process.relay.register_sender(app, "first")
     late, _ = senders._names[id(app)]
@@ -303,7 +303,7 @@ def test_senders_are_registered_from_any_thread(process: Process) -> None:
             for _ in range(200):
                 app = App()
                 process.relay.register_sender(app, f"app {number}")
-                process.relay._senders.write(app)
+                process.relay._parts.senders.write(app)
         except Exception as error:
             failures.append(error)
 
@@ -374,7 +374,7 @@ def test_what_cannot_be_registered(process: Process, sender: Any) -> None:
     with pytest.raises(InvalidOptionError, match=f"A {type(sender).__name__} cannot be registered.*Send a string"):
         process.relay.register_sender(sender, "shop")
 
-    assert not process.relay._senders._names
+    assert not process.relay._parts.senders._names
 
 
 @pytest.mark.parametrize("name", ["", "x" * 201, None, 3, b"shop"], ids=repr)
@@ -391,7 +391,7 @@ def test_a_sender_that_is_not_registered_there_waits(process: Process) -> None:
     """R4, R5: A row whose sender has no object here waits, visible, for a deploy that has one."""
     process.write('{"name": "elsewhere"}')
 
-    assert process.relay.drain() == {"waits": 1}
+    assert process.relay.drain() == DrainCounts(waiting=1)
     (status,) = process.relay.status()
     assert (status.backlog, status.failure) == (1, "no sender is registered as 'elsewhere' here")
 
@@ -403,6 +403,6 @@ def test_a_malformed_sender_dies(process: Process, stored: str) -> None:
     """A row whose sender cannot be read is a dead letter with a reason; nothing is rebuilt of it."""
     process.write(stored)
 
-    assert process.relay.drain() == {"dead": 1}
+    assert process.relay.drain() == DrainCounts(dead=1)
     assert [letter.reason for letter in process.relay.dead_letters()] == ["the sender is malformed"]
     assert process.senders == []

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, event, insert, select, text, update
 from sqlalchemy.orm import sessionmaker
 
 from aldis.relay import Relay
-from aldis.relay.storage import claims as _store
+from aldis.relay.storage import claims as _claims, dead_letters as _dead_letters, effects as _effects
 from aldis.relay.storage.dialects import begin
 from aldis.relay.storage.tables import SENT_COLUMNS, dead_letters, effects, messages, now_ms
 from aldis.relay.testing._claims import Claims
@@ -118,7 +118,7 @@ def claim_in_processes(url: str, count: int) -> list[str]:
 @contextmanager
 def in_transaction(shop: Shop, work: Callable[[Connection], Any]) -> Iterator[Connection]:
     """Another's transaction, which has done some work and is not committed before the block ends."""
-    with shop.relay._database.engine().connect() as connection:
+    with shop.relay._parts.database.engine().connect() as connection:
         begin(connection)
         work(connection)
         yield connection
@@ -128,7 +128,7 @@ def in_transaction(shop: Shop, work: Callable[[Connection], Any]) -> Iterator[Co
 @contextmanager
 def beside(shop: Shop, work: Callable[[], Any]) -> Iterator[Future[Any]]:
     """Do some work in another thread, until it is done or waits for a lock. After the block, it has come to its end."""
-    engine = shop.relay._database.engine()
+    engine = shop.relay._parts.database.engine()
     waiting = WAITING.get(engine.dialect.name)
     future: Future[Any] = Future()
 
@@ -153,11 +153,11 @@ def test_a_claim_beside_a_claim_of_its_key(shop: Shop, claims: Claims, engine: E
     shop.connect(key="customer")
     send(shop, 1, 2, customers="A")
     (row,) = claims.claim()
-    claims.finish(row)
-    known = shop.relay._registry.known()["billing"]
-    older = insert(messages).values(id=row.id, due_ms=0, attempts=0, losses=0, **row.sent())
+    claims.acknowledge(row)
+    known = shop.relay._parts.receivers.known()["billing"]
+    older = insert(messages).values(id=row.id, due_ms=0, attempts=0, crashes=0, **row.sent())
 
-    with in_transaction(shop, lambda connection: _store.claim(connection, "billing", known, 1, 60_000)) as connection:
+    with in_transaction(shop, lambda connection: _claims.claim(connection, "billing", known, 1, 60_000)) as connection:
         if engine.dialect.name == "sqlite":
             connection.execute(older)  # There, nobody else writes meanwhile.
         else:
@@ -186,11 +186,11 @@ def test_a_claim_beside_what_is_said_too_late(shop: Shop, claims: Claims) -> Non
     send(shop, 1)
     (late,) = claims.claim()
     shop.make_due()
-    known = shop.relay._registry.known()["billing"]
+    known = shop.relay._parts.receivers.known()["billing"]
 
     with (
-        in_transaction(shop, lambda connection: _store.claim(connection, "billing", known, 1, 60_000)) as connection,
-        beside(shop, lambda: claims.bury(late)) as is_held,
+        in_transaction(shop, lambda connection: _claims.claim(connection, "billing", known, 1, 60_000)) as connection,
+        beside(shop, lambda: claims.dead_letter(late)) as is_held,
     ):
         connection.commit()
 
@@ -201,11 +201,11 @@ def test_a_dead_letter_that_is_retried_twice(shop: Shop, claims: Claims) -> None
     """R3: A dead letter that two retry at the same time is one message."""
     shop.connect()
     send(shop, 1)
-    claims.bury(*claims.claim())
+    claims.dead_letter(*claims.claim())
     (letter,) = shop.relay.dead_letters()
 
     with (
-        in_transaction(shop, lambda connection: _store.revive(connection, [letter.id])) as connection,
+        in_transaction(shop, lambda connection: _dead_letters.requeue(connection, [letter.id])) as connection,
         beside(shop, lambda: shop.relay.retry_dead(letter.id)) as count,
     ):
         connection.commit()
@@ -217,7 +217,7 @@ def test_a_dead_letter_that_is_retried_twice(shop: Shop, claims: Claims) -> None
 def test_an_effect_that_two_make(shop: Shop, end: str) -> None:
     """R2: Who asks while another transaction makes the effect waits, and makes it if that is rolled back."""
     with (
-        in_transaction(shop, lambda connection: _store.do_once(connection, "id", "")) as connection,
+        in_transaction(shop, lambda connection: _effects.note_effect(connection, "id", "")) as connection,
         beside(shop, lambda: shop.harness.transact(lambda session: shop.relay.first_time(session, "id"))) as other,
     ):
         getattr(connection, end)()
@@ -229,16 +229,19 @@ def test_an_effect_that_two_make(shop: Shop, end: str) -> None:
 
 
 ENDS: list[dict[str, Any]] = [
-    {"attempts": 2**31 - 1},
-    {"attempts": -(2**31)},
-    {"losses": 2**31 - 1, "token": "x"},
-    {"losses": -(2**31)},
-    {"sent_ms": 2**63 - 1},
-    {"sent_ms": -(2**63)},
     {"due_ms": -(2**63)},
     {"message_id": ""},
     {"ordering_key": ""},
     {"trace": "{"},
+]
+MALFORMED: list[dict[str, Any]] = [
+    {"attempts": 2**31 - 1},
+    {"attempts": -1},
+    {"crashes": 2**31 - 1, "token": "x"},
+    {"crashes": -1},
+    {"sent_ms": 2**63 - 1},
+    {"sent_ms": -1},
+    {"version": 0},
 ]
 
 
@@ -249,20 +252,22 @@ def test_numbers_at_the_ends(engine: Engine, fails: bool) -> None:
     works.connect("work", fail if fails else ignore, max_attempts=1, key="number")
     works.connect("other")
     works.pile_up("other", 1)
-    works.pile_up("work", len(ENDS))
+    works.pile_up("work", len(ENDS) + len(MALFORMED))
     ids = works.run(lambda db: db.scalars(select(messages.c.id).order_by(messages.c.id)).all())[1:]
 
-    for id, values in zip(ids, ENDS, strict=True):
+    for id, values in zip(ids, ENDS + MALFORMED, strict=True):
         statement = update(messages).where(messages.c.id == id).values(**values)
         works.run(lambda db, statement=statement: db.execute(statement))  # type: ignore[misc]
 
     before = works.relay.status()
     works.relay.drain()
 
-    assert [status.backlog for status in before] == [1, len(ENDS)]
+    assert [status.backlog for status in before] == [1, len(ids)]
     assert (works.numbers("other"), works.rows()) == ([0], 0)
-    assert sorted(works.numbers("work")) == [*range(1, len(ENDS))]
-    assert len(works.relay.dead_letters("work")) == (len(ENDS) if fails else 1)
+    assert sorted(works.numbers("work")) == [*range(len(ENDS))]
+    assert len(works.relay.dead_letters("work")) == (len(ids) if fails else len(MALFORMED))
+    reasons = [letter.reason for letter in works.relay.dead_letters("work")]
+    assert reasons.count("the row is malformed") == len(MALFORMED)
     assert all(1970 <= letter.sent_at.year <= 9999 for letter in works.relay.dead_letters())
 
 
@@ -273,7 +278,7 @@ def fail(_: int) -> None:
 def ignore(_: int) -> None: ...
 
 
-@pytest.mark.parametrize("column", [*SENT_COLUMNS, "attempts", "losses", "due_ms", "token"])
+@pytest.mark.parametrize("column", [*SENT_COLUMNS, "attempts", "crashes", "due_ms", "token"])
 @pytest.mark.parametrize("value", ["'text'", "x'ff00'", "0.5", "-1e300", "''", "CAST(x'ff' AS TEXT)"])
 def test_values_of_other_types(sqlite_url: str, make_engine: MakeEngine, column: str, value: str) -> None:
     """R3: SQLite takes any value in any column: a row that has one keeps nobody from receiving the others."""
@@ -295,8 +300,8 @@ def test_reasons(shop: Shop, claims: Claims) -> None:
     send(shop, 1, 2)
     first, second = claims.claim()
     reason = "\x00\n\ud800" + "é" * 600
-    claims.run(lambda connection: _store.bury(connection, first, reason))
-    claims.run(lambda connection: _store.put_back(connection, second, 0, reason))
+    claims.run(lambda connection: _dead_letters.dead_letter(connection, first, reason))
+    claims.run(lambda connection: _claims.release(connection, second, 0, reason))
 
     assert shop.reasons() == ["???" + "é" * 497]
     assert [status.failure for status in shop.relay.status()] == shop.reasons()
@@ -325,7 +330,7 @@ def test_counts(shop: Shop, claims: Claims) -> None:
     claims.run(lambda connection: connection.execute(update(messages).values(sent_ms=messages.c.sent_ms - 90_000)))
     first, second, _, _ = claims.claim("billing")
     claims.fail(first, wait_ms=60_000)
-    claims.put_back(second)
+    claims.release(second)
     billing, mail = shop.relay.status()
 
     assert (billing.receiver, billing.backlog, billing.in_flight, billing.retrying) == ("billing", 2, 2, 1)
@@ -363,15 +368,15 @@ def test_a_purge(shop: Shop, claims: Claims) -> None:
     shop.connect()
     send(shop, 1, 2)
     first, second = claims.claim()
-    claims.bury(first)
+    claims.dead_letter(first)
     shop.harness.transact(lambda session: shop.relay.first_time(session, "first"))
     claims.run(lambda db: db.execute(update(dead_letters).values(died_ms=dead_letters.c.died_ms - 3_600_000)))
     claims.run(lambda db: db.execute(update(effects).values(done_ms=effects.c.done_ms - 3_600_000)))
-    claims.bury(second)
+    claims.dead_letter(second)
     shop.harness.transact(lambda session: shop.relay.first_time(session, "second"))
 
-    for what in ("dead", "effects"):
-        assert [shop.relay.purge(what, older_than_s=age_s) for age_s in (3700, 3500, 3500)] == [0, 1, 0]
+    for purge in (shop.relay.purge_dead_letters, shop.relay.purge_effects):
+        assert [purge(older_than_s=age_s) for age_s in (3700, 3500, 3500)] == [0, 1, 0]
 
     assert [letter.message_id for letter in shop.relay.dead_letters()] == [second.message_id]
     assert not shop.harness.transact(lambda session: shop.relay.first_time(session, "second"))
@@ -382,17 +387,17 @@ def test_nothing_to_look_for(shop: Shop, claims: Claims) -> None:
     """R3: To ask for no receivers, or to claim no rows, gives nothing."""
     shop.connect()
 
-    assert claims.run(lambda connection: _store.due(connection, [])) == {}
+    assert claims.run(lambda connection: _claims.next_due(connection, [])) == {}
     assert claims.claim() == []
-    assert claims.extend() == set()
-    assert claims.finish() == 0
+    assert claims.renew() == set()
+    assert claims.acknowledge() == 0
 
 
 def test_workers_are_told(shop: Shop, claims: Claims, engine: Engine) -> None:
     """R6: PostgreSQL notifies workers on request; elsewhere nothing is done."""
     statements: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
-    claims.run(_store.tell)
+    claims.run(_claims.notify_workers)
 
     assert any("pg_notify" in statement for statement in statements) is (engine.dialect.name == "postgresql")
 
@@ -402,9 +407,9 @@ def test_a_row_that_was_deleted(shop: Shop, claims: Claims) -> None:
     shop.connect()
     send(shop, 1, 2)
     first, second = claims.claim()
-    claims.finish(first, second)
-    claims.run(lambda connection: _store.add_again(connection, first, 0, "it failed"))
-    claims.run(lambda connection: _store.bury_sent(connection, second, "it died"))
+    claims.acknowledge(first, second)
+    claims.run(lambda connection: _claims.reinsert(connection, first, 0, "it failed"))
+    claims.run(lambda connection: _dead_letters.dead_letter_deleted(connection, second, "it died"))
     (again,) = claims.claim()
     (letter,) = shop.relay.dead_letters()
 

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from aldis import NamedSignal, Namespace
 from aldis.exceptions import AldisError, RelaySchemaError
-from aldis.relay import Relay
+from aldis.relay import DrainCounts, Relay
 from aldis.relay.storage.tables import metadata, now_ms, properties
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def test_mariadb_s_defaults_do_not_count(odd_mariadb: Engine) -> None:
         session.rollback()
 
     placed.send("Łódź \U0001f981", note="Łódź \U0001f981")
-    assert relay.drain() == {"done": 2}
+    assert relay.drain() == DrainCounts(done=2)
     assert sorted(log) == [(name, "Łódź \U0001f981", "Łódź \U0001f981", True) for name in ("lower", "upper")]
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Engine, StaticPool, create_engine, select, update
 from sqlalchemy.orm import Session
 
 from aldis import NamedSignal, Namespace
-from aldis.relay import Relay
+from aldis.relay import DrainCounts, Relay
 from aldis.relay.storage.tables import messages
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def test_the_context_of_the_send_is_that_of_the_receiver(shop: Shop, kind: str) 
     assert json.loads(stored)["traceparent"] == f"00-{0xABC:032x}-{0xDEF:016x}-01"
 
     def work() -> None:
-        assert shop.relay.drain() == {"done": 1}
+        assert shop.relay.drain() == DrainCounts(done=1)
         assert not trace.get_current_span().get_span_context().is_valid
         assert baggage.get_baggage("customer") is None
 
@@ -103,7 +103,7 @@ def test_each_attempt_and_each_receiver_is_in_the_trace(shop: Shop) -> None:
     shop.placed.connect(shop.note, weak=False, via=shop.relay.durable("noting"))
     shop.placed.send("shop", order_id=1)
 
-    assert elsewhere(shop.relay.drain) == {"done": 1, "failed": 1, "dead": 1}
+    assert elsewhere(shop.relay.drain) == DrainCounts(done=1, failed=1, dead=1)
     assert shop.seen == [(0xABC, "Ada")] * 3
 
 
@@ -147,7 +147,7 @@ def test_a_context_that_is_too_large_is_left_out(shop: Shop) -> None:
         context.detach(token)
 
     assert shop.stored() == [None]
-    assert elsewhere(shop.relay.drain) == {"done": 1}
+    assert elsewhere(shop.relay.drain) == DrainCounts(done=1)
     assert shop.seen == [(0, None)]
 
 
@@ -163,5 +163,5 @@ def test_a_context_that_cannot_be_read_is_ignored(shop: Shop, stored: str) -> No
     with shop.engine.begin() as connection:
         connection.execute(update(messages).values(trace=stored))
 
-    assert elsewhere(shop.relay.drain) == {"done": 1}
+    assert elsewhere(shop.relay.drain) == DrainCounts(done=1)
     assert shop.seen == [(0, None)]

@@ -926,7 +926,7 @@ def test_a_failed_write_beside_a_failed_receiver(shop: Shop) -> None:
         shop.send()
 
     assert raised.value is error
-    assert error.__notes__ == ["Besides, what was to be delivered before it was not: OperationalError."]
+    assert error.__notes__ == ["Besides, the deliveries of this send failed: OperationalError."]
 
 
 def test_a_transaction_of_which_the_relay_knows_nothing(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -129,7 +129,7 @@ def test_a_row_that_killed_two_workers_runs_alone(works: Works) -> None:
 
     works.connect(work=work)
     works.pile_up("work", 20)
-    works.pile_up("work", 3, losses=2, payload='{"number": 100}')
+    works.pile_up("work", 3, crashes=2, payload='{"number": 100}')
     works.pile_up("work", 20)
 
     with works.working(concurrency=4, batch=10, poll_s=60, lease_s=60):
@@ -143,7 +143,7 @@ def test_a_row_that_killed_two_workers_runs_alone(works: Works) -> None:
 def test_a_row_that_is_alone_begins_at_once(works: Works) -> None:
     """A row that is to run alone waits for nothing when nothing else runs."""
     works.connect()
-    works.pile_up("work", 3, losses=2)
+    works.pile_up("work", 3, crashes=2)
     began = time.monotonic()
 
     with works.working(lease_s=60, drains=True) as found:

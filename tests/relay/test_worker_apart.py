@@ -11,9 +11,9 @@ import pytest
 from sqlalchemy import text, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from aldis.relay import ReceiverTimeoutError
+from aldis.relay import DrainCounts, ReceiverTimeoutError
 from aldis.relay.storage.tables import messages
-from aldis.relay.worker import worker as _worker
+from aldis.relay.worker import scheduler
 from aldis.relay.worker.worker import Exit
 
 from .works import Works, soon
@@ -57,7 +57,7 @@ def test_receivers_that_use_up_the_pool_keep_their_leases(any_url: str, make_eng
         may_end.set()
         soon(lambda: looker.rows() == 0)
 
-    assert found.worker.tally["done"] == 1
+    assert found.worker.counts.done == 1
     assert works.numbers() == [1]
 
 
@@ -77,7 +77,7 @@ def test_an_outcome_that_is_refused_holds_up_no_other(
 
     with works.working(lease_s=0.5), caplog.at_level(logging.ERROR, "aldis.relay"):
         soon(lambda: sorted(works.numbers("sound")) == [1, 2] and works.rows() == 2, "the sound ones' end")
-        soon(lambda: "is refused. It comes again" in caplog.text, "the report")
+        soon(lambda: "refuses the outcome of message" in caplog.text, "the report")
         works.run(lambda connection: connection.execute(text("DROP TRIGGER refuse")))
         soon(lambda: len(works.relay.dead_letters()) == 2, "the deaths")
 
@@ -103,7 +103,7 @@ def gate() -> Iterator[Event]:
 
 def suspect(works: Works, receiver: str) -> None:
     """Have the rows of a receiver be those that two workers died with."""
-    works.run(lambda db: db.execute(update(messages).where(messages.c.receiver == receiver).values(losses=2)))
+    works.run(lambda db: db.execute(update(messages).where(messages.c.receiver == receiver).values(crashes=2)))
 
 
 def hanging(gate: Event) -> Callable[[int], object]:
@@ -129,7 +129,7 @@ def test_receivers_that_hang_cost_their_threads_and_no_more(works: Works, gate: 
 
     with works.working(concurrency=3, lease_s=0.5) as found:
         works.pile_up("hangs", 2)
-        soon(lambda: sum(job.is_late for job in [*found.worker._jobs.values()]) == 2, "two that are late")
+        soon(lambda: sum(job.is_late for job in [*found.worker.jobs.values()]) == 2, "two that are late")
         works.pile_up("sound", 1)
         suspect(works, "sound")
         soon(lambda: works.numbers("sound") == [0], "the one that runs alone")
@@ -186,22 +186,21 @@ def test_a_row_that_is_to_run_alone_does_not_wait_for_ever(
     works: Works, gate: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R3: Where another receiver takes long, it is left to another worker, and this one goes on."""
-    monkeypatch.setattr(_worker, "_ALONE_S", 0.2)
+    monkeypatch.setattr(scheduler, "_ALONE_S", 0.2)
     works.connect("long", lambda _: gate.wait(60) and None)
-    works.connect("suspicious")
+    works.connect("poison")
     works.connect("sound")
 
     with works.working(concurrency=2, lease_s=5) as found:
         works.pile_up("long", 1)
         soon(lambda: works.numbers("long"))
-        works.pile_up("suspicious", 1)
-        suspect(works, "suspicious")
-        soon(lambda: found.worker.tally["waits"] == 1, "the end of its patience")
+        works.pile_up("poison", 1, crashes=2)
+        soon(lambda: found.worker.counts.waiting == 1, "the end of its patience")
         works.pile_up("sound", 5)
         soon(lambda: len(works.numbers("sound")) == 5, "the others")
-        assert works.numbers("suspicious") == []
+        assert works.numbers("poison") == []
         gate.set()
-        soon(lambda: works.numbers("suspicious") == [0], "its turn")
+        soon(lambda: works.numbers("poison") == [0], "its turn")
 
 
 def test_what_was_claimed_ahead_is_left_when_receivers_hang(works: Works, gate: Event) -> None:
@@ -211,8 +210,8 @@ def test_what_was_claimed_ahead_is_left_when_receivers_hang(works: Works, gate: 
 
     with works.working(concurrency=1, batch=50, lease_s=0.5, poll_s=0.02) as found:
         soon(lambda: 60 in works.numbers(), "the one that hangs")
-        assert found.worker._jobs.keys()
-        soon(lambda: found.worker.tally["given back"] > 0, "the others given back")
+        assert found.worker.jobs.keys()
+        soon(lambda: found.worker.counts.released > 0, "the others given back")
 
         with works.working(poll_s=0.02):
             soon(lambda: works.rows() == 1, "the others")
@@ -249,7 +248,7 @@ def test_an_async_receiver_that_keeps_its_loop_to_itself(sqlite_url: str, make_e
         assert found.ended() is Exit.UNFINISHED
 
     gate.set()
-    works.relay._database.close_portal()
+    works.relay._parts.database.close_portal()
 
 
 def test_async_receivers_do_not_wait_for_each_other(works: Works) -> None:
@@ -258,12 +257,12 @@ def test_async_receivers_do_not_wait_for_each_other(works: Works) -> None:
     async def work(number: int) -> None:
         if number == 1:
             works.send(2)
-            assert works.relay.drain() == {"failed": 1}
+            assert works.relay.drain() == DrainCounts(failed=1)
 
     works.connect_async(work)
     works.send(1)
 
-    assert works.relay.drain() == {"done": 1}
+    assert works.relay.drain() == DrainCounts(done=1)
     (status,) = works.relay.status()
     assert status.failure is not None
     assert status.failure.endswith("raised RuntimeError")

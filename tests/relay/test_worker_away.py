@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from aldis import NamedSignal, Namespace
 from aldis.relay import Relay
 from aldis.relay.storage import database as _database
+from aldis.relay.storage.rows import DrainCounts
 from aldis.relay.worker.worker import Exit, Settings, Worker
 
 from .works import Works, number_sent, running, soon
@@ -102,7 +103,7 @@ def test_connections_that_end(postgresql_works: Works, switch: Switch) -> None:
             soon(lambda part=part: len(works.got) >= part * 40)  # type: ignore[misc]
             switch.end_connections()
 
-        soon(lambda: found.worker.tally.total() and is_empty(works), within_s=60)
+        soon(lambda: sum(found.worker.counts) and is_empty(works), within_s=60)
 
     numbers = works.run(lambda db: list(db.scalars(text("SELECT number FROM effects ORDER BY number"))))
     assert numbers == [*range(400)]
@@ -126,7 +127,7 @@ def test_a_database_that_is_away_for_a_while(
         works.send(1)
         soon(lambda: works.got)
         switch.turn_off()
-        soon(lambda: found.worker._pause_s > 0.5)  # It has tried several times, at longer intervals.
+        soon(lambda: found.worker.outage.pause_s > 0.5)  # It has tried several times, at longer intervals.
         assert found.exit is None
         switch.turn_on()
         works.engine.dispose()
@@ -152,7 +153,7 @@ def test_a_server_that_is_not_there(nobody: str, caplog: pytest.LogCaptureFixtur
 
     with running(worker) as found:
         soon(lambda: told(caplog))
-        soon(lambda: worker._pause_s > 0.5)
+        soon(lambda: worker.outage.pause_s > 0.5)
         worker.stop()
         assert found.ended() is Exit.STOPPED
 
@@ -188,18 +189,18 @@ def test_a_worker_that_has_nothing_to_do_does_not_take_its_database_for_back(
 
     with works.working(concurrency=1, batch=1) as found:
         assert entered.wait(10)
-        found.worker._hold_at = 0.0
+        found.worker.leases.renew_at = 0.0
         failing.begin()
-        found.worker._bell.ring()
-        soon(lambda: found.worker._is_away)
-        found.worker._hold_at = time.monotonic() + 60  # There is no room, and no lease to extend.
+        found.worker.wake_event.set()
+        soon(lambda: found.worker.outage.is_away)
+        found.worker.leases.renew_at = time.monotonic() + 60  # There is no room, and no lease to extend.
 
         for _ in range(3):
             failing.has_failed.clear()
-            found.worker._bell.ring()
+            found.worker.wake_event.set()
             assert failing.has_failed.wait(10)
 
-        assert found.worker._is_away
+        assert found.worker.outage.is_away
         failing.end()
         may_end.set()
         soon(lambda: works.rows() == 0)
@@ -217,7 +218,7 @@ def test_a_database_that_takes_no_changes(postgresql_works: Works, switch: Switc
     works.engine.dispose()
 
     with works.working(poll_s=0.05) as found:
-        soon(lambda: found.worker._is_away)
+        soon(lambda: found.worker.outage.is_away)
         switch.execute("ALTER DATABASE {} RESET default_transaction_read_only")
         soon(lambda: sorted(works.numbers()) == [0, 1, 2])
 
@@ -247,7 +248,7 @@ def test_a_worker_that_waits_for_its_database_can_be_stopped(sqlite_url: str, ma
 
     with works.working(poll_s=0.05) as found:
         failing.begin()
-        soon(lambda: found.worker._is_away)
+        soon(lambda: found.worker.outage.is_away)
         found.worker.stop()
         assert found.ended() is Exit.STOPPED
 
@@ -310,9 +311,9 @@ def test_a_stop_without_a_database(works: Works) -> None:
         assert entered.wait(10)
         soon(lambda: works.rows() == 300 and works.in_flight() > 25)
         failing.begin()
-        soon(lambda: found.worker._is_away)
+        soon(lambda: found.worker.outage.is_away)
         found.worker.stop()
-        soon(lambda: found.worker._unsettled)
+        soon(lambda: found.worker.settler.pending)
         may_end.set()
         assert found.ended() is Exit.UNFINISHED
 
@@ -336,10 +337,10 @@ def test_a_stop_is_over_when_the_database_is_back(works: Works) -> None:
     with works.working(concurrency=1, lease_s=0.5) as found:
         assert entered.wait(10)
         failing.begin()
-        soon(lambda: found.worker._is_away)
+        soon(lambda: found.worker.outage.is_away)
         found.worker.stop()
         may_end.set()
-        soon(lambda: found.worker._unsettled)
+        soon(lambda: found.worker.settler.pending)
         failing.end()
         assert found.ended() is Exit.STOPPED
 
@@ -362,18 +363,18 @@ def test_a_worker_whose_disk_is_full_forgets_nothing(works: Works, caplog: pytes
         soon(lambda: works.in_flight() == 3)
         failing.begin()
         go_on.set()
-        soon(lambda: found.worker._is_away)
+        soon(lambda: found.worker.outage.is_away)
 
         for _ in range(3):
             failing.has_failed.clear()
-            found.worker._bell.ring()
+            found.worker.wake_event.set()
             assert failing.has_failed.wait(10)
 
         failing.end()
         soon(lambda: works.rows() == 0)
 
     assert sorted(works.numbers()) == [1, 2, 3]
-    assert found.worker.tally == {"done": 3, "lost": 0}
+    assert found.worker.counts == DrainCounts(done=3)
     assert told(caplog)[-1] == BACK
 
 
@@ -421,14 +422,14 @@ def test_signs_of_life_need_no_database(works: Works) -> None:
         assert entered.wait(10)
         failing.begin()
         go_on.set()
-        soon(lambda: found.worker._is_away)
+        soon(lambda: found.worker.outage.is_away)
 
         while not beats.empty():
             beats.get()
 
         beats.get(timeout=10)
         beats.get(timeout=10)
-        assert found.worker._is_away
+        assert found.worker.outage.is_away
         failing.end()
         soon(lambda: works.rows() == 0)
 
@@ -469,7 +470,7 @@ def test_others_that_write_for_long(
             busy.has_failed.clear()
             assert busy.has_failed.wait(10)
 
-        assert not found.worker._is_away
+        assert not found.worker.outage.is_away
         busy.end()
         soon(lambda: works.numbers() == [0])
 

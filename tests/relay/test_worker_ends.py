@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import update
 
 from aldis.exceptions import ReceiverTimeoutError
-from aldis.relay.storage.rows import Row
+from aldis.relay.storage.rows import DrainCounts, Row
 from aldis.relay.storage.tables import messages
 from aldis.relay.worker.consumer import DONE
-from aldis.relay.worker.executor import Job, ThreadExecutor
+from aldis.relay.worker.executor import ReceiverJob, ThreadExecutor
 from aldis.relay.worker.worker import Exit
 
 from .works import Works, run_program, running, soon
@@ -62,7 +62,7 @@ def test_a_stop_lets_receivers_end(works: Works) -> None:
         gate.may_end.set()
         assert found.ended() is Exit.STOPPED
 
-    assert (works.rows(), dict(+found.worker.tally)) == (0, {"done": 1})
+    assert (works.rows(), found.worker.counts) == (0, DrainCounts(done=1))
 
 
 def test_a_stop_is_heeded_at_once(works: Works) -> None:
@@ -95,8 +95,8 @@ def test_a_stop_gives_back_what_was_not_begun(works: Works) -> None:
 
     assert works.numbers() == [*range(201)]
     assert works.attempts() == [0] * 299
-    assert found.worker.tally["done"] == 201
-    assert found.worker.tally["given back"] > 0
+    assert found.worker.counts.done == 201
+    assert found.worker.counts.released > 0
 
 
 def test_a_stop_gives_back_a_row_that_is_to_run_alone(works: Works) -> None:
@@ -107,7 +107,7 @@ def test_a_stop_gives_back_a_row_that_is_to_run_alone(works: Works) -> None:
 
     with works.working(concurrency=4) as found:
         assert gate.is_entered.wait(10)
-        works.pile_up("work", 1, losses=2, attempts=2)
+        works.pile_up("work", 1, crashes=2, attempts=2)
         soon(lambda: works.in_flight() == 2)
         found.worker.stop()
         soon(lambda: works.in_flight() == 1)
@@ -152,11 +152,11 @@ def test_a_second_stop_ends_at_once(works: Works) -> None:
 
 def test_what_is_taken_back_is_not_run() -> None:
     """Each job is run or taken back, whatever threads do meanwhile, and taking back never waits."""
-    ran: list[Job] = []
+    ran: list[ReceiverJob] = []
 
     for _ in range(300):
         runners = ThreadExecutor(2, lambda _: DONE, ran.append)
-        jobs = [Job(ROW, float("inf"), lambda: None) for _ in range(5)]
+        jobs = [ReceiverJob(ROW, float("inf"), lambda: None) for _ in range(5)]
 
         for job in jobs:
             runners.put(job)
@@ -216,10 +216,10 @@ def test_a_late_word_on_a_lost_lease_does_nothing(works: Works, caplog: pytest.L
         works.run(lambda connection: connection.execute(update(messages).values(token="another's")))
         soon(lambda: "1 leases were lost to other workers" in caplog.text)
         gate.may_end.set()
-        soon(lambda: found.worker.tally["lost"])
+        soon(lambda: found.worker.counts.lost)
 
-    assert (works.rows(), dict(+found.worker.tally)) == (1, {"lost": 1})
-    assert "1 messages were received after their lease had ended" in caplog.text
+    assert (works.rows(), found.worker.counts) == (1, DrainCounts(lost=1))
+    assert "1 messages ended after their lease had expired" in caplog.text
 
 
 def test_what_was_lost_is_not_begun(works: Works) -> None:
@@ -233,9 +233,9 @@ def test_what_was_lost_is_not_begun(works: Works) -> None:
         soon(lambda: works.rows() == 300 and works.in_flight() > 25)
         claimed = works.in_flight()
         works.run(lambda connection: connection.execute(update(messages).values(token="another's", due_ms=2**50)))
-        soon(lambda: all(not job.held_until for job in [*found.worker._jobs.values()]))
+        soon(lambda: all(not job.held_until for job in [*found.worker.jobs.values()]))
         gate.may_end.set()
-        soon(lambda: found.worker.tally["lost"] == claimed)
+        soon(lambda: found.worker.counts.lost == claimed)
 
     assert works.numbers() == [*range(201)]
     assert works.rows() == 300
@@ -243,8 +243,8 @@ def test_what_was_lost_is_not_begun(works: Works) -> None:
 
 def test_what_is_not_surely_held_is_not_begun() -> None:
     """R3: Nor is it when the lease may be over by this machine's clock: the database could not be asked for long."""
-    ended: list[Job] = []
-    job = Job(ROW, time.monotonic() - 1, lambda: None)
+    ended: list[ReceiverJob] = []
+    job = ReceiverJob(ROW, time.monotonic() - 1, lambda: None)
     runners = ThreadExecutor(1, lambda _: pytest.fail("was run"), ended.append)
     runners.put(job)
     soon(lambda: ended)
@@ -297,9 +297,9 @@ def test_each_receiver_has_its_own_time(works: Works) -> None:
         assert gate.is_entered.wait(10)
         soon(works.relay.dead_letters)
         gate.may_end.set()
-        soon(lambda: found.worker.tally["done"])
+        soon(lambda: found.worker.counts.done)
 
-    assert dict(+found.worker.tally) == {"done": 1, "dead": 1}
+    assert found.worker.counts == DrainCounts(done=1, dead=1)
 
 
 def test_a_receiver_may_make_do_with_its_time(works: Works) -> None:
@@ -332,12 +332,11 @@ def test_time_may_be_over_at_any_line(works: Works) -> None:
 
     with works.working(concurrency=2, batch=20) as found:
         soon(lambda: works.rows() == 0)
-        tally = found.worker.tally
         works.signal.connect(lambda _, number: None, weak=False)
-        soon(lambda: tally["done"] + tally["dead"] == 400)
+        soon(lambda: found.worker.counts.done + found.worker.counts.dead == 400)
         assert sum(thread.name.startswith("aldis-worker") for thread in threading.enumerate()) >= 2
 
-    assert tally["dead"] == len(works.relay.dead_letters(most=1000)) > 0
+    assert found.worker.counts.dead == len(works.relay.dead_letters(limit=1000)) > 0
 
 
 def test_an_async_receiver_that_takes_too_long_is_cancelled(works: Works) -> None:
@@ -401,4 +400,4 @@ def test_a_worker_that_is_stopped_limits_time_still(works: Works) -> None:
         found.worker.stop()
         assert found.ended() is Exit.STOPPED
 
-    assert found.worker.tally["failed"] == 1
+    assert found.worker.counts.failed == 1

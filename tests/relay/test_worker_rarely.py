@@ -28,9 +28,9 @@ def test_a_row_of_a_kind_that_nobody_foresaw(sqlite_url: str, make_engine: MakeE
     works.connect()
     many: Any = "many"
     row = Row(1, "m1", "number-sent", "work", 1, None, "{}", None, None, 0, many, 0, "token")
-    found = works.relay._receiving.prepare(row)
+    found = works.relay._parts.consumer.prepare(row)
     assert isinstance(found, Outcome)
-    assert (found.what, found.why) == (Disposition.DEAD, "the row is malformed (TypeError)")
+    assert (found.disposition, found.reason) == (Disposition.DEAD, "the row is malformed (TypeError)")
 
 
 def test_a_drain_that_is_stopped(sqlite_url: str, make_engine: MakeEngine) -> None:

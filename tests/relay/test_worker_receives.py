@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from aldis.relay import DrainCounts
+
 from .works import Works, run_program, soon
 
 if TYPE_CHECKING:
@@ -157,7 +159,7 @@ def test_a_drain_receives_what_receivers_send(works: Works) -> None:
         assert found.ended() == 0
 
     assert (works.rows(), len(works.got)) == (0, 120)
-    assert works.relay.drain() == {}
+    assert works.relay.drain() == DrainCounts()
 
 
 # Rows that were not written by a send.
@@ -217,7 +219,7 @@ MISTYPED: dict[str, list[object]] = {
     "sent_ms": ["now", b"now"],
     "due_ms": ["now", b"now"],
     "attempts": ["one", b"one", 2**62],
-    "losses": ["one", b"one"],
+    "crashes": ["one", b"one"],
     "failure": [b"\xff\x00", 7],
 }
 
@@ -232,7 +234,7 @@ def test_columns_of_any_type(works: Works, column: str, value: object) -> None:
 
     with works.working(poll_s=0.05) as found:
         soon(lambda: works.numbers().count(7) == 3 and works.rows() <= 1)
-        assert not found.worker._is_away
+        assert not found.worker.outage.is_away
         assert found.exit is None
 
     works.relay.status()
@@ -249,7 +251,7 @@ def test_texts_that_are_none(works: Works, column: str) -> None:
 
     with works.working(poll_s=0.05) as found:
         soon(lambda: works.numbers().count(7) == 3 and works.rows() <= 1)
-        assert not found.worker._is_away
+        assert not found.worker.outage.is_away
 
     works.relay.status()
     works.relay.dead_letters()
@@ -258,7 +260,7 @@ def test_texts_that_are_none(works: Works, column: str) -> None:
 def test_a_dead_letter_says_how_often_it_was_tried(works: Works) -> None:
     """R3: What is claimed only to be given up was not tried once more by that."""
     works.connect(max_attempts=3)
-    works.pile_up("work", 1, attempts=3, losses=1)
+    works.pile_up("work", 1, attempts=3, crashes=1)
     works.pile_up("work", 1, payload="{")
 
     with works.working():
@@ -266,7 +268,7 @@ def test_a_dead_letter_says_how_often_it_was_tried(works: Works) -> None:
 
     malformed, lost = sorted(works.relay.dead_letters(), key=lambda letter: letter.attempts)
     assert (lost.attempts, malformed.attempts, works.got) == (3, 0, [])
-    assert lost.reason == "its worker died, or lost it, in the last of 3 attempts"
+    assert lost.reason == "its worker died, or lost its lease, in the last of 3 attempts"
 
 
 # What is logged.
@@ -296,23 +298,23 @@ def test_a_line_a_minute(works: Works, caplog: pytest.LogCaptureFixture) -> None
     works.connect()
 
     def report() -> None:
-        found.worker._report_at = time.monotonic()
-        found.worker._bell.ring()
+        found.worker.report.due_at = time.monotonic()
+        found.worker.wake_event.set()
         before = len(caplog.records)
         soon(lambda: len(caplog.records) > before)
 
     with works.working() as found:
         works.pile_up("work", 3)
-        soon(lambda: found.worker.tally["done"] == 3)
+        soon(lambda: found.worker.counts.done == 3)
         report()
         report()
         works.pile_up("work", 2)
-        soon(lambda: found.worker.tally["done"] == 5)
+        soon(lambda: found.worker.counts.done == 5)
         report()
 
     assert [record.getMessage() for record in caplog.records] == [
         "In the last minute: 3 done",
-        "In the last minute: nothing to do",
+        "In the last minute: no messages",
         "In the last minute: 2 done",
     ]
 

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import StaticPool, event, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from aldis.relay._registry import Registry
+from aldis.relay._registry import ReceiverRegistry
 from aldis.relay.storage import claims
 from aldis.relay.worker import listener
 from aldis.relay.worker.listener import Listener
@@ -35,8 +35,8 @@ LONG_S = 600.0
 
 def drowsy(found: Running) -> None:
     """Wait until a worker will not look again by itself for long."""
-    found.worker._turns._idle_s = LONG_S
-    soon(lambda: found.worker._turns._look_at > time.monotonic() + LONG_S / 2, "a long pause")
+    found.worker.scheduler._idle_s = LONG_S
+    soon(lambda: found.worker.scheduler._poll_at > time.monotonic() + LONG_S / 2, "a long pause")
 
 
 def assert_woken(works: Works) -> None:
@@ -110,7 +110,7 @@ def test_a_rollback_wakes_nobody(postgresql_url: str, make_engine: MakeEngine) -
             works.send(1)
             connection.rollback()
             works.send(2)
-            assert not found.worker._turns._has_news
+            assert not found.worker.scheduler._is_woken
             connection.commit()
 
         soon(lambda: works.numbers() == [0, 2], within_s=30)
@@ -166,15 +166,15 @@ def test_looks_become_rarer(works: Works, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_turns_that_have_heard_something() -> None:
     """What is heard is looked for at once, and when there was something, the next look is soon."""
-    turns = FairScheduler(Registry(), LONG_S)
-    turns._look_at = now = time.monotonic() + LONG_S
-    assert (turns.is_to_look(), turns.next_at(0.0)) == (False, now)
+    turns = FairScheduler(ReceiverRegistry(), LONG_S)
+    turns._poll_at = now = time.monotonic() + LONG_S
+    assert (turns.should_poll(), turns.next_at(0.0)) == (False, now)
 
     turns.note_claimed()
     assert turns.next_at(0.0) < time.monotonic() + 1
-    turns._look_at = now
-    turns.hear()
-    assert (turns.is_to_look(), turns.next_at(0.0)) == (True, 0.0)
+    turns._poll_at = now
+    turns.wake()
+    assert (turns.should_poll(), turns.next_at(0.0)) == (True, 0.0)
 
 
 def test_what_is_tried_again_is_looked_for_in_time(works: Works) -> None:
@@ -218,7 +218,7 @@ def test_listening_begins_again(
                 {"name": postgresql.name},
             )
 
-        soon(lambda: "No wakeups for 0.05 s: " in caplog.text)
+        soon(lambda: "The listener pauses for 0.05 s: " in caplog.text)
         works.send(1)
         soon(lambda: works.numbers() == [0, 1], within_s=30)
 
@@ -227,7 +227,7 @@ def test_listening_begins_again(
 
 def watchers() -> int:
     """How many threads watch a database."""
-    return sum(thread.name == "aldis-wakeups" for thread in threading.enumerate())
+    return sum(thread.name == "aldis-listener" for thread in threading.enumerate())
 
 
 def test_a_watch_ends_with_its_worker(works: Works) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy import insert, select
 
 from aldis import NamedSignal, Namespace
 from aldis.relay import Relay
-from aldis.relay.storage.claims import counts
+from aldis.relay.storage.backlog import count
 from aldis.relay.storage.tables import messages, now_ms
 from aldis.relay.worker.worker import Exit, Settings, Worker
 
@@ -127,7 +127,7 @@ class Works:
             "version": 1,
             "sender": '{"text": "sender"}',
             "attempts": 0,
-            "losses": 0,
+            "crashes": 0,
             "payload": '{"number": %d}',
             **values,
         }
@@ -142,7 +142,7 @@ class Works:
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Do something in the relay's database."""
-        return self.relay._database.run(work)
+        return self.relay._parts.database.run(work)
 
     def rows(self) -> int:
         """How many rows there are."""
@@ -150,7 +150,7 @@ class Works:
 
     def in_flight(self) -> int:
         """How many rows are claimed."""
-        return self.run(lambda connection: sum(int(row.in_flight) for row in counts(connection)))
+        return self.run(lambda connection: sum(row.in_flight for row in count(connection)))
 
     def attempts(self) -> list[int]:
         """The attempts of the rows that there are, in the order in which they were sent."""

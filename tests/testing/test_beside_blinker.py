@@ -25,11 +25,11 @@ def receiver(sender: Any, **payload: Any) -> None:
 
 def test_recorders_hear_what_flask_sends(app: flask.Flask) -> None:
     """A recorder of our signal hears Flask's, though nobody else is connected, and nothing stays on Flask's after."""
-    with record([signals_of_flask.request_started, signals_of_flask.request_finished], app) as sent:
+    with record([signals_of_flask.request_started, signals_of_flask.request_finished], sender=app) as sent:
         app.test_client().get("/")
 
     assert [each.signal.name for each in sent] == ["request-started", "request-finished"]
-    assert sent.last.response.status_code == 200
+    assert sent.last().response.status_code == 200
     assert not flask.request_started.receivers
 
 

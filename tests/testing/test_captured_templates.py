@@ -13,7 +13,7 @@ from flask import Flask, current_app, render_template, template_rendered
 from jinja2 import DictLoader
 from quart import Quart, render_template as render_template_of_quart
 
-from aldis.testing import Signals, captured_templates
+from aldis.testing import SignalTester, captured_templates
 
 TEMPLATES = DictLoader({"index.html": "{{ items | length }} items"})
 
@@ -104,7 +104,7 @@ def test_quart_too() -> None:
 
 def test_all_at_once_for_a_whole_test(app: Flask) -> None:
     """The object for whole tests captures templates until it is closed."""
-    with Signals() as signals:
+    with SignalTester() as signals:
         templates = signals.captured_templates(app)
         app.test_client().get("/")
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-import aldis
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,24 +50,24 @@ def test_the_fixture_ends_with_the_test(run: Any) -> None:
     """What the fixture began holds until the end of the test, and is undone before the next."""
     result = run(
         """
-        from shop import audit, mail, saved, signals as shop_signals
+        from shop import audit, mail, saved, signals
 
-        def test_everything(signals):
-            signals.isolate(shop_signals)
+        def test_everything(signal_tester):
+            signal_tester.isolate(signals)
             saved.connect(audit)
             saved.connect(mail)
-            sent = signals.record(shop_signals, "ada")
-            faked = signals.fake(saved, only=mail)
+            sent = signal_tester.record(signals, sender="ada")
+            faked = signal_tester.fake(saved, only=mail)
             assert saved.send("ada", n=1) == [(audit, "audited")]
             assert sent.one().n == faked.one().n == 1
 
         def test_it_was_undone():
             assert not saved.receivers
             assert saved.send("ada") == []
-            assert saved._table.is_ordinary
+            assert saved._registry.is_ordinary
 
-        def test_failures_are_readable(signals):
-            sent = signals.record(saved)
+        def test_failures_are_readable(signal_tester):
+            sent = signal_tester.record(saved)
             saved.send("ada", n=1)
             saved.send("bob", n=2)
             sent.one()
@@ -332,9 +328,9 @@ def test_the_fixture_leaves_nothing_behind(run: Any) -> None:
         """
         from shop import audit, saved
 
-        def test_it(signals):
-            signals.isolate(saved)
-            signals.record(saved)
+        def test_it(signal_tester):
+            signal_tester.isolate(saved)
+            signal_tester.record(saved)
             saved.connect(audit)
         """,
         "--aldis-leaks",
@@ -364,46 +360,6 @@ def test_dying_objects_of_a_session_do_no_harm(run: Any) -> None:
         """,
         "--aldis-leaks",
     ).assert_outcomes(passed=2)
-
-
-def test_nothing_is_imported_until_it_is_used(run: Any) -> None:
-    """The plugin imports no module of Aldis but what the package itself brings, before it is used."""
-    run(
-        """
-        import sys
-
-        def test_before():
-            early = ("aldis.testing", "aldis._testing", "aldis.observe", "flask", "blinker")
-            assert [name for name in sys.modules if name.startswith(early)] == []
-
-        def test_used(signals):
-            assert "aldis.testing" in sys.modules
-            assert "aldis.testing._leaks" not in sys.modules
-        """
-    ).assert_outcomes(passed=2)
-
-
-def test_the_package_announces_the_plugin(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An installed Aldis is found by pytest, which then has the fixture and the option."""
-    info = pytester.mkdir("aldis-9.dist-info")
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: aldis\nVersion: 9\n")
-    (info / "entry_points.txt").write_text("[pytest11]\naldis = aldis.pytest_plugin\n")
-    pytester.makepyfile("def test_it(signals): pass")
-    root = str(Path(aldis.__file__).parent.parent)
-    monkeypatch.setenv("PYTHONPATH", f"{pytester.path}{os.pathsep}{root}")
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
-    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
-    options = ["-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:hypothesispytest", "--aldis-leaks"]
-
-    pytester.runpytest_subprocess(*options).assert_outcomes(passed=1)
-
-
-def test_the_package_metadata_names_the_plugin() -> None:
-    """pyproject.toml has the entry point that the test above makes by hand."""
-    import tomllib
-
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    assert project["entry-points"]["pytest11"] == {"aldis": "aldis.pytest_plugin"}
 
 
 def test_the_option_is_explained() -> None:

@@ -56,7 +56,7 @@ def test_a_recording_is_a_sequence(saved: Any) -> None:
     assert (sent[0].sender, sent[-1].sender, len(sent)) == (1, 2, 2)
     assert [each.sender for each in sent[1:]] == [2]
     assert sent[0] in sent
-    assert next(reversed(sent)) is sent.last
+    assert next(reversed(sent)) is sent.last()
 
 
 def test_one_gives_the_only_send(saved: Any) -> None:
@@ -64,7 +64,7 @@ def test_one_gives_the_only_send(saved: Any) -> None:
     with record(saved) as sent:
         saved.send("ada", title="Home")
 
-    assert sent.one() is sent[0] is sent.last
+    assert sent.one() is sent[0] is sent.last()
 
 
 def test_one_says_that_nothing_was_sent(saved: Any) -> None:
@@ -76,7 +76,7 @@ def test_one_says_that_nothing_was_sent(saved: Any) -> None:
         sent.one()
 
     with pytest.raises(AssertionError, match=r"^Expected a send of 'saved', but nothing was sent\.$"):
-        _ = sent.last
+        _ = sent.last()
 
 
 def test_one_lists_what_was_sent_instead(saved: Any, thing: object) -> None:
@@ -119,7 +119,7 @@ def test_texts_name_what_has_no_name() -> None:
     """A signal without a name is called by its class, and a sender that is waited for is named too."""
     signal = aldis.Signal()
 
-    with record(signal, "ada") as sent:
+    with record(signal, sender="ada") as sent:
         pass
 
     with pytest.raises(AssertionError, match=r"^Expected one send of a Signal by 'ada', but nothing was sent"):
@@ -159,7 +159,11 @@ def test_a_send_can_be_copied(saved: Any) -> None:
 
 def test_only_the_sends_of_one_sender_are_recorded(saved: Any, thing: object) -> None:
     """With a sender, sends by others are not recorded; objects are told by identity, values by value."""
-    with record(saved, thing) as by_thing, record(saved, sender="ada") as by_ada, record(saved, saved.ANY) as by_any:
+    with (
+        record(saved, sender=thing) as by_thing,
+        record(saved, sender="ada") as by_ada,
+        record(saved, sender=saved.ANY) as by_any,
+    ):
         saved.send(thing)
         saved.send(type(thing)())
         saved.send(str(b"ada", "ascii"))
@@ -169,7 +173,7 @@ def test_only_the_sends_of_one_sender_are_recorded(saved: Any, thing: object) ->
     assert [each.sender for each in by_thing] == [thing]
     assert [each.sender for each in by_ada] == ["ada"]
     assert len(by_any) == 5
-    assert by_any.last.sender is None
+    assert by_any.last().sender is None
 
 
 def test_a_proxy_as_sender_means_what_is_behind_it(thing: object, saved: Any) -> None:
@@ -179,7 +183,7 @@ def test_a_proxy_as_sender_means_what_is_behind_it(thing: object, saved: Any) ->
         def _get_current_object(self) -> object:
             return thing
 
-    with record(saved, Proxy()) as sent:
+    with record(saved, sender=Proxy()) as sent:
         saved.send(thing)
 
     assert sent.one().sender is thing
@@ -193,7 +197,7 @@ def test_code_that_asks_for_receivers_first_is_recorded(saved: Any, thing: objec
         assert saved.receivers
         assert saved.has_receivers_for(thing)
 
-    with record(saved, thing):
+    with record(saved, sender=thing):
         assert saved.has_receivers_for(thing)
         assert not saved.has_receivers_for("another") or not isinstance(saved, aldis.Signal)
 
@@ -547,7 +551,7 @@ def test_any_is_the_default_sender() -> None:
     """Aldis' own ANY is taken for any sender, like none."""
     signal = aldis.Signal()
 
-    with record(signal, ANY) as sent:
+    with record(signal, sender=ANY) as sent:
         signal.send(1)
 
     assert len(sent) == 1
@@ -560,7 +564,7 @@ def test_many_threads_record_the_same_signal() -> None:
 
     def run(name: str) -> None:
         for number in range(50):
-            with record(saved, name) as sent:
+            with record(saved, sender=name) as sent:
                 saved.send(name, n=number)
                 saved.send(name, n=number)
 

@@ -1,4 +1,4 @@
-"""Signals: what pytest's fixture gives, and what unittest users enter in setUp."""
+"""SignalTester: what pytest's fixture gives, and what unittest users enter in setUp."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 
 import aldis
-from aldis.testing import Signals, record
+from aldis.testing import SignalTester, record
 
 
 def receiver(sender: Any, **payload: Any) -> str:
     return "called"
 
 
-def test_blocks_last_until_it_is_closed(saved: Any, deleted: Any) -> None:
-    """What was begun by Signals goes on until it is closed, and is undone then."""
-    signals = Signals()
+def test_blocks_last_until_it_is_closed() -> None:
+    """What a SignalTester has begun goes on until it is closed, and is undone then."""
+    namespace = aldis.Namespace()
+    saved, deleted = namespace.signal("saved"), namespace.signal("deleted")
+    signals = SignalTester()
     signals.isolate(saved)
     saved.connect(receiver)
     sent = signals.record([saved, deleted], sender="ada")
@@ -36,8 +38,8 @@ def test_blocks_last_until_it_is_closed(saved: Any, deleted: Any) -> None:
 
 
 def test_it_is_a_context_manager(saved: Any) -> None:
-    """Signals is closed at the end of a with block, also of one that raises."""
-    signals = Signals()
+    """A SignalTester is closed at the end of a with block, also of one that raises."""
+    signals = SignalTester()
     sent = signals.record(saved)
 
     with pytest.raises(KeyError), signals:
@@ -48,12 +50,12 @@ def test_it_is_a_context_manager(saved: Any) -> None:
 
 
 def test_unittest_has_the_same() -> None:
-    """In unittest, enterContext() takes Signals and each of the functions, and the signal is left as it was."""
+    """In unittest, enterContext() takes a SignalTester and each of the functions, and the signal is left as it was."""
     saved = aldis.Namespace().signal("saved")
 
     class Tests(unittest.TestCase):
         def setUp(self) -> None:
-            self.signals = self.enterContext(Signals())
+            self.signals = self.enterContext(SignalTester())
             self.sent = self.enterContext(record(saved))
 
         def test_send(self) -> None:

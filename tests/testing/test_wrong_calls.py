@@ -16,7 +16,7 @@ import pytest
 
 import aldis
 from aldis import InvalidOptionError, InvalidReceiverError, NamedSignal, Namespace, UnboundProxyError
-from aldis.testing import Recording, Signals, captured_templates, fake, isolate, record
+from aldis.testing import Recording, SignalTester, captured_templates, fake, isolate, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,19 +61,19 @@ PLAIN.connect(connected)
 APP: Any = type("Flask", (), {"__module__": "flask.app"})()
 
 NO_SIGNALS: dict[str, tuple[Any, str]] = {
-    "a name": ("saved", "not a value of str"),
-    "nothing": (None, "not a value of NoneType"),
-    "a number": (7, "not a value of int"),
-    "a receiver": (connected, "not a value of function"),
+    "a name": ("saved", "not a str"),
+    "nothing": (None, "not a NoneType"),
+    "a number": (7, "not a int"),
+    "a receiver": (connected, "not a function"),
     "a class of signals": (aldis.Signal, "not the class Signal"),
     "a class of Blinker's": (blinker.Signal, "not the class Signal"),
     "a class of namespaces": (Namespace, "not the class Namespace"),
-    "a list with something else in it": ([SAVED, "saved"], "not a value of str"),
-    "a mapping to something else": ({"saved": connected}, "not a value of function"),
-    "half a mapping": (NoMapping(), "not a value of NoMapping"),
-    "an iterator": (iter([SAVED]), "not a value of list_iterator"),
+    "a list with something else in it": ([SAVED, "saved"], "not a str"),
+    "a mapping to something else": ({"saved": connected}, "not a function"),
+    "half a mapping": (NoMapping(), "not a NoMapping"),
+    "an iterator": (iter([SAVED]), "not a list_iterator"),
 }
-TAKES = r"\(\) takes a signal, a namespace, or a list of such, "
+TAKES = r"\(\) takes signals( of Aldis)?, namespaces, and lists of these, "
 
 
 def begin(function: Callable[..., Any], *args: Any, **options: Any) -> None:
@@ -102,21 +102,21 @@ def test_what_is_no_signal_is_refused(function: Any, what: str) -> None:
         begin(function, value)
 
     with pytest.raises(InvalidOptionError):
-        getattr(Signals(), function.__name__)(value)
+        getattr(SignalTester(), function.__name__)(value)
 
 
 @pytest.mark.parametrize("function", [record, fake])
 @pytest.mark.parametrize("nothing", [Namespace(), [], {}, (), [Namespace(), ()]])
 def test_no_signals_at_all_are_refused(function: Any, nothing: Any) -> None:
     """Recording nothing is taken for a mistake: an empty namespace gets its signals later, and they would be missed."""
-    with pytest.raises(InvalidOptionError, match=rf"^{function.__name__}\(\) was given no signals\. .*import"):
+    with pytest.raises(InvalidOptionError, match=rf"^{function.__name__}\(\) found no signals\. .*import"):
         begin(function, nothing)
 
 
 def test_a_sender_that_stands_for_nothing_is_refused() -> None:
     """A proxy outside of its context is refused, as by connect()."""
     with pytest.raises(UnboundProxyError, match="<unbound>"):
-        begin(record, SAVED, Unbound())
+        begin(record, SAVED, sender=Unbound())
 
     with pytest.raises(UnboundProxyError, match="<unbound>"):
         begin(captured_templates, Unbound())
@@ -125,12 +125,12 @@ def test_a_sender_that_stands_for_nothing_is_refused() -> None:
 @pytest.mark.parametrize(
     ("only", "text"),
     [
-        ("connected", "not a value of str"),
-        (7, "not a value of int"),
-        ([], "not a value of list"),
-        ([connected, "other"], "not a value of list"),
-        ((receiver for receiver in [connected]), "not a value of generator"),
-        ({connected: 1}, "not a value of dict"),
+        ("connected", "not a str"),
+        (7, "not a int"),
+        ([], "not a list"),
+        ([connected, "other"], "not a list"),
+        ((receiver for receiver in [connected]), "not a generator"),
+        ({connected: 1}, "not a dict"),
     ],
 )
 def test_what_is_no_receiver_is_refused(only: Any, text: str) -> None:
@@ -143,13 +143,13 @@ def test_what_is_no_receiver_is_refused(only: Any, text: str) -> None:
 @pytest.mark.parametrize("only", [other, [connected, other], partial(connected), Mailer().hear, Mailer])
 def test_receivers_that_are_not_connected_are_refused(signal: Any, only: Any) -> None:
     """A fake that would stop nothing is refused, since the receiver that was meant would run."""
-    with pytest.raises(InvalidOptionError, match=r"cannot stop .*: it is not connected\. Begin the block after"):
+    with pytest.raises(InvalidOptionError, match=r"cannot stop .*, because it is not connected\. Begin"):
         begin(fake, signal, only=only)
 
 
 def test_a_signal_that_is_not_recorded_is_refused() -> None:
     """of() takes one of the signals that are recorded."""
-    with record([SAVED, PLAIN]) as sent, pytest.raises(InvalidOptionError, match="They are: 'saved' or 'plain'"):
+    with record(SAVED, PLAIN) as sent, pytest.raises(InvalidOptionError, match="They are: 'saved' or 'plain'"):
         sent.of("saved")
 
     with pytest.raises(IndexError):
@@ -164,9 +164,9 @@ def test_a_signal_that_is_not_recorded_is_refused() -> None:
 @pytest.mark.parametrize(
     ("app", "text"),
     [
-        (None, "not a value of NoneType"),
-        ("shop", "not a value of str"),
-        (Flask(), "not a value of Flask"),
+        (None, "not a NoneType"),
+        ("shop", "not a str"),
+        (Flask(), "not a Flask"),
         (Flask, "not the class Flask"),
     ],
 )
@@ -179,17 +179,19 @@ def test_what_is_no_application_is_refused(app: Any, text: str) -> None:
 @pytest.mark.parametrize("recorded", ["", 7, {}, ()])
 def test_what_cannot_be_appended_to_is_refused(recorded: Any) -> None:
     """captured_templates() appends to what it is given, an empty list included."""
-    with pytest.raises(InvalidOptionError, match=r"^captured_templates\(\) appends to a list, not to a value of"):
+    with pytest.raises(InvalidOptionError, match=r"^captured_templates\(\) appends to a list, not to a "):
         begin(captured_templates, APP, recorded)
 
 
 def test_senders_do_not_fit_into_other_places() -> None:
-    """isolate() and fake() take no sender."""
-    with pytest.raises(TypeError):
-        begin(isolate, SAVED, "ada")
+    """isolate() and fake() take no sender, and record() takes it by keyword."""
+    for function in (isolate, fake, record):
+        with pytest.raises(InvalidOptionError, match=r"not a str\. .*pass all else by keyword"):
+            begin(function, SAVED, "ada")
 
-    with pytest.raises(TypeError):
-        begin(fake, SAVED, "ada")
+    for function in (isolate, fake):
+        with pytest.raises(TypeError):
+            begin(function, SAVED, sender="ada")
 
 
 def test_values_are_not_shown() -> None:

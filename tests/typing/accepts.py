@@ -17,8 +17,18 @@ from aldis._core.delivery import Delivery, DeliveryGroup
 from aldis.aio import Concurrent, async_to_sync, sync_to_async
 from aldis.delivery import Call, ThreadDelivery, threads
 from aldis.flask import Aldis, after_response, got_request_exception, request_finished, template_rendered
-from aldis.observe import connections, watch
-from aldis.relay import DeadLetter, Durable, Exponential, Forward, Message, ReceiverStatus, Relay, RelayError
+from aldis.observe import ConnectionRecord, connections, slow_receivers, watch
+from aldis.relay import (
+    DeadLetter,
+    DrainCounts,
+    Durable,
+    Exponential,
+    Forward,
+    Message,
+    ReceiverStatus,
+    Relay,
+    RelayError,
+)
 from aldis.testing import fake, isolate, record
 
 Results: TypeAlias = list[tuple[Callable[..., Any], Any]]
@@ -169,8 +179,6 @@ async def sends() -> None:
     assert_type(await price_asked.send_async(app, item="tea"), list[tuple[Callable[..., Any], int]])
     assert_type(await saved.send_async(app, row=1), Results)
     await saved.send_async(app, _sync_wrapper=sync_to_async, row=1)
-    assert_type(await Concurrent().send(price_asked, app, item="tea"), list[tuple[Callable[..., Any], int]])
-    assert_type(await Concurrent(cancel_on_failure=True).send(saved, app, row=1), Results)
 
 
 # Policies and deliveries of one's own.
@@ -308,18 +316,26 @@ def alert(sender: Flask, *, exception: Exception, **extra: object) -> None: ...
 
 
 template_rendered.connect(index)
-Aldis(Flask("shop"), signals=[signals, user_registered])
+Aldis(Flask("shop"), show=[signals, user_registered])
 
 # Tests.
 
 with record(user_registered) as recording:
     user_registered.send(app, user_id=7)
-    assert_type(recording.last.payload, dict[str, Any])
+    assert_type(recording.one().payload, dict[str, Any])
+    assert_type(recording.last().payload, dict[str, Any])
 
 with fake(user_registered), isolate(signals), watch(print):
     user_registered.send(app, user_id=7)
 
-assert_type(connections(signals)[0].place, str | None)
+with record(), fake(), isolate(), watch(print):
+    assert_type(connections()[0].place, str | None)
+
+with record(user_registered, signals, [saved, signals], sender=app), fake([user_registered], {saved}, only=index):
+    assert_type(connections(user_registered, signals, (saved, [signals])), list[ConnectionRecord])
+
+with isolate(user_registered, [signals]), watch(print, user_registered, signals, {"saved": saved}, (saved,)):
+    slow_receivers(1.0, signals, [saved], every_s=5)
 
 # The relay.
 
@@ -375,12 +391,14 @@ def looks_after() -> None:
     route = relay.forward(order_placed, "elsewhere", sender=app, key="order_id")
     assert_type(route, Forward)
     order_placed.disconnect(route)
-    assert_type(relay.drain(), dict[str, int])
+    assert_type(relay.drain(), DrainCounts)
+    assert_type(relay.drain().done, int)
     assert_type(relay.status(), list[ReceiverStatus])
-    assert_type(relay.dead_letters("mail", most=5, after=3), list[DeadLetter])
+    assert_type(relay.dead_letters("mail", limit=5, after=3), list[DeadLetter])
     assert_type(relay.dead_payload(3), str | None)
     assert_type(relay.retry_dead(1, 2), int)
-    assert_type(relay.purge("effects", older_than_s=3600), int)
+    assert_type(relay.purge_effects(older_than_s=3600), int)
+    assert_type(relay.purge_dead_letters(older_than_s=3600), int)
     assert_type(relay.status()[0].failure, str | None)
 
     try:

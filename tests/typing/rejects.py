@@ -14,8 +14,9 @@ from aldis import NamedSignal, Namespace, Signal, install_as_blinker, signal
 from aldis.aio import Concurrent, async_to_sync
 from aldis.delivery import threads
 from aldis.flask import Aldis, after_response, message_flashed, request_finished
-from aldis.observe import watch
+from aldis.observe import connections, watch
 from aldis.relay import Exponential, Relay
+from aldis.testing import fake, isolate, record
 
 
 class App:
@@ -64,9 +65,6 @@ async def sends() -> None:
     await user_registered.send_async(app, user_id="7")  # E: mypy=arg-type pyright=ArgumentType
     await user_registered.send_async(app)  # E: mypy=call-arg pyright=CallIssue
     await user_registered.send_async(app, user_id=7, at="noon")  # E: mypy=call-arg pyright=CallIssue
-    await Concurrent().send(user_registered, app, user_id="7")  # E: mypy=arg-type pyright=ArgumentType,CallIssue
-    await Concurrent().send(user_registered, app)  # E: mypy=arg-type pyright=CallIssue
-    await Concurrent().send(user_registered, "app", user_id=7)  # E: mypy=arg-type pyright=ArgumentType,CallIssue
 
 
 # Receivers that do not fit.
@@ -219,8 +217,14 @@ def wrong_type_of_flask(sender: Flask, *, message: int, category: str) -> None: 
 message_flashed.send(Flask("shop"), message="saved")  # E: mypy=call-arg pyright=CallIssue
 saved.connect(print, via=after_response())  # E: mypy=operator pyright=CallIssue
 Aldis("shop")  # E: mypy=arg-type pyright=ArgumentType
-Aldis(Flask("shop"), signals=["saved"])  # E: mypy=list-item pyright=ArgumentType
+Aldis(Flask("shop"), show=["saved"])  # E: mypy=list-item pyright=ArgumentType
 watch(lambda: None)  # E: mypy=arg-type,misc pyright=ArgumentType
+watch(print, "saved")  # E: mypy=arg-type pyright=ArgumentType
+connections("saved")  # E: mypy=arg-type pyright=ArgumentType
+record("saved")  # E: mypy=arg-type pyright=ArgumentType
+record(saved, "ada")  # E: mypy=arg-type pyright=ArgumentType
+fake(None)  # E: mypy=arg-type pyright=ArgumentType
+isolate(print)  # E: mypy=arg-type pyright=ArgumentType
 
 
 # The relay.
@@ -236,7 +240,7 @@ def durable_of_wrong_type(sender: App, *, user_id: str, **extra: object) -> None
 async def durable_takes_too_little(sender: App, *, user_id: int) -> None: ...
 
 
-saved.connect(print, via=relay.queue)  # E: mypy=call-overload pyright=ArgumentType,CallIssue
+saved.connect(print, via=relay.durable)  # E: mypy=call-overload pyright=ArgumentType,CallIssue
 saved.connect(print, via=relay)  # E: mypy=call-overload pyright=ArgumentType,CallIssue
 relay.durable()  # E: mypy=call-arg pyright=CallIssue
 relay.durable(7)  # E: mypy=arg-type pyright=ArgumentType
@@ -255,7 +259,7 @@ relay.using("session")  # E: mypy=arg-type pyright=ArgumentType
 relay.first_time("session")  # E: mypy=call-overload pyright=ArgumentType,CallIssue
 relay.current().payload  # E: mypy=attr-defined pyright=AttributeAccessIssue
 relay.retry_dead("7")  # E: mypy=arg-type pyright=ArgumentType
-relay.purge("everything", older_than_s=3)  # E: mypy=arg-type pyright=ArgumentType
+relay.purge_effects(older_than_s="3")  # E: mypy=arg-type pyright=ArgumentType
 Exponential("1")  # E: mypy=arg-type pyright=ArgumentType
 
 

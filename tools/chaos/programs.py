@@ -18,8 +18,8 @@ from sqlalchemy import Boolean, Column, Integer, MetaData, Table, create_engine,
 from sqlalchemy.orm import sessionmaker
 
 from aldis import NamedSignal, Namespace
-from aldis._cli.worker import run_worker
 from aldis.relay import Relay
+from aldis.relay.worker.process import run_worker
 from tools.chaos.processes import say, serve
 
 if TYPE_CHECKING:
@@ -209,18 +209,7 @@ def linger(url: str, lease: float, gate: str) -> None:
 
 
 def _run(shop: Shop, *, lease: float, concurrency: int = 2, batch: int = 20) -> None:
-    run_worker(
-        shop.relay,
-        concurrency=concurrency,
-        processes=1,
-        batch=batch,
-        lease=lease,
-        poll=0.05,
-        grace=30.0,
-        drain=False,
-        ready_file=None,
-        verbose=False,
-    )
+    run_worker(shop.relay, concurrency=concurrency, batch=batch, lease_s=lease, poll_s=0.05, grace_s=30.0)
 
 
 PROGRAMS: Final[dict[str, Callable[..., object]]] = {"sell": sell, "work": work, "die": die, "linger": linger}

@@ -1,6 +1,6 @@
 """A small lamp shop on Flask, with signals by Aldis.
 
-``flask --app shop run --debug`` serves it, and ``flask --app shop signals worker`` does what need not be done at once.
+``flask --app shop run --debug`` serves it, and ``flask --app shop relay worker`` does what need not be done at once.
 It does not mind what delivers Flask's own signals: Blinker, as there, or Aldis in Blinker's place, as in ``demo.py``.
 """
 
@@ -46,7 +46,7 @@ def create_app(folder: Path | None = None) -> Flask:
     app.register_error_handler(404, not_found)
     app.register_error_handler(500, failed)
 
-    Aldis(app, signals=[signals.signals], relay=models.relay)
+    Aldis(app, show=[signals.signals], relay=models.relay)
     models.init_app(app)
     views.init_app(app)
     metrics.init_app(app)

@@ -24,7 +24,7 @@ class Base(DeclarativeBase):
 db = SQLAlchemy(model_class=Base)
 
 # Makes some of the shop's receivers durable: what they are to do is a row in this database, written in the transaction
-# of the order or the registration. `flask --app shop signals worker` does it, in a process of its own.
+# of the order or the registration. `flask --app shop relay worker` does it, in a process of its own.
 relay = Relay(db)
 
 # Flask-SQLAlchemy makes this class when the program runs. Type checkers may take it for what it is made of.

@@ -1,14 +1,17 @@
-"""Signals, connections and sends as text for a terminal, and as data for ``--json``."""
+"""Signals, connections and sends as lines for a terminal, and as data for ``--json``."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from aldis._core.callables import qualified_name
-from aldis.observe import connections, describe_delivery
+from aldis._core.callables import qualified_name, signal_name
+from aldis.observe import describe_delivery
+
+from .lookup import connected, contract_of, is_mirror
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -18,31 +21,19 @@ if TYPE_CHECKING:
 _LAST: Final = ("└─ ", "   ")
 _OTHER: Final = ("├─ ", "│  ")
 
-_FORWARDER: Final = "aldis._web.mirrors."
-
-_NOBODY: Final = (
+_NO_RECEIVERS: Final = (
     "Nobody is connected. If you expected a receiver here:",
     "- Was the module that connects it imported?",
     "- Was it garbage collected? Signals hold receivers weakly: keep a reference to it, or connect it with",
-    "  weak=False. Run with python -X dev, or call aldis.debug(), to be told of such a loss.",
-    "- Is it connected to another signal of that name, of another namespace?",
+    "  weak=False. Run with python -X dev, or call aldis.debug(), and Aldis warns of such a loss.",
+    "- Is it connected to a signal of the same name in another namespace?",
 )
 
 
-def signal_name(signal: Any) -> str:
-    """A signal's name; for a signal without one, the name of its class."""
-    return getattr(signal, "name", None) or type(signal).__name__
-
-
-def connected(signal: Any) -> list[ConnectionRecord]:
-    """Who is connected, save what forwards from a framework's signal to its twin, which is listed itself."""
-    return [record for record in connections(signal) if not record.receiver.startswith(_FORWARDER)]
-
-
 def as_data(signals: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
-    """What ``list --json`` prints: a record for each signal, with its connections.
+    """Return what ``list --json`` prints: a record for each signal, with its connections.
 
-    :param signals: signals of Aldis and of Blinker, by what they belong to.
+    :param signals: signals of Aldis and of Blinker, in groups.
     """
     return [
         {
@@ -57,9 +48,9 @@ def as_data(signals: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
 
 
 def tree(signals: Mapping[str, Iterable[Any]]) -> Iterator[str]:
-    """What ``list`` prints: groups, their signals, and who is connected, in the order of calling.
+    """Yield what ``list`` prints: groups, their signals, and the connections in the order of calling.
 
-    :param signals: as for :func:`as_data`.
+    :param signals: signals of Aldis and of Blinker, in groups.
     """
     for group, members in signals.items():
         yield click.style(group, bold=True)
@@ -82,7 +73,7 @@ def _branches(nodes: list[tuple[str, Iterable[str]]]) -> Iterator[str]:
 
 
 def line_of(record: ConnectionRecord) -> str:
-    """One connection in one line."""
+    """Return one connection as one line."""
     notes = [f"for {record.sender}"] if record.sender != "ANY" else []
     notes += [f"priority {record.priority:g}"] if record.priority else []
     notes += ["async"] if record.is_async else []
@@ -90,26 +81,22 @@ def line_of(record: ConnectionRecord) -> str:
     notes += [f"via {record.via}"] if record.via else []
     notes += ["on Blinker's signal"] if record.library == "blinker" else []
     noted = f" ({', '.join(notes)})" if notes else ""
-    place = click.style(f"  {_near(record.place)}", dim=True) if record.place else ""
+    place = click.style(f"  {_relative(record.place)}", dim=True) if record.place else ""
     return f"{record.receiver}{noted}{place}"
 
 
-def _near(place: str) -> str:
-    """A place below the current folder as seen from there, as terminals and editors find it."""
+def _relative(place: str) -> str:
+    """Return a place relative to the current folder, if it is below. Terminals and editors open it then."""
     path, here = Path(place), Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else place
 
 
-def contract_of(signal: Any) -> Any:
-    """The function that declares a signal, if one does."""
-    return getattr(signal, "contract", None) if hasattr(signal, "_registry") else None
-
-
 def described(signal: Any, sender: Any = None) -> Iterator[str]:
-    """What ``show`` prints: the contract, the state, and who is connected.
+    """Yield what ``show`` prints: the contract, the state and the connections of a signal.
 
-    :param signal: of Aldis or of Blinker.
-    :param sender: an application. Where receivers ask for a sender, it is said whom a send by this one would call.
+    :param signal: a signal of Aldis or of Blinker.
+    :param sender: an application. If a receiver asks for a sender, the last line says which receivers a send by this
+        application would call.
     """
     contract = contract_of(signal)
     yield click.style(signal_name(signal), fg="cyan", bold=True)
@@ -124,7 +111,7 @@ def described(signal: Any, sender: Any = None) -> Iterator[str]:
     yield ""
 
     if not records:
-        yield from _NOBODY
+        yield from _NO_RECEIVERS
 
     for number, record in enumerate(records, 1):
         yield f"{number}. {line_of(record)}"
@@ -141,7 +128,7 @@ def described(signal: Any, sender: Any = None) -> Iterator[str]:
 
 def _called(signal: Any, sender: Any) -> str:
     names = map(qualified_name, signal.receivers_for(sender))
-    return ", ".join(name for name in names if not name.startswith(_FORWARDER))
+    return ", ".join(name for name in names if not is_mirror(name))
 
 
 def _contract_lines(contract: Any) -> Iterator[str]:
@@ -181,7 +168,7 @@ def _state_lines(signal: Any) -> Iterator[str]:
 
 
 def send_tree(sends: Iterable[SendRecord]) -> Iterator[str]:
-    """What ``trace`` prints: each send, the receivers that it called, and what they sent, with milliseconds."""
+    """Yield what ``trace`` prints: each send, the receivers that it called, and what they sent, with milliseconds."""
     for send in sends:
         yield _send_line(send)
         yield from _call_lines(send, "")
@@ -217,3 +204,29 @@ def _call_line(call: CallRecord) -> str:
 
 def _took(duration_s: float | None) -> str:
     return "under way" if duration_s is None else f"{duration_s * 1000:.2f} ms"
+
+
+# Printing.
+
+
+def print_list(groups: Mapping[str, Iterable[Any]], *, as_json: bool) -> None:
+    """Print what ``list`` prints.
+
+    :param groups: signals of Aldis and of Blinker, in groups.
+    """
+    if as_json:
+        click.echo(json.dumps(as_data(groups), indent=2))
+        return
+
+    for line in tree(groups):
+        click.echo(line)
+
+
+def print_signals(signals: Iterable[Any], *, sender: Any = None) -> None:
+    """Print what ``show`` prints, for each signal.
+
+    :param sender: as for :func:`described`.
+    """
+    for signal in signals:
+        for line in described(signal, sender):
+            click.echo(line)

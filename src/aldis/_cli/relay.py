@@ -1,6 +1,7 @@
-"""The commands that look after the relay, for ``flask signals`` and for ``python -m aldis``.
+"""The commands that run and look after a relay: ``flask relay ...`` and ``python -m aldis relay ...``.
 
-What they need is imported when they run, for neither needs it to look at signals.
+This module knows nothing of :mod:`aldis.relay`: it is handed functions that find a relay and run its worker. They may
+import the relay when they are called, so that a program without its dependencies can still look at its signals.
 """
 
 from __future__ import annotations
@@ -9,71 +10,105 @@ import json
 import re
 from datetime import UTC, datetime
 from functools import wraps
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
 
 from aldis.exceptions import RelayError
 
+from .worker import worker_command
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from aldis.relay import ReceiverStatus, Relay
-
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _HEADS: Final = ("RECEIVER", "BACKLOG", "OLDEST", "IN FLIGHT", "RETRYING", "DEAD", "")
+_PURGED: Final = {"effects": "notes of effects", "dead": "dead letters"}
 _DEAD_HEADS: Final = ("NUMBER", "RECEIVER", "ATTEMPTS", "DIED", "REASON")
 
-
-def needs_relay() -> None:
-    """See that what the relay needs is installed.
-
-    :raises click.ClickException: when not.
-    """
-    try:
-        import aldis.relay  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    except ModuleNotFoundError as error:
-        raise click.ClickException(
-            f"This needs {error.name}, which is not installed. Install it with: pip install 'aldis[relay]'"
-        ) from None
+# The packages that only the relay needs.
+_NEEDED: Final = ("msgspec", "sqlalchemy")
 
 
-def relay_commands(find: Callable[..., Relay], *arguments: Callable[..., Any]) -> click.Group:
-    """The group ``relay``: status, dead letters, purge.
+class Status(Protocol):
+    """The state of one receiver's messages: :class:`aldis.relay.ReceiverStatus`."""
 
-    :param find: gives the relay, called with what ``arguments`` add to each command.
-    :param arguments: decorators that add to each command what the relay is found by.
+    @property
+    def receiver(self) -> str:
+        """Return the receiver's name."""
+        raise NotImplementedError
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the receiver is connected in this process."""
+        raise NotImplementedError
+
+    @property
+    def backlog(self) -> int:
+        """Return how many messages wait."""
+        raise NotImplementedError
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many messages workers have claimed."""
+        raise NotImplementedError
+
+    @property
+    def retrying(self) -> int:
+        """Return how many messages of the backlog have failed before."""
+        raise NotImplementedError
+
+    @property
+    def oldest_age_s(self) -> float:
+        """Return for how many seconds the oldest message has waited."""
+        raise NotImplementedError
+
+    @property
+    def dead(self) -> int:
+        """Return how many dead letters there are."""
+        raise NotImplementedError
+
+    @property
+    def failure(self) -> str | None:
+        """Return why one of the messages failed."""
+        raise NotImplementedError
+
+
+def relay_group(
+    find_relay: Callable[..., Any],
+    run_worker: Callable[..., object],
+    *decorators: Callable[[Callable[..., Any]], Callable[..., Any]],
+) -> click.Group:
+    """Make the group ``relay``: worker, status, dead letters, purge, tables.
+
+    :param find_relay: return the relay. If ``decorators`` add an argument ``path``, it is called with the path, else
+        with nothing.
+    :param run_worker: run a worker of the relay until it ends, and exit. It is called with the relay and the options of
+        :func:`aldis.relay.worker.process.run_worker`.
+    :param decorators: decorators that each command gets: an argument ``path``, or Flask's ``with_appcontext``.
     """
 
     @click.group("relay")
     def group() -> None:
-        """Look after durable receivers: what waits, what died."""
-
-    def add(parent: click.Group, name: str, function: Callable[..., Any]) -> None:
-        @wraps(function)
-        def run(*, path: str | None = None, **options: Any) -> None:
-            needs_relay()
-
-            try:
-                function(find() if path is None else find(path), **options)
-            except RelayError as error:
-                raise click.ClickException(str(error)) from None
-
-        # A list of its own: the decorators below add to it, and the function serves several groups.
-        run.__dict__["__click_params__"] = [*getattr(function, "__click_params__", ())]
-        command: Any = run
-
-        for argument in arguments:
-            command = argument(command)
-
-        parent.command(name)(command)
+        """Run a worker for durable receivers, and look after their messages and tables."""
 
     @group.group("dead")
     def dead() -> None:
-        """Look at dead letters, have them received again, or drop them."""
+        """Look at dead letters, retry them, or delete them."""
 
+    def add(parent: click.Group, name: str, function: Callable[..., Any]) -> None:
+        command: Any = _with_relay(find_relay, function)
+
+        for decorator in decorators:
+            command = decorator(command)
+
+        parent.command(name)(command)
+
+    add(group, "worker", worker_command(run_worker))
     add(group, "status", _status)
     add(group, "purge", _purge)
+    add(group, "create-tables", _create_tables)
+    add(group, "check-tables", _check_tables)
     add(dead, "list", _dead_list)
     add(dead, "show", _dead_show)
     add(dead, "retry", _dead_retry)
@@ -81,16 +116,38 @@ def relay_commands(find: Callable[..., Relay], *arguments: Callable[..., Any]) -
     return group
 
 
+def _with_relay(find_relay: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a command that finds the relay, calls the function with it, and reports the relay's errors."""
+
+    @wraps(function)
+    def run(*, path: str | None = None, **options: Any) -> None:
+        try:
+            function(find_relay() if path is None else find_relay(path), **options)
+        except RelayError as error:
+            raise click.ClickException(str(error)) from None
+        except ModuleNotFoundError as error:
+            if error.name not in _NEEDED:
+                raise
+
+            raise click.ClickException(
+                f"This needs {error.name}, which is not installed. Install it with: pip install 'aldis[relay]'"
+            ) from None
+
+    # A list of its own: decorators add to it, and the function serves several groups.
+    run.__dict__["__click_params__"] = [*getattr(function, "__click_params__", ())]
+    return run
+
+
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_all = click.option("--all", "all_", is_flag=True, help="All of them.")
-_of_receiver = click.option("--receiver", default=None, metavar="NAME", help="Those of this receiver.")
-_yes = click.option("--yes", is_flag=True, help="Do not ask.")
+_all = click.option("--all", "all_", is_flag=True, help="All dead letters.")
+_of_receiver = click.option("--receiver", default=None, metavar="NAME", help="Only those of this receiver.")
+_yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 _numbers = click.argument("numbers", nargs=-1, type=int, metavar="[NUMBER]...")
 
 
 @_as_json
-def _status(relay: Relay, *, as_json: bool) -> None:
-    """Print what waits, for whom, and for how long."""
+def _status(relay: Any, *, as_json: bool) -> None:
+    """Print how many messages wait for each receiver, and for how long."""
     found = relay.status()
 
     if as_json:
@@ -104,7 +161,7 @@ def _status(relay: Relay, *, as_json: bool) -> None:
     _print_table(_HEADS, [_cells(status) for status in found])
 
 
-def _cells(status: ReceiverStatus) -> tuple[object, ...]:
+def _cells(status: Status) -> tuple[object, ...]:
     age = _age(status.oldest_age_s) if status.backlog or status.in_flight else "-"
     note = _note(status.is_known, status.failure)
     return status.receiver, status.backlog, age, status.in_flight, status.retrying, status.dead, note
@@ -115,9 +172,21 @@ def _note(is_known: bool, failure: str | None) -> str:
     return "; ".join(filter(None, (unknown, failure)))
 
 
+def _create_tables(relay: Any) -> None:
+    """Create the relay's tables, if they are not there."""
+    relay.create_tables()
+    click.echo("The relay's tables are there.")
+
+
+def _check_tables(relay: Any) -> None:
+    """Check that the relay's tables are there, and that their version is the one that this code needs."""
+    relay.check_tables()
+    click.echo("The relay's tables are there, and their version is right.")
+
+
 @_of_receiver
 @_as_json
-def _dead_list(relay: Relay, *, receiver: str | None, as_json: bool) -> None:
+def _dead_list(relay: Any, *, receiver: str | None, as_json: bool) -> None:
     """Print dead letters, the oldest first."""
     found = list(_pages(relay, receiver))
 
@@ -137,10 +206,10 @@ def _dead_list(relay: Relay, *, receiver: str | None, as_json: bool) -> None:
 
 
 @click.argument("number", type=int)
-@click.option("--payload", "shows_payload", is_flag=True, help="Print what was sent, too.")
-def _dead_show(relay: Relay, *, number: int, shows_payload: bool) -> None:
-    """Print one dead letter, by its number."""
-    letter = next(iter(relay.dead_letters(most=1, after=number - 1)), None)
+@click.option("--payload", "shows_payload", is_flag=True, help="Print the payload, too.")
+def _dead_show(relay: Any, *, number: int, shows_payload: bool) -> None:
+    """Print the dead letter with this number."""
+    letter = next(iter(relay.dead_letters(limit=1, after=number - 1)), None)
 
     if letter is None or letter.id != number:
         raise click.ClickException(f"There is no dead letter {number}.")
@@ -155,56 +224,59 @@ def _dead_show(relay: Relay, *, number: int, shows_payload: bool) -> None:
 @_numbers
 @_of_receiver
 @_all
-def _dead_retry(relay: Relay, *, numbers: tuple[int, ...], receiver: str | None, all_: bool) -> None:
-    """Have dead letters received again: those of the given numbers, of a receiver, or all."""
+def _dead_retry(relay: Any, *, numbers: tuple[int, ...], receiver: str | None, all_: bool) -> None:
+    """Retry dead letters: those with the given numbers, those of a receiver, or all."""
     count = sum(relay.retry_dead(*chosen) for chosen in _chosen(relay, numbers, receiver, all_))
-    click.echo(f"{count} will be received again.")
+    click.echo(f"{count} will be retried.")
 
 
 @_numbers
 @_of_receiver
 @_all
 @_yes
-def _dead_drop(relay: Relay, *, numbers: tuple[int, ...], receiver: str | None, all_: bool, yes: bool) -> None:
-    """Delete dead letters: those of the given numbers, of a receiver, or all."""
+def _dead_drop(relay: Any, *, numbers: tuple[int, ...], receiver: str | None, all_: bool, yes: bool) -> None:
+    """Delete dead letters: those with the given numbers, those of a receiver, or all."""
     chosen = list(_chosen(relay, numbers, receiver, all_))
     _confirm(f"Delete {sum(map(len, chosen))} dead letters?", yes)
-    click.echo(f"{sum(relay.drop_dead(*some) for some in chosen)} were deleted.")
+    click.echo(f"{sum(relay.drop_dead(*some) for some in chosen)} deleted.")
 
 
 @click.argument("what", type=click.Choice(["effects", "dead", "messages"]))
 @_of_receiver
-@click.option("--older-than", metavar="AGE", help="For effects and dead: such as 90d, 12h, 30m.")
+@click.option("--older-than", metavar="AGE", help="Only what is older, such as 90d, 12h or 30m; for effects and dead.")
 @_yes
-def _purge(relay: Relay, *, what: str, older_than: str | None, receiver: str | None, yes: bool) -> None:
-    """Delete notes of effects, or dead letters, that are older; or the messages that wait for a receiver."""
+def _purge(relay: Any, *, what: str, older_than: str | None, receiver: str | None, yes: bool) -> None:
+    """Delete old notes of effects, old dead letters, or the messages that wait for a receiver."""
     if what == "messages":
         if receiver is None or older_than is not None:
-            raise click.UsageError("purge messages takes --receiver, whose waiting messages are deleted, and no age.")
+            raise click.UsageError(
+                "purge messages takes --receiver, and no age. It deletes the messages that wait for the receiver."
+            )
 
         _confirm(f"Delete all messages that wait for {receiver}?", yes)
-        click.echo(f"{relay.drop_messages(receiver)} were deleted.")
+        click.echo(f"{relay.drop_messages(receiver)} deleted.")
         return
 
     if older_than is None or receiver is not None:
         raise click.UsageError(f"purge {what} takes --older-than, such as --older-than 90d, and no receiver.")
 
     age_s = _seconds(older_than)
-    _confirm(f"Delete {what} that are older than {older_than}?", yes)
-    click.echo(f"{relay.purge(what, older_than_s=age_s)} were deleted.")  # type: ignore[arg-type]
+    purge = relay.purge_effects if what == "effects" else relay.purge_dead_letters
+    _confirm(f"Delete all {_PURGED[what]} older than {older_than}?", yes)
+    click.echo(f"{purge(older_than_s=age_s)} deleted.")
 
 
-def _pages(relay: Relay, receiver: str | None) -> Iterable[Any]:
+def _pages(relay: Any, receiver: str | None) -> Iterable[Any]:
     after = 0
 
-    while found := relay.dead_letters(receiver, most=1000, after=after):
+    while found := relay.dead_letters(receiver, limit=1000, after=after):
         yield from found
         after = found[-1].id
 
 
-def _chosen(relay: Relay, numbers: tuple[int, ...], receiver: str | None, all_: bool) -> Iterable[tuple[int, ...]]:
+def _chosen(relay: Any, numbers: tuple[int, ...], receiver: str | None, all_: bool) -> Iterable[tuple[int, ...]]:
     if sum((bool(numbers), receiver is not None, all_)) != 1:
-        raise click.UsageError("Give the numbers of dead letters, or --receiver NAME, or --all.")
+        raise click.UsageError("Choose dead letters by their numbers, by --receiver NAME, or by --all.")
 
     found = numbers or tuple(letter.id for letter in _pages(relay, receiver))
     return (found[first : first + 500] for first in range(0, len(found), 500))

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, final
 
 from .callables import as_coroutine_function, describe, is_async
 from .failures import Failure
-from .registry import registry_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,20 +16,20 @@ if TYPE_CHECKING:
 
 @final
 class Call:
-    """One call of a receiver that a delivery is to make. Calling it runs the receiver.
+    """One call of a receiver, for a delivery to make. Calling it runs the receiver.
 
     :ivar signal: the signal that was sent.
     :ivar receiver: the receiver.
     :ivar sender: the sender.
     :ivar payload: the keyword arguments.
-    :ivar is_awaited: whether the send awaits what ``deliver`` returns, if that is a coroutine: ``send_async`` does,
-        and ``send`` cannot.
-    :ivar opened: what the delivery's :class:`~aldis.delivery.DeliveryGroup` made of this send, if it has one.
+    :ivar is_awaited: whether the send awaits a coroutine that ``deliver`` returns: ``send_async`` does, and ``send``
+        cannot.
+    :ivar opened: for the relay: what its group of deliveries prepared for this send; otherwise ``None``.
 
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("_watching", "is_awaited", "opened", "payload", "receiver", "sender", "signal")
+    __slots__ = ("_policy_for", "_span", "is_awaited", "opened", "payload", "receiver", "sender", "signal")
 
     is_awaited: bool
     opened: Any
@@ -45,8 +44,9 @@ class Call:
         receiver: Callable[..., Any],
         sender: Any,
         payload: dict[str, Any],
-        watching: Callable[[], AbstractContextManager[None]] | None = None,
         *,
+        policy_for: Callable[[Any], Any],
+        span: Callable[[], AbstractContextManager[None]] | None = None,
         is_awaited: bool = False,
         opened: Any = None,
     ) -> None:
@@ -56,53 +56,56 @@ class Call:
         self.payload = payload
         self.opened = opened
         self.is_awaited = is_awaited
-        self._watching = watching
+        self._policy_for = policy_for
+        self._span = span
 
     @property
     def is_async(self) -> bool:
-        """Whether the receiver is async: then calling this without a wrapper gives a coroutine."""
+        """Whether the receiver is async: then calling this without a wrapper returns a coroutine."""
         return is_async(self.receiver)
 
     def __call__(self, wrapper: Wrapper | None = None) -> Any:
         """Run the receiver and return what it returns.
 
-        :param wrapper: called with the receiver, gives what is called in its place: for a delivery that takes
-            async receivers, what runs them.
-        :raises Exception: what the receiver raised, unless the signal's failure policy is a callable: then
-            that is handed the failure, and ``None`` is returned.
+        :param wrapper: called with the receiver, returns the callable to run instead. A delivery that accepts async
+            receivers passes its ``async_wrapper``.
+        :raises Exception: what the receiver raised, if the signal's failure policy is ``"propagate"`` or
+            ``"collect"``. Under ``"log"`` the failure is logged, and a callable policy is called with it; then
+            ``None`` is returned.
         """
         try:
             receiver = self.receiver if wrapper is None else wrapper(self._to_wrap())
 
-            if self._watching is None:
+            if self._span is None:
                 return receiver(self.sender, **self.payload)
 
             if is_async(receiver):
-                return self._watch(receiver, self._watching)
+                return self._await_in(self._span, receiver)
 
-            with self._watching():
+            with self._span():
                 return receiver(self.sender, **self.payload)
         except Exception as error:
-            if not self._is_for_policy(error):
+            if not self._handle(error):
                 raise
 
             return None
 
     async def run_async(self, wrapper: Wrapper | None = None) -> Any:
-        """Await the receiver and return what it returns, as calling does for one that is sync.
+        """Await the receiver and return what it returns.
 
-        :param wrapper: called with the receiver, gives an async callable: for a sync receiver, what runs it.
-        :raises Exception: as for calling.
+        :param wrapper: called with the receiver, returns an async callable to await instead. A delivery passes a
+            ``sync_wrapper`` for a sync receiver.
+        :raises Exception: as calling does.
         """
         try:
             receiver = self.receiver if wrapper is None else wrapper(self._to_wrap())
 
-            if self._watching is None:
+            if self._span is None:
                 return await receiver(self.sender, **self.payload)
 
-            return await self._watch(receiver, self._watching)
+            return await self._await_in(self._span, receiver)
         except Exception as error:
-            if not self._is_for_policy(error):
+            if not self._handle(error):
                 raise
 
             return None
@@ -110,9 +113,12 @@ class Call:
     def _to_wrap(self) -> Callable[..., Any]:
         return as_coroutine_function(self.receiver) if self.is_async else self.receiver
 
-    def _is_for_policy(self, error: Exception) -> bool:
-        """Hand a failure to the policy, if that is a callable. To raise it here would have it hold itself."""
-        policy = registry_of(self.signal).policy_for(self.sender)
+    def _handle(self, error: Exception) -> bool:
+        """Call the failure policy, if it is a callable, and return whether it is.
+
+        The caller raises the error otherwise. Raised here, its traceback would hold the error itself.
+        """
+        policy = self._policy_for(self.sender)
 
         if isinstance(policy, str):
             return False
@@ -120,9 +126,9 @@ class Call:
         policy(Failure(self.signal, self.receiver, self.sender, error))
         return True
 
-    async def _watch(self, receiver: Callable[..., Any], watching: Callable[[], AbstractContextManager[None]]) -> Any:
-        """The coroutine of an async receiver, watched when it is awaited: before, nothing runs."""
-        with watching():
+    async def _await_in(self, span: Callable[[], AbstractContextManager[None]], receiver: Callable[..., Any]) -> Any:
+        """Await the receiver inside a span, which begins when this is awaited: the receiver does not run before."""
+        with span():
             return await receiver(self.sender, **self.payload)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Callables: whether they are async, what they are called, and where they are defined."""
+"""Callables: whether they are async, their names and places. Also the names of signals and of kinds of values."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _COROUTINE_MARKS: Final = (
 
 
 def is_async(receiver: object) -> bool:
-    """Whether calling it gives a coroutine, from flags alone.
+    """Return whether calling it returns a coroutine, from flags alone.
 
-    Sees through partials, bound methods and objects with an async ``__call__``; honours the marks of
+    Sees through partials, bound methods and objects with an async ``__call__``. Respects the marks of
     :func:`inspect.markcoroutinefunction` and of asgiref.
     """
     while isinstance(receiver, (partial, MethodType)):
@@ -47,10 +47,10 @@ def is_async(receiver: object) -> bool:
 
 
 def as_coroutine_function(receiver: Callable[..., Any]) -> Callable[..., Any]:
-    """An async receiver as a wrapper recognises it that asks :func:`inspect.iscoroutinefunction`.
+    """Return an async receiver as a callable for which :func:`inspect.iscoroutinefunction` is true.
 
-    Those of Flask and Quart do. They would take an object with an async ``__call__`` for sync, and nobody would await
-    what it returns.
+    The wrappers of Flask and Quart ask that function. They would take an object with an async ``__call__`` for a sync
+    receiver, and nobody would await what it returns.
     """
     flags = getattr(getattr(receiver, "__code__", None), "co_flags", 0)
 
@@ -73,13 +73,16 @@ def _has_coroutine_flags(function: object) -> bool:
 
 
 def _has_mark(function: object, attribute: str, module: str, name: str) -> bool:
-    # A mark is an object of that module's: on a function it can only be when the module is imported.
+    # A mark is an object of that module. So a function can have it only if the module is imported.
     mark = getattr(sys.modules.get(module), name, None)
     return mark is not None and getattr(function, attribute, None) is mark
 
 
 def is_generator(function: object) -> bool:
-    """Whether calling it gives a generator, async or not: then nothing of it runs. Sees what :func:`is_async` does."""
+    """Return whether calling it returns a generator, async or not: then a call runs none of its code.
+
+    Sees through the same things as :func:`is_async`.
+    """
     while isinstance(function, (partial, MethodType)):
         function = function.func if isinstance(function, partial) else function.__func__
 
@@ -88,7 +91,7 @@ def is_generator(function: object) -> bool:
 
 
 def is_easily_lost(receiver: object) -> bool:
-    """Whether a weak reference to it often is the only one: functions, lambdas, partials, built-ins."""
+    """Return whether a weak reference is often the only reference to it: functions, lambdas, partials, built-ins."""
     return isinstance(receiver, (FunctionType, BuiltinFunctionType, partial))
 
 
@@ -98,10 +101,24 @@ def describe(receiver: object) -> str:
     return name if place is None else f"{name} ({place})"
 
 
-def qualified_name(receiver: object) -> str:
-    """The name of a callable with its module; of an object that has none, that of its class.
+def signal_name(signal: object) -> str:
+    """Return the name of a signal; of a signal without a name, the name of its class."""
+    # Users of Blinker name a signal by any object.
+    return str(getattr(signal, "name", None) or type(signal).__name__)
 
-    Never fails, whatever the callable's own ways of having attributes are: ``"?"`` is what has no name at all.
+
+def kind_name(value: object) -> str:
+    """Say what kind of value this is, for messages that must not show the value: ``the class Shop``, ``a Shop``."""
+    if isinstance(value, type):
+        return f"the class {value.__qualname__}"
+
+    return f"a {type(value).__qualname__}"
+
+
+def qualified_name(receiver: object) -> str:
+    """Return the name of a callable with its module; of an object without a name, the name of its class.
+
+    Never fails, however the object answers for its attributes. The result is ``"?"`` if there is no name at all.
     """
     code = _code_of(receiver)
     name, module = _text(code, "__qualname__") or "?", _text(code, "__module__")
@@ -109,7 +126,7 @@ def qualified_name(receiver: object) -> str:
 
 
 def place_of(receiver: object) -> str | None:
-    """Where a callable is defined, as ``file:line``, if it is written in Python. Never fails."""
+    """Return where a callable is defined, as ``file:line``, if it is written in Python. Never fails."""
     code = _code_of(receiver)
 
     for place in (_ask(code, "__code__"), _ask(_ask(code, "__call__"), "__code__")):
@@ -143,7 +160,7 @@ def _text(of: object, attribute: str) -> str:
 
 
 def _ask(of: object, attribute: str) -> Any:
-    # An object may answer as it likes, as proxies and mocks do, and may fail.
+    # An object may answer anything, as proxies and mocks do, and may fail.
     try:
         return getattr(of, attribute, None)
     except Exception:
@@ -151,9 +168,9 @@ def _ask(of: object, attribute: str) -> Any:
 
 
 def caller_place() -> tuple[str, int]:
-    """File and line of the nearest frame outside this package."""
+    """Return file and line of the nearest frame outside this package."""
     package = __name__.partition(".")[0]
-    frame = sys._getframe(1)
+    frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]  # inspect has the same, but is slow to import.
 
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
         frame = frame.f_back

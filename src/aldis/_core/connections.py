@@ -1,4 +1,4 @@
-"""One receiver and one sender filter, and the snapshots that are made of them."""
+"""One connection: a receiver, a sender filter and options. The registry keeps the connections of a signal."""
 
 from __future__ import annotations
 
@@ -10,67 +10,38 @@ from aldis.exceptions import InvalidReceiverError
 
 from . import devmode
 from .callables import caller_place, describe, is_async, is_easily_lost
-from .identity import ANY, method_ref, receiver_key, value_key
+from .identity import ANY, receiver_key, refer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from .identity import ReceiverKey
+    from .identity import FilterKey, ReceiverKey
     from .options import Options
 
     Receiver: TypeAlias = Callable[..., Any]
-    FilterKey: TypeAlias = tuple[str, Any] | None
-    ConnectionKey: TypeAlias = tuple[ReceiverKey, FilterKey]
 
 
 def gone() -> None:
-    """The reference of a connection that was taken away."""
-
-
-def filter_key(sender: Any) -> FilterKey:
-    """What makes a sender filter the same filter: ``None`` for :data:`ANY`.
-
-    Values and identities are told apart, or the ``id`` of an object could be taken for an ``int`` sender.
-    """
-    if sender is ANY:
-        return None
-
-    kind: type[Any] = type(sender)  # pyright: ignore[reportUnknownVariableType]
-
-    if kind is str or kind is int:
-        return "value", sender
-
-    value = value_key(sender)
-    return ("identity", receiver_key(sender)) if value is None else ("value", value)
-
-
-def refer(target: Any, key: ReceiverKey, died: Callable[[weakref.ref[Any]], None]) -> Any:
-    """A weak reference to an object or a bound method, which calls ``died`` when it dies.
-
-    :param died: must not refer to what holds the reference, or the two would keep each other.
-    :raises TypeError: when the object cannot be referenced weakly.
-    """
-    if isinstance(key, int):
-        return weakref.ref(target, died)
-
-    return method_ref(weakref.ref(target.__func__, died), weakref.ref(target.__self__, died))
+    """Return ``None``: the reference of a connection that was taken away."""
 
 
 @final
 class Connection:
     """One receiver and one sender filter.
 
-    :ivar ref: gives the receiver, or ``None`` when that is dead or was disconnected. The only thing that a
-        plain send looks at.
+    :ivar ref: returns the receiver, or ``None`` when the receiver is dead or was disconnected. A plain send looks at
+        nothing else.
     :ivar strong_ref: the receiver, while the connection keeps it alive.
-    :ivar connected_directly: whether ``connect`` was called for it.
-    :ivar is_strong: whether that was with ``weak=False``.
-    :ivar open_scopes: how many ``with`` blocks want it. It goes when nobody wants it any more.
-    :ivar place: in development mode, where it was connected, and its receiver's name, if that is a kind of
-        callable that is easily lost.
+    :ivar connected_directly: whether ``connect`` was called for it, and not only a ``with`` block.
+    :ivar is_strong: whether that ``connect`` had ``weak=False``.
+    :ivar open_scopes: how many ``with`` blocks need it. The connection ends when neither a block nor a direct
+        ``connect`` needs it.
+    :ivar connected_at: in development mode, the place of the ``connect`` and the receiver's name, if receivers of
+        this kind are easily lost.
     """
 
     __slots__ = (
+        "connected_at",
         "connected_directly",
         "filter_key",
         "is_async",
@@ -78,23 +49,22 @@ class Connection:
         "key",
         "open_scopes",
         "options",
-        "place",
         "ref",
         "serial",
         "strong_ref",
     )
 
-    filter_key: FilterKey
-    open_scopes: int
-    is_async: bool
+    connected_at: tuple[str, int, str] | None
     connected_directly: bool
+    filter_key: FilterKey
+    is_async: bool
     is_strong: bool
-    strong_ref: Receiver | None
     key: ReceiverKey
+    open_scopes: int
     options: Options
-    place: tuple[str, int, str] | None
     ref: Callable[[], Receiver | None]
     serial: int
+    strong_ref: Receiver | None
 
     def __init__(self, receiver: Receiver, options: Options) -> None:
         self.key = receiver_key(receiver)
@@ -106,19 +76,19 @@ class Connection:
         self.open_scopes = 0
         self.serial = 0
         self.filter_key = None
-        self.place = None
+        self.connected_at = None
         self.ref = lambda: receiver
 
         if devmode.enabled and is_easily_lost(receiver):
-            self.place = (*caller_place(), describe(receiver))
+            self.connected_at = (*caller_place(), describe(receiver))
 
     def refer_strongly(self) -> None:
-        """Keep the receiver alive, and reach it by a plain weak reference, which is the fastest to call."""
-        with suppress(TypeError):  # If it cannot be referenced weakly, the function from __init__ will do.
+        """Keep the receiver alive. A send reaches it by a plain weak reference, which is the fastest to call."""
+        with suppress(TypeError):  # If it cannot be referenced weakly, the function from __init__ stays.
             self.ref = weakref.ref(self.strong_ref)
 
     def refer_weakly(self, died: Callable[[weakref.ref[Any]], None]) -> None:
-        """Let the receiver die.
+        """Stop keeping the receiver alive.
 
         :raises InvalidReceiverError: when it cannot be referenced weakly.
         """
@@ -133,22 +103,22 @@ class Connection:
 
     @property
     def is_simple(self) -> bool:
-        """Whether a send has nothing to do for it but to call, or to await, the receiver."""
+        """Whether a send only calls, or awaits, the receiver: no ``once``, no delivery."""
         return not self.options.once and self.options.via is None
 
     @property
     def order(self) -> tuple[float, int]:
-        """Its place among the others: higher priority first, then the order of connecting."""
+        """The sort key: higher priority first, then the order of connecting."""
         return -self.options.priority, self.serial
 
 
 @final
 class SenderFilter:
-    """The connections of one sender, or of :data:`ANY`. Gone when the last of them goes.
+    """The connections of one sender, or of :data:`ANY`. It ends with its last connection.
 
-    :ivar ref: gives ``None`` when the sender is dead.
-    :ivar short_key: what sends look the sender up by, without a detour: a ``str`` sender itself, the ``id``
-        of an object. ``None`` for senders that have neither: other values, and bound methods.
+    :ivar ref: returns ``None`` when the sender is dead.
+    :ivar short_key: the key by which a send finds the sender at once: a ``str`` sender itself, the ``id`` of an
+        object. ``None`` for other values and for bound methods, which have no such key.
     """
 
     __slots__ = ("connections", "key", "ref", "short_key")
@@ -164,9 +134,29 @@ class SenderFilter:
         self.short_key = short_key
         self.connections = {}
 
+    @staticmethod
+    def make(key: tuple[str, Any], sender: Any, died: Callable[[weakref.ref[Any]], None]) -> SenderFilter:
+        """Make the filter of one sender.
+
+        :param key: the sender's :func:`~aldis._core.identity.filter_key`.
+        :param died: called when the sender dies.
+        """
+        kind, identity = key
+
+        if kind == "value":
+            return SenderFilter(key, lambda: True, identity if isinstance(identity, str) else None)
+
+        short_key = identity if isinstance(identity, int) else None
+
+        try:
+            return SenderFilter(key, refer(sender, identity, died), short_key)
+        except TypeError:
+            # Keep the sender alive while something is connected to it, or its id could come to mean another object.
+            return SenderFilter(key, lambda: (sender,), short_key)
+
     @property
     def sender(self) -> Any:
-        """The sender, :data:`ANY` for any, ``None`` for one that is dead."""
+        """The sender; :data:`ANY` for any sender, ``None`` for a dead sender."""
         if self.key is None:
             return ANY
 
@@ -176,29 +166,4 @@ class SenderFilter:
             return value if isinstance(value, (str, int)) else value[1]
 
         found: Any = self.ref()
-        return found[0] if type(found) is tuple else found  # pyright: ignore[reportUnknownVariableType]
-
-
-@final
-class Snapshot:
-    """A snapshot: the connections that a sender reaches, in order.
-
-    :ivar has_doubles: whether a receiver is in it twice, for the sender and for any sender. It is to be called
-        once, in the first of its places that is still connected then.
-    :ivar is_plain: whether a send has nothing to do but to call the receivers.
-    :ivar is_all_async: whether an async send has nothing to do but to await them.
-    """
-
-    __slots__ = ("connections", "has_doubles", "is_all_async", "is_plain")
-
-    connections: tuple[Connection, ...]
-    has_doubles: bool
-    is_all_async: bool
-    is_plain: bool
-
-    def __init__(self, connections: Iterable[Connection]) -> None:
-        self.connections = tuple(sorted(connections, key=lambda connection: connection.order))
-        self.has_doubles = len({connection.key for connection in self.connections}) < len(self.connections)
-        is_simple = not self.has_doubles and all(connection.is_simple for connection in self.connections)
-        self.is_plain = is_simple and not any(connection.is_async for connection in self.connections)
-        self.is_all_async = is_simple and all(connection.is_async for connection in self.connections)
+        return found[0] if type(found) is tuple else found  # pyright: ignore[reportUnknownVariableType]  # Any.

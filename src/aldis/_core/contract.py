@@ -1,6 +1,6 @@
-"""What a declared signal carries: read from a function once, and held against receivers and payloads.
+"""The contract of a declared signal: read once from the declaring function, it checks receivers and payloads.
 
-``inspect`` is imported by the first declaration, not by ``import aldis``.
+The first declaration imports ``inspect``; ``import aldis`` does not.
 """
 
 from __future__ import annotations
@@ -28,14 +28,13 @@ class Contract:
 
     :ivar function: the function that declares it.
     :ivar names: all keywords that receivers get.
-    :ivar order: the same in the order of the declaration, which most sends keep to. To compare with that is
-        much cheaper than to compare sets.
-    :ivar defaults: those that ``send`` fills in.
-    :ivar is_open: whether it takes further keywords (``**extra`` in the declaration).
-    :ivar version: counts the changes of the payload, for those who keep payloads.
-    :ivar upgraders: by version, what makes the next version of a kept payload.
-    :ivar is_foreign: whether others send the signal, by what they know: further keywords go to receivers as
-        they are.
+    :ivar order: the same keywords in the order of the declaration. Most sends use this order, and comparing lists is
+        much cheaper than comparing sets.
+    :ivar defaults: the defaults that ``send`` fills in.
+    :ivar is_open: whether sends may have further keywords (``**extra`` in the declaration).
+    :ivar version: the version of the payload, for code that stores payloads.
+    :ivar upgraders: by version, the functions that turn a stored payload into the next version.
+    :ivar is_foreign: whether a framework sends the signal. Its further keywords go to receivers unchanged.
     """
 
     __slots__ = (
@@ -121,16 +120,16 @@ class Contract:
 
     @property
     def place(self) -> tuple[object, object]:
-        """What makes it the same declaration: a module that is reloaded declares its signals again."""
+        """The place of the declaring function. A reloaded module declares its signals again, from the same place."""
         return getattr(self.function, "__module__", None), getattr(self.function, "__qualname__", None)
 
     def complete(self, signal: object, payload: dict[str, Any]) -> dict[str, Any]:
-        """Fill in the defaults.
+        """Return the payload with the defaults filled in.
 
         :raises PayloadError: when keywords are missing or unknown.
         """
         if self.is_foreign:
-            # Quart 0.23 gives send_async the wrapper that is for send. No receiver wants it in the payload.
+            # Quart 0.23 passes the wrapper of send to send_async. It must not reach the receivers as payload.
             payload = {name: value for name, value in payload.items() if name not in _RESERVED}
 
         if payload.keys() == self.names:
@@ -149,11 +148,11 @@ class Contract:
         raise PayloadError(f"The send to {signal!r} {faults}. It is declared by {describe(self.function)}.")
 
     def check_receiver(self, signal: object, receiver: Callable[..., Any]) -> None:
-        """Refuse a receiver that could not be called with the payload.
+        """Raise if a receiver could not be called with the payload.
 
-        One whose signature cannot be known (some built-ins) is let through.
+        Some built-ins have no signature. They pass.
 
-        :raises InvalidReceiverError: naming the parameters that do not fit.
+        :raises InvalidReceiverError: names the parameters that do not fit.
         """
         try:
             signature = _signature(receiver)
@@ -179,21 +178,26 @@ class Contract:
         required = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
         takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
         first = next((p for p in parameters if p.kind is not p.KEYWORD_ONLY and p.kind is not p.VAR_KEYWORD), None)
-
-        if first is None:
-            return "must take the sender as its first positional parameter"
-
-        if first.kind is first.POSITIONAL_OR_KEYWORD and first.name in self.names:
-            return f"takes the sender as {first.name!r}, which is also in the payload (put a / after the sender)"
+        by_keyword = first.name if first is not None and first.kind is first.POSITIONAL_OR_KEYWORD else None
 
         surplus = () if takes_any else self.names - keywords
         unknown = [p.name for p in required if p is not first and p.name not in self.names]
         misfits = _faults(("cannot take", surplus), ("requires, though the signal does not send it,", unknown))
 
-        if not misfits and self.is_open and not takes_any:
-            return "must take **extra, because the signal is declared with further keywords"
-
-        return f"{misfits} (add **extra to ignore what it does not use)" if surplus else misfits
+        messages = (
+            (first is None, "must take the sender as its first positional parameter"),
+            (
+                by_keyword in self.names,
+                f"takes the sender as {by_keyword!r}, which is also in the payload (put a / after the sender)",
+            ),
+            (bool(surplus), f"{misfits} (add **extra to ignore what it does not use)"),
+            (bool(misfits), misfits),
+            (
+                self.is_open and not takes_any,
+                "must take **extra, because the signal is declared with further keywords",
+            ),
+        )
+        return next((message for is_reason, message in messages if is_reason), "")
 
 
 def _checked_version(version: Any, function: Any) -> int:
@@ -204,7 +208,7 @@ def _checked_version(version: Any, function: Any) -> int:
 
 
 def _checked_upgraders(upgraders: Any, version: int, function: Any) -> dict[int, Upgrader]:
-    """Those that there are must lead from one version to the next, up to the one that is declared."""
+    """Return the upgraders. Raise unless they lead from version to version, up to the declared one."""
     where = describe(function)
 
     if not isinstance(upgraders, Mapping):

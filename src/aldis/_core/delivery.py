@@ -1,4 +1,4 @@
-"""The protocols of a delivery: what ``connect(via=...)`` takes."""
+"""The protocol of a delivery, for ``connect(via=...)``, and the protocol of the relay's group of deliveries."""
 
 from __future__ import annotations
 
@@ -8,66 +8,63 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .call import Call
-    from .signal import Signal
+    from .types import AnySignal
 
 
 @runtime_checkable
 class Delivery(Protocol):
-    """What ``connect(via=...)`` takes.
+    """Decides how a receiver gets called: pass it to ``connect`` as ``via=``.
 
     .. versionadded:: 0.1
     """
 
-    def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
-        """Called by ``connect``. Raises what tells that this receiver cannot be delivered to.
+    def check(self, signal: AnySignal, receiver: Callable[..., Any], is_async: bool, /) -> None:
+        """Raise if this delivery cannot call this receiver. Called by ``connect``.
 
         :param signal: the signal that it is about to be connected to.
         :param receiver: the receiver that is about to be connected.
-        :param is_async: whether calling it gives a coroutine.
+        :param is_async: whether calling it returns a coroutine.
         """
 
     def deliver(self, call: Call, /) -> object:
-        """Called in the receiver's turn of a send, in the sender's thread. Sees to it that ``call()`` is
-        run, here or elsewhere.
+        """Run ``call()``, here or elsewhere. Called at the receiver's turn of a send, in the sender's thread.
 
-        :param call: runs the receiver, and hands what that raises to the signal's failure policy.
-        :return: what stands for the receiver in the results of ``send``. A coroutine, such as calling an async
-            receiver's ``call()`` gives, is awaited by ``send_async``; ``send`` cannot, and fails.
-        :raises Exception: when the call cannot be delivered. That goes to the failure policy, as if the
-            receiver had raised it.
+        :param call: runs the receiver, and passes its exceptions to the signal's failure policy.
+        :return: the receiver's value in the results of ``send``. ``send_async`` awaits a coroutine, such as the one
+            that ``call()`` returns for an async receiver; ``send`` cannot await it, and fails.
+        :raises Exception: when the call cannot be delivered. The failure policy handles it as an exception of the
+            receiver.
         """
         raise NotImplementedError
 
 
 class DeliveryGroup(Protocol):
-    """What the deliveries of one send share, when they have the same object as their attribute ``group``.
+    """Shared by the deliveries of one send that have the same object as their attribute ``group``. Not public.
 
-    For deliveries that must look at a payload before any receiver runs, or that write what they were handed all at
-    once. What either method raises is raised by the send, whatever the signal's failure policy is: a group stands for
-    the sender's own work, not for a receiver's.
-
-    .. versionadded:: 0.1
+    The relay is its one user: it looks at a payload before any receiver runs, and writes all queue rows of a send at
+    once. The send raises what either method raises, under every failure policy: a group does the sender's own work, not
+    a receiver's.
     """
 
-    def open(self, signal: Signal[Any, ..., Any], sender: Any, payload: dict[str, Any], is_awaited: bool, /) -> Any:
-        """Called by a send that has receivers of this group, once, before any receiver runs.
+    def open(self, signal: AnySignal, sender: Any, payload: dict[str, Any], is_awaited: bool, /) -> Any:
+        """Prepare for a send. Called once, before any receiver runs, if the send has receivers of this group.
 
         :param signal: the signal that is sent.
         :param sender: the sender.
         :param payload: the keyword arguments, with the defaults of the declaration.
-        :param is_awaited: whether what :meth:`close` returns is awaited: ``send_async`` does, and ``send`` cannot.
-        :return: what the deliveries find as ``opened`` of the call.
-        :raises Exception: when this cannot be delivered. Then no receiver runs.
+        :param is_awaited: whether the send awaits what :meth:`close` returns: ``send_async`` does, and ``send`` cannot.
+        :return: the value of ``opened`` of each call of this group.
+        :raises Exception: when the group cannot deliver this send. Then no receiver runs.
         """
         raise NotImplementedError
 
     def close(self, opened: Any, /) -> object:
-        """Called by the send when the last receiver had its turn, or when a receiver's exception stops it.
+        """Finish. Called when the last receiver had its turn, or when a receiver's exception stops the send.
 
-        Not called when another group refuses the send, or when it is stopped by what is no :class:`Exception`, such as
-        ``asyncio.CancelledError``.
+        Not called when another group refuses the send, nor when something else than an :class:`Exception` stops it,
+        such as ``asyncio.CancelledError``.
 
         :param opened: what :meth:`open` returned.
-        :return: a coroutine, if ``open`` was told that it is awaited; else anything.
+        :return: a coroutine, if ``open`` was called with ``is_awaited``; otherwise anything.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Development mode: whether Aldis spends time on telling about likely mistakes."""
+"""Development mode: whether Aldis spends time on reporting likely mistakes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ enabled: bool = sys.flags.dev_mode
 def debug(on: bool = True) -> None:
     """Switch development mode on or off for the whole process. It is on from the start under ``-X dev``.
 
-    In development mode each ``connect`` remembers its place, and a function, lambda or partial that is
-    garbage collected while it is weakly connected is reported by a :class:`LostReceiverWarning`. Python
-    hides resource warnings by default; this shows them, unless a warnings filter of yours decides.
+    In development mode each ``connect`` remembers its place, and a :class:`LostReceiverWarning` reports a
+    function, lambda or partial that is garbage collected while it is weakly connected. Python hides resource
+    warnings by default; this shows them, unless you have a warnings filter of your own for them.
 
     :param on: ``False`` switches it off again.
 
@@ -32,9 +32,9 @@ def debug(on: bool = True) -> None:
 
 
 def _only_python_decides() -> bool:
-    """Whether the first filter for the warning is Python's own, which is the last of all.
+    """Return whether the first filter for the warning is Python's own, which is the last filter.
 
-    A user may have given an equal one. Python then moves it to the front.
+    If the user adds an equal filter, Python moves it to the front.
     """
     matches = [index for index, entry in enumerate(warnings.filters) if issubclass(LostReceiverWarning, entry[2])]
     last = len(warnings.filters) - 1

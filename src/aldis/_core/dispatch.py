@@ -1,11 +1,11 @@
 """The send loops over a snapshot.
 
-:meth:`Signal.send` walks a plain snapshot by itself. What comes here has something more to look at: a
-sender filter, a contract, a failure policy, async receivers, deliveries, mutes. Two loops serve them, one
-for ``send`` and one for ``send_async``; both call receivers in order, ask each connection at its turn
-whether it is still alive, and treat failures by the signal's policy.
+:meth:`Signal.send` walks a plain snapshot by itself. A send comes here when it has more to look at: a sender filter, a
+contract, a failure policy, async receivers, deliveries, mutes. There is one loop for ``send``, and one for
+``send_async``. Both call receivers in order, ask each connection at its turn whether its receiver is still connected,
+and handle failures by the signal's policy.
 
-``asyncio`` is not imported here: awaiting needs none of it.
+``asyncio`` is not imported here: awaiting needs nothing of it.
 """
 
 from __future__ import annotations
@@ -23,100 +23,111 @@ from .failures import PROPAGATE, Failure
 from .identity import receiver_key, resolve
 from .options import Options
 from .registry import registry_of
-from .scopes import muted_keys
+from .scopes import is_muted_here, muted_keys
 from .watching import SendSpan, is_telling
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from typing import TypeAlias
 
-    from .connections import Snapshot
     from .delivery import DeliveryGroup
     from .identity import ReceiverKey
+    from .snapshots import Snapshot
     from .types import AnySignal, AsyncPolicy, Wrapper
 
     Results: TypeAlias = list[tuple[Callable[..., Any], Any]]
 
 default_wrappers: Final[list[Callable[[bool], Wrapper | None]]] = []
-"""Asked in order when a signal does not say how to run a receiver: called with whether an async one is to be run
-from ``send``, and not a sync one from ``send_async``."""
+"""Asked in order for a wrapper when a signal has none. Each is called with ``True`` for an async receiver of ``send``,
+and with ``False`` for a sync receiver of ``send_async``."""
 
 
 @final
 class SendRun:
-    """One send that needs more than a walk: who is to be called, with what, and what came of it."""
+    """One send that does more than walk a snapshot: its calls, their results and their failures.
+
+    :ivar calls: the connections to call, in order, with their options when the send began: a receiver may connect
+        another receiver again with other options.
+    :ivar opened: what each group of deliveries prepared, by the group's identity: groups may be equal or unhashable.
+    :ivar span: tells the watchers, if the send is watched.
+    """
 
     __slots__ = (
         "called",
+        "calls",
         "failures",
         "has_doubles",
         "opened",
         "payload",
         "policy",
+        "registry",
         "results",
         "sender",
         "signal",
-        "turns",
-        "watched",
+        "span",
     )
 
     def __init__(
-        self, signal: AnySignal, sender: Any, payload: dict[str, Any], route: Snapshot, watched: SendSpan | None = None
+        self,
+        signal: AnySignal,
+        sender: Any,
+        payload: dict[str, Any],
+        snapshot: Snapshot,
+        span: SendSpan | None = None,
     ) -> None:
-        table = registry_of(signal)
-        self.watched = watched
+        registry = registry_of(signal)
+        self.registry = registry
+        self.span = span
         self.signal = signal
         self.sender = sender
         self.payload = payload
-        self.policy = registry_of(signal).policy_for(sender)
-        connections = _ask(signal, sender, route) if table.is_custom else route.connections
-        self.has_doubles = route.has_doubles and not table.is_custom
+        self.policy = registry.policy_for(sender)
+        connections = _custom_connections(signal, sender, snapshot) if registry.is_custom else snapshot.connections
+        self.has_doubles = snapshot.has_doubles and not registry.is_custom
         self.called: set[ReceiverKey] = set()
         self.results: Results = []
         self.failures: list[Exception] = []
-        muted: frozenset[ReceiverKey] | None = frozenset()
 
-        if table.mutes or table.is_muted:
-            muted = None if table.is_muted else muted_keys(table)
+        if registry.mutes or registry.is_muted:
+            muted = None if registry.is_muted else muted_keys(registry)
             connections = () if muted is None else tuple(c for c in connections if c.key not in muted)
 
-        for intercept in table.interceptors:
-            connections = intercept(connections, sender, payload)
+        for interceptor in registry.interceptors:
+            connections = interceptor(connections, sender, payload)
 
-        # The options as they are now: a receiver may connect another again, with others.
-        self.turns = [(connection, connection.options) for connection in connections]
-        self.opened: dict[int, tuple[DeliveryGroup, Any]] = {}  # By identity: groups may be equal, or not hashable.
+        self.calls = [(connection, connection.options) for connection in connections]
+        self.opened: dict[int, tuple[DeliveryGroup, Any]] = {}
 
-    def require(self, wrapper: Wrapper | None, *, is_async: bool) -> Wrapper | None:
-        """Refuse, before any receiver runs, those that nobody said how to cross to.
+    def find_wrapper(self, wrapper: Wrapper | None, *, is_async: bool) -> Wrapper | None:
+        """Return the wrapper of this send. Raise before any receiver runs if a receiver needs one and none is set.
 
-        :param is_async: the kind of receivers that needs the wrapper.
-        :return: the wrapper; without one, what :data:`default_wrappers` know, if it is needed.
+        :param wrapper: the wrapper that is set, if there is one; otherwise :data:`default_wrappers` are asked.
+        :param is_async: whether async receivers need the wrapper, or sync ones.
         """
         if wrapper is not None:
             return wrapper
 
-        for connection, options in self.turns:
+        for connection, options in self.calls:
             if connection.is_async is is_async and options.via is None and (receiver := connection.ref()) is not None:
-                wrapper = next(filter(None, (crossing(is_async) for crossing in default_wrappers)), None)
+                wrapper = next(filter(None, (default(is_async) for default in default_wrappers)), None)
 
                 if wrapper is None:
-                    raise _cannot_cross(self.signal, receiver, is_async)
+                    raise _no_wrapper(self.signal, receiver, is_async)
 
                 return wrapper
 
         return None
 
     def open_groups(self, *, is_awaited: bool) -> None:
-        """Have the groups of deliveries look at the send, before any receiver runs."""
-        for _, options in self.turns:
+        """Let the groups of deliveries prepare for the send, before any receiver runs."""
+        for _, options in self.calls:
             group = options.group
 
             if group is not None and id(group) not in self.opened:
                 self.opened[id(group)] = group, group.open(self.signal, self.sender, self.payload, is_awaited)
 
     def close_groups(self) -> None:
-        """Have them do their work. If that fails, the send does, under every policy."""
+        """Let the groups do their work. If a group fails, the send fails under every policy."""
         for group, opened in self.opened.values():
             try:
                 group.close(opened)
@@ -124,7 +135,7 @@ class SendRun:
                 self.failures.append(error)
 
     async def close_groups_async(self) -> None:
-        """As :meth:`close_groups`, where it may take awaiting."""
+        """Close as :meth:`close_groups` does, and await what the groups return."""
         for group, opened in self.opened.values():
             try:
                 value = group.close(opened)
@@ -135,14 +146,14 @@ class SendRun:
                 self.failures.append(error)
 
     def note_on(self, error: Exception) -> None:
-        """Say on the exception that stopped the send what else failed."""
+        """Add notes about the failures of groups to the exception that stopped the send."""
         for failure in self.failures:
-            error.add_note(f"Besides, what was to be delivered before it was not: {type(failure).__qualname__}.")
+            error.add_note(f"Besides, the deliveries of this send failed: {type(failure).__qualname__}.")
 
         self.failures.clear()  # As in _raise().
 
     def start(self, connection: Connection, options: Options) -> Callable[..., Any] | None:
-        """The receiver at its turn, or ``None`` if it is not to be called any more."""
+        """Return the receiver at its turn, or ``None`` if the send does not call it any more."""
         receiver = connection.ref()
 
         if receiver is None or (self.has_doubles and connection.key in self.called):
@@ -153,7 +164,7 @@ class SendRun:
                 return None
 
             # Before the call: a send by the receiver itself must not find it again.
-            registry_of(self.signal).use_up(connection, options)
+            self.registry.use_up(connection, options)
 
         self.called.add(connection.key)
         return receiver
@@ -162,10 +173,10 @@ class SendRun:
         self, connection: Connection, options: Options, receiver: Callable[..., Any], wrapper: Wrapper | None
     ) -> Any:
         """Call a sync receiver, an async one through ``wrapper``, or hand the call over to a delivery."""
-        if self.watched is None:
+        if self.span is None:
             return self._call(connection, options, receiver, wrapper)
 
-        with self.watched.calling(receiver, connection, options, is_delivery=options.via is not None):
+        with self.span.call(receiver, connection.is_async, options, is_delivery=options.via is not None):
             return self._call(connection, options, receiver, wrapper)
 
     def _call(
@@ -176,23 +187,23 @@ class SendRun:
 
             if isinstance(value, CoroutineType):
                 value.close()
-                raise _cannot_cross(self.signal, receiver, is_async=True)
+                raise _no_wrapper(self.signal, receiver, is_async=True)
 
             return value
 
         if connection.is_async:
-            receiver = wrapper(as_coroutine_function(receiver))  # type: ignore[misc]  # require() saw to it.
+            receiver = wrapper(as_coroutine_function(receiver))  # type: ignore[misc]  # find_wrapper() found one.
 
         return receiver(self.sender, **self.payload)
 
     async def call_async(
         self, connection: Connection, options: Options, receiver: Callable[..., Any], wrapper: Wrapper | None
     ) -> Any:
-        """As :meth:`call`, with a sync receiver through ``wrapper``."""
-        if self.watched is None:
+        """Await an async receiver, a sync one through ``wrapper``, or what a delivery returns."""
+        if self.span is None:
             return await self._call_async(connection, options, receiver, wrapper)
 
-        with self.watched.calling(receiver, connection, options, is_delivery=options.via is not None):
+        with self.span.call(receiver, connection.is_async, options, is_delivery=options.via is not None):
             return await self._call_async(connection, options, receiver, wrapper)
 
     async def _call_async(
@@ -200,26 +211,34 @@ class SendRun:
     ) -> Any:
         if options.via is not None:
             value = options.via.deliver(self._to_deliver(receiver, connection, options, is_awaited=True))
-            return await value if isinstance(value, CoroutineType) else value  # pyright: ignore[reportUnknownVariableType]
+            return await value if isinstance(value, CoroutineType) else value  # pyright: ignore[reportUnknownVariableType]  # A delivery may return anything.
 
         if not connection.is_async:
-            receiver = wrapper(receiver)  # type: ignore[misc]  # require() saw to it.
+            receiver = wrapper(receiver)  # type: ignore[misc]  # find_wrapper() found one.
 
         return await receiver(self.sender, **self.payload)
 
     def _to_deliver(
         self, receiver: Callable[..., Any], connection: Connection, options: Options, *, is_awaited: bool
     ) -> Call:
-        watching = None
+        span = None
 
-        if self.watched is not None:
-            watching = partial(self.watched.calling, receiver, connection, options, is_delivery=False)
+        if self.span is not None:
+            span = partial(self.span.call, receiver, connection.is_async, options, is_delivery=False)
 
-        opened = None if options.group is None else self.opened[id(options.group)][1]
-        return Call(self.signal, receiver, self.sender, self.payload, watching, is_awaited=is_awaited, opened=opened)
+        return Call(
+            self.signal,
+            receiver,
+            self.sender,
+            self.payload,
+            policy_for=self.registry.policy_for,
+            span=span,
+            is_awaited=is_awaited,
+            opened=None if options.group is None else self.opened[id(options.group)][1],
+        )
 
     def fail(self, receiver: Callable[..., Any], error: Exception) -> None:
-        """Keep a failure until all receivers have run, or hand it to the signal's own policy."""
+        """Keep a failure until all receivers have run, or call the signal's own policy with it."""
         if isinstance(self.policy, str):
             self.failures.append(error)
             return
@@ -231,7 +250,7 @@ class SendRun:
             self.failures.append(refusal)
 
     def finish(self) -> Results:
-        """The results, or what the failures come to."""
+        """Return the results, or raise the failures."""
         if self.failures:
             _raise(self.signal, self.failures)
 
@@ -239,75 +258,74 @@ class SendRun:
 
 
 def prepare(signal: AnySignal, sender: Any, payload: dict[str, Any]) -> tuple[Any, dict[str, Any], Snapshot]:
-    """Resolve the sender, hold the payload against the contract, and take the snapshot."""
-    table = registry_of(signal)
+    """Resolve the sender, check the payload against the contract, and take the snapshot."""
+    registry = registry_of(signal)
 
     if sender.__class__ is not type(sender):
         sender = resolve(sender)
 
-    if table.contract is not None and [*payload] != table.contract.order:
-        payload = table.contract.complete(signal, payload)
+    if registry.contract is not None and [*payload] != registry.contract.order:
+        payload = registry.contract.complete(signal, payload)
 
-    return sender, payload, table.route(sender)
-
-
-def send(signal: AnySignal, sender: Any, wrapper: Wrapper | None, payload: dict[str, Any]) -> Results:
-    """Send to sync receivers, and through ``wrapper`` to async ones."""
-    sender, payload, route = prepare(signal, sender, payload)
-
-    if route.is_plain and registry_of(signal).is_ordinary:
-        return walk(route.connections, sender, payload)
-
-    wrapper = wrapper or signal.async_wrapper
-    watched = watch(signal, sender, payload)
-
-    if watched is None:
-        return _send(SendRun(signal, sender, payload, route), wrapper)
-
-    with watched:
-        return _send(SendRun(signal, sender, payload, route, watched), wrapper)
+    return sender, payload, registry.snapshot(sender)
 
 
 def watch(signal: AnySignal, sender: Any, payload: dict[str, Any]) -> SendSpan | None:
-    """What to put around a send that is watched."""
-    table = registry_of(signal)
-    watches = table.watches
+    """Return the span of a send that is watched, or ``None``."""
+    registry = registry_of(signal)
+    watches = registry.watches
 
     if not watches or is_telling():
         return None
 
-    is_muted = table.is_muted or (table.mutes > 0 and muted_keys(table) is None)
-    return SendSpan(watches, signal, sender, payload, is_muted)
+    return SendSpan(watches, signal, sender, payload, is_muted_here(registry))
 
 
-def _send(sending: SendRun, wrapper: Wrapper | None) -> Results:
-    wrapper = sending.require(wrapper, is_async=True)
-    sending.open_groups(is_awaited=False)
+def send(signal: AnySignal, sender: Any, wrapper: Wrapper | None, payload: dict[str, Any]) -> Results:
+    """Call sync receivers, and async ones through ``wrapper``."""
+    sender, payload, snapshot = prepare(signal, sender, payload)
 
-    for connection, options in sending.turns:
-        receiver = sending.start(connection, options)
+    if snapshot.is_plain and registry_of(signal).is_ordinary:
+        return walk(snapshot.connections, sender, payload)
+
+    wrapper = wrapper or signal.async_wrapper
+    span = watch(signal, sender, payload)
+
+    if span is None:
+        return _send(SendRun(signal, sender, payload, snapshot), wrapper)
+
+    with span:
+        return _send(SendRun(signal, sender, payload, snapshot, span), wrapper)
+
+
+def _send(run: SendRun, wrapper: Wrapper | None) -> Results:
+    wrapper = run.find_wrapper(wrapper, is_async=True)
+    run.open_groups(is_awaited=False)
+
+    for connection, options in run.calls:
+        receiver = run.start(connection, options)
 
         if receiver is None:
             continue
 
         try:
-            value = sending.call(connection, options, receiver, wrapper)
+            value = run.call(connection, options, receiver, wrapper)
         except Exception as error:
-            if sending.policy == PROPAGATE:
-                sending.close_groups()
-                sending.note_on(error)
+            if run.policy == PROPAGATE:
+                run.close_groups()
+                run.note_on(error)
                 raise
 
-            sending.fail(receiver, error)
+            run.fail(receiver, error)
         else:
-            sending.results.append((receiver, value))
+            run.results.append((receiver, value))
 
-    sending.close_groups()
-    return sending.finish()
+    run.close_groups()
+    return run.finish()
 
 
 def walk(connections: Iterable[Connection], sender: Any, payload: dict[str, Any]) -> Results:
-    """Call each receiver that is still alive at its turn, as :meth:`Signal.send` does inline."""
+    """Call each receiver that is still connected at its turn, as :meth:`Signal.send` does inline."""
     results: Results = []
     arguments = (sender,)
 
@@ -320,54 +338,42 @@ def walk(connections: Iterable[Connection], sender: Any, payload: dict[str, Any]
     return results
 
 
+@final
+class InTurn:
+    """The async policy of signals that have none: await the receivers one after the other, in the caller's task.
+
+    It stops at the first call that raises. Only under ``"propagate"`` a call raises; see :func:`_send_async`.
+    """
+
+    async def run(self, calls: Sequence[Callable[[], Awaitable[bool]]], /) -> None:
+        """Await the calls in order."""
+        for call in calls:
+            await call()
+
+
+_IN_TURN: Final = InTurn()
+
+
 async def send_async(signal: AnySignal, sender: Any, wrapper: Wrapper | None, payload: dict[str, Any]) -> Results:
-    """Send to async receivers, and through ``wrapper`` to sync ones, one after the other."""
-    if signal.async_policy is not None:
-        return await send_by(signal.async_policy, signal, sender, wrapper, payload)
+    """Await async receivers, and sync ones through ``wrapper``, as the signal's async policy does."""
+    policy = signal.async_policy
+    sender, payload, snapshot = prepare(signal, sender, payload)
 
-    sender, payload, route = prepare(signal, sender, payload)
-
-    if route.is_all_async and registry_of(signal).is_ordinary:
-        return await walk_async(route.connections, sender, payload)
+    if policy is None and snapshot.is_all_async and registry_of(signal).is_ordinary:
+        return await walk_async(snapshot.connections, sender, payload)
 
     wrapper = wrapper or signal.sync_wrapper
-    watched = watch(signal, sender, payload)
+    span = watch(signal, sender, payload)
 
-    if watched is None:
-        return await _send_async(SendRun(signal, sender, payload, route), wrapper)
+    if span is None:
+        return await _send_async(SendRun(signal, sender, payload, snapshot), wrapper, policy)
 
-    with watched:
-        return await _send_async(SendRun(signal, sender, payload, route, watched), wrapper)
-
-
-async def _send_async(sending: SendRun, wrapper: Wrapper | None) -> Results:
-    wrapper = sending.require(wrapper, is_async=False)
-    sending.open_groups(is_awaited=True)
-
-    for connection, options in sending.turns:
-        receiver = sending.start(connection, options)
-
-        if receiver is None:
-            continue
-
-        try:
-            value = await sending.call_async(connection, options, receiver, wrapper)
-        except Exception as error:
-            if sending.policy == PROPAGATE:
-                await sending.close_groups_async()
-                sending.note_on(error)
-                raise
-
-            sending.fail(receiver, error)
-        else:
-            sending.results.append((receiver, value))
-
-    await sending.close_groups_async()
-    return sending.finish()
+    with span:
+        return await _send_async(SendRun(signal, sender, payload, snapshot, span), wrapper, policy)
 
 
 async def walk_async(connections: Iterable[Connection], sender: Any, payload: dict[str, Any]) -> Results:
-    """As :func:`walk`, for receivers that are all async."""
+    """Await each receiver that is still connected at its turn, where all receivers are async."""
     results: Results = []
 
     for connection in connections:
@@ -379,62 +385,56 @@ async def walk_async(connections: Iterable[Connection], sender: Any, payload: di
     return results
 
 
-async def send_by(
-    policy: AsyncPolicy, signal: AnySignal, sender: Any, wrapper: Wrapper | None, payload: dict[str, Any]
-) -> Results:
-    """As :func:`send_async`, with the receivers run as a policy sees fit. Results are in receivers' order.
+async def _send_async(run: SendRun, wrapper: Wrapper | None, policy: AsyncPolicy | None) -> Results:
+    """Run the calls by an async policy. Results are in the order of the receivers.
 
-    Where receivers run side by side, ``"propagate"`` has nothing to stop, and is ``"collect"``.
+    In turn, ``"propagate"`` raises the first failure through the policy, which stops it. A policy of the user's may
+    run receivers side by side, where there is nothing to stop: then ``"propagate"`` does what ``"collect"`` does.
     """
-    sender, payload, route = prepare(signal, sender, payload)
-    wrapper = wrapper or signal.sync_wrapper
-    watched = watch(signal, sender, payload)
-
-    if watched is None:
-        return await _send_by(policy, SendRun(signal, sender, payload, route), wrapper)
-
-    with watched:
-        return await _send_by(policy, SendRun(signal, sender, payload, route, watched), wrapper)
-
-
-async def _send_by(policy: AsyncPolicy, sending: SendRun, wrapper: Wrapper | None) -> Results:
-    wrapper = sending.require(wrapper, is_async=False)
-    sending.open_groups(is_awaited=True)
+    wrapper = run.find_wrapper(wrapper, is_async=False)
+    run.open_groups(is_awaited=True)
+    raises_at_once = policy is None and run.policy == PROPAGATE
     values: dict[int, tuple[Callable[..., Any], Any]] = {}
 
-    async def call(place: int, connection: Connection, options: Options) -> bool:
-        receiver = sending.start(connection, options)
+    async def call(position: int, connection: Connection, options: Options) -> bool:
+        receiver = run.start(connection, options)
 
         if receiver is None:
             return True
 
         try:
-            values[place] = (receiver, await sending.call_async(connection, options, receiver, wrapper))
+            values[position] = (receiver, await run.call_async(connection, options, receiver, wrapper))
         except Exception as error:
-            sending.fail(receiver, error)
+            if raises_at_once:
+                raise
+
+            run.fail(receiver, error)
             return False
 
         return True
 
     try:
-        await policy.run([partial(call, place, *turn) for place, turn in enumerate(sending.turns)])
+        await (policy or _IN_TURN).run([partial(call, position, *each) for position, each in enumerate(run.calls)])
     except BaseException as error:
-        sending.failures.clear()  # The traceback holds them by this frame.
+        run.failures.clear()  # The traceback holds them by this frame.
 
         if isinstance(error, Exception):
-            await sending.close_groups_async()
-            sending.note_on(error)
+            await run.close_groups_async()
+            run.note_on(error)
 
         raise
 
-    sending.results.extend(values[place] for place in sorted(values))
-    await sending.close_groups_async()
-    return sending.finish()
+    run.results.extend(values[position] for position in sorted(values))
+    await run.close_groups_async()
+    return run.finish()
 
 
-def _ask(signal: AnySignal, sender: Any, route: Snapshot) -> tuple[Connection, ...]:
-    """What a signal's own ``receivers_for`` gives, as it gives it. Those that are connected keep their options."""
-    known = {connection.key: connection for connection in reversed(route.connections)}  # The first of doubles.
+def _custom_connections(signal: AnySignal, sender: Any, snapshot: Snapshot) -> tuple[Connection, ...]:
+    """Return connections of the receivers that a subclass's ``receivers_for`` returns, in its order.
+
+    A receiver that is connected keeps the options of its connection.
+    """
+    known = {connection.key: connection for connection in reversed(snapshot.connections)}  # The first of doubles.
     options = Options()
     found = list(signal.receivers_for(sender))
     return tuple(known.get(receiver_key(receiver)) or Connection(receiver, options) for receiver in found)
@@ -452,14 +452,14 @@ def _raise(signal: AnySignal, failures: list[Exception]) -> None:
         failures.clear()
 
 
-def _cannot_cross(signal: AnySignal, receiver: Callable[..., Any], is_async: bool) -> AsyncReceiverError:
+def _no_wrapper(signal: AnySignal, receiver: Callable[..., Any], is_async: bool) -> AsyncReceiverError:
     if is_async:
         return AsyncReceiverError(
-            f"send() cannot run the async receiver {describe(receiver)} of {signal!r}. Use send_async(), or say"
-            " how to cross: give the signal or its namespace an async_wrapper (aldis.aio.async_to_sync is one)."
+            f"send() cannot run the async receiver {describe(receiver)} of {signal!r}. Use send_async(), or give"
+            " the signal or its namespace an async_wrapper (aldis.aio.async_to_sync is one)."
         )
 
     return AsyncReceiverError(
-        f"send_async() has no way to run the sync receiver {describe(receiver)} of {signal!r}. Say how to cross:"
-        " give the signal or its namespace a sync_wrapper (aldis.aio.sync_to_async is one)."
+        f"send_async() has no way to run the sync receiver {describe(receiver)} of {signal!r}. Give the signal or its"
+        " namespace a sync_wrapper (aldis.aio.sync_to_async is one)."
     )

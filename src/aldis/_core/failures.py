@@ -1,29 +1,27 @@
-"""Receivers that raise, and the policies that say what a signal does then."""
+"""Failure policies: what a signal does when a receiver raises."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, final
 
-from .callables import describe
+from .callables import describe, signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .types import AnySignal
-
-
 PROPAGATE: Final = "propagate"
 COLLECT: Final = "collect"
+LOG: Final = "log"
 
 
 @final
 class Failure:
-    """A receiver that raised, as a callable failure policy is handed it.
+    """A receiver that raised. A callable failure policy is called with it.
 
     :ivar signal: the signal that was sent.
     :ivar receiver: the receiver that raised.
     :ivar sender: the sender.
-    :ivar exception: what it raised.
+    :ivar exception: the exception.
 
     .. versionadded:: 0.1
     """
@@ -33,9 +31,9 @@ class Failure:
     exception: Exception
     receiver: Callable[..., Any]
     sender: Any
-    signal: AnySignal
+    signal: Any
 
-    def __init__(self, signal: AnySignal, receiver: Callable[..., Any], sender: Any, exception: Exception) -> None:
+    def __init__(self, signal: Any, receiver: Callable[..., Any], sender: Any, exception: Exception) -> None:
         self.signal = signal
         self.receiver = receiver
         self.sender = sender
@@ -45,11 +43,26 @@ class Failure:
         return f"<Failure of {describe(self.receiver)} on {self.signal!r}: {type(self.exception).__name__}>"
 
 
+def log_failure(failure: Failure) -> None:
+    """Log a failure to the logger ``aldis``, with its traceback: what the policy ``"log"`` does.
+
+    The message names the signal and the receiver. It shows neither the payload nor the sender.
+    """
+    import logging  # By the first failure, because importing it costs more than importing Aldis.
+
+    logging.getLogger("aldis").error(
+        "%s failed on the signal %r.",
+        describe(failure.receiver),
+        signal_name(failure.signal),
+        exc_info=failure.exception,
+    )
+
+
 @final
 class SenderPolicy:
     """A failure policy that depends on the sender.
 
-    :ivar choose: called with the sender, gives the policy.
+    :ivar choose: called with the sender, returns the policy.
     """
 
     __slots__ = ("choose",)
@@ -58,10 +71,15 @@ class SenderPolicy:
         self.choose = choose
 
     def __call__(self, failure: Failure) -> object:
-        """Treat a failure as the sender's policy does, for who takes this for a callable policy."""
-        policy = self.choose(failure.sender)
+        """Treat a failure as the policy of its sender does. For code that takes this for a callable policy."""
+        policy = handler_of(self.choose(failure.sender))
 
         if isinstance(policy, str):
             raise failure.exception
 
         return policy(failure)
+
+
+def handler_of(policy: Any) -> Any:
+    """Return the callable of a failure policy that handles each failure at once; other policies as they are."""
+    return log_failure if isinstance(policy, str) and policy == LOG else policy

@@ -1,6 +1,6 @@
-"""A future that does not lose an exception in silence.
+"""A future that reports an exception that nobody asked for.
 
-A module of its own, because ``concurrent.futures`` is imported by the first delivery, not by ``aldis``.
+This is a module of its own, so that the first delivery imports ``concurrent.futures`` and ``import aldis`` does not.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 class ReportedFuture(Future[Any]):
-    """Reports its exception to :func:`threading.excepthook` if it dies before anybody asked for it."""
+    """Reports its exception to :func:`threading.excepthook` if it dies before anybody asks for it."""
 
     def __init__(self) -> None:
         super().__init__()
         self._was_asked = False
 
     def result(self, timeout: float | None = None) -> Any:
-        """As :meth:`concurrent.futures.Future.result`."""
+        """Return the result, as :meth:`concurrent.futures.Future.result` does."""
         self._was_asked = True
         return super().result(timeout)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """As :meth:`concurrent.futures.Future.exception`."""
+        """Return the exception, as :meth:`concurrent.futures.Future.exception` does."""
         self._was_asked = True
         return super().exception(timeout)
 
@@ -42,10 +42,10 @@ class ReportedFuture(Future[Any]):
 
 @final
 class Job:
-    """Makes a call for a future, once, and forgets both.
+    """Makes a call for a future, once, and releases both.
 
-    The executor holds what it runs, and the traceback of what is raised holds the executor's frame. If the
-    future were held there too, it would hold itself by its exception, and not die when it is dropped.
+    The executor holds this job, and the traceback of an exception holds the executor's frame. If the job still held
+    the future then, the future would hold itself through its exception, and would not die when the user drops it.
     """
 
     __slots__ = ("call", "future")

@@ -1,22 +1,25 @@
-"""What makes a receiver or a sender the same one, and weak references to both."""
+"""Keys that tell receivers, senders and sender filters apart, and weak references to receivers and senders."""
 
 from __future__ import annotations
 
+import weakref
 from types import MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, final
 
 from aldis.exceptions import UnboundProxyError
 
 if TYPE_CHECKING:
-    from weakref import ref
+    from collections.abc import Callable
 
 ReceiverKey: TypeAlias = int | tuple[int, int]
 ValueKey: TypeAlias = str | int | tuple[str, bytes]
+FilterKey: TypeAlias = tuple[str, Any] | None
+ConnectionKey: TypeAlias = tuple[ReceiverKey, FilterKey]
 
 
 @final
 class Symbol:
-    """A named constant: one object for each name, through pickling too.
+    """A named constant. There is one object for each name, after pickling too.
 
     >>> Symbol("lamp") is Symbol("lamp")
     True
@@ -45,9 +48,9 @@ ANY: Final = Symbol("ANY")
 
 
 def receiver_key(receiver: object) -> ReceiverKey:
-    """What makes a receiver the same receiver.
+    """Return the key of a receiver. Two objects with the same key are the same receiver.
 
-    A bound method is made anew by each attribute access, so its parts are what stays.
+    Each access to a method makes a new bound method, so the key is made of the function and the instance.
     """
     if isinstance(receiver, MethodType):
         return id(receiver.__func__), id(receiver.__self__)
@@ -56,11 +59,10 @@ def receiver_key(receiver: object) -> ReceiverKey:
 
 
 def value_key(sender: object) -> ValueKey | None:
-    """The key of a sender that matches by value, or ``None`` for one that matches by identity.
+    """Return the key of a sender that matches by value, or ``None`` for a sender that matches by identity.
 
-    The key is always of the exact built-in type: a subclass must not bring its own ``__eq__`` or
-    ``__hash__`` into the engine. ``bytes`` get a tag, because comparing them with a ``str`` of the same
-    hash warns under ``python -b``.
+    The key always has the exact built-in type, so the engine never calls ``__eq__`` or ``__hash__`` of a subclass.
+    The key of ``bytes`` has a tag: comparing ``bytes`` with a ``str`` of the same hash warns under ``python -b``.
     """
     kind: type[Any] = type(sender)  # isinstance() would ask a proxy for its __class__.
     value: Any = sender
@@ -77,18 +79,35 @@ def value_key(sender: object) -> ValueKey | None:
     return None
 
 
-def is_proxy(sender: object) -> bool:
-    """Whether this is a werkzeug ``LocalProxy``, found without importing werkzeug.
+def filter_key(sender: Any) -> FilterKey:
+    """Return the key of a sender filter: ``None`` for :data:`ANY`.
 
-    Asked of the type: the proxy itself would forward the question.
+    The key says whether it is a value or an identity. Otherwise the ``id`` of an object could equal an ``int`` sender.
+    """
+    if sender is ANY:
+        return None
+
+    kind: type[Any] = type(sender)  # pyright: ignore[reportUnknownVariableType]  # A type[Unknown] otherwise.
+
+    if kind is str or kind is int:
+        return "value", sender
+
+    value = value_key(sender)
+    return ("identity", receiver_key(sender)) if value is None else ("value", value)
+
+
+def is_proxy(sender: object) -> bool:
+    """Return whether this is a werkzeug ``LocalProxy``, without importing werkzeug.
+
+    The question goes to the type, because the proxy itself would forward it.
     """
     return hasattr(type(sender), "_get_current_object")
 
 
 def resolve(sender: object) -> Any:
-    """The object behind a proxy that is bound; every other sender as it is.
+    """Return the object that a proxy points to; any other sender unchanged. An unbound proxy is returned unchanged.
 
-    Runs the proxy's own code.
+    Runs the code of the proxy.
     """
     found: Any = sender
 
@@ -102,7 +121,7 @@ def resolve(sender: object) -> Any:
 
 
 def resolve_bound(sender: object) -> Any:
-    """As :func:`resolve`, for where a proxy that stands for nothing is a mistake.
+    """Resolve as :func:`resolve` does, where an unbound proxy is a mistake.
 
     :raises UnboundProxyError: when the proxy is unbound.
     """
@@ -117,10 +136,23 @@ def resolve_bound(sender: object) -> Any:
     return found
 
 
-def method_ref(function: ref[Any], instance: ref[Any]) -> Any:
-    """Join two references into one to a bound method, dead when either is.
+def refer(target: Any, key: ReceiverKey, died: Callable[[weakref.ref[Any]], None]) -> Any:
+    """Return a weak reference to an object or a bound method. It calls ``died`` when the target dies.
 
-    A closure: called for each receiver of each send, it costs half of what ``weakref.WeakMethod`` does.
+    :param key: the target's :func:`receiver_key`.
+    :param died: must not refer to the object that holds the reference, or the two would keep each other alive.
+    :raises TypeError: when the object cannot be referenced weakly.
+    """
+    if isinstance(key, int):
+        return weakref.ref(target, died)
+
+    return method_ref(weakref.ref(target.__func__, died), weakref.ref(target.__self__, died))
+
+
+def method_ref(function: weakref.ref[Any], instance: weakref.ref[Any]) -> Any:
+    """Join two references into one reference to a bound method. It is dead when either of the two is dead.
+
+    This is a closure: each send calls it for each bound method, and it costs half of ``weakref.WeakMethod``.
     """
 
     def bound() -> MethodType | None:

@@ -1,18 +1,24 @@
-"""One change at a time, from any thread, without a deadlock.
+"""The change queue: one change at a time, from any thread, without a deadlock.
 
-Changes to who is connected come from three sides: calls of ``connect`` and ``disconnect`` in any thread;
-weak references that die, whose callbacks run at any moment, also while this very thread is in the middle
-of a change; and destructors that a collection runs at such a moment, which may connect and disconnect as
-they like. So a change is a callable in a queue, and whoever holds the lock works the queue off:
+Changes to the connections come from three sides:
 
-- a call that finds the lock taken by another thread waits, so that its change is made when it returns;
-- a weakref callback never waits: if the lock is taken, the holder finds the change when it lets go;
-- a call from inside a change, in the same thread, is left to the frame below, which is working the queue
-  off already. Changes are therefore never nested, and each sees the tables whole.
+- calls of ``connect`` and ``disconnect`` in any thread;
+- weak references that die. Their callbacks run at any moment, even while this thread is in the middle of a change;
+- destructors that a garbage collection runs at such a moment. They may connect and disconnect.
 
-There is one queue for the process. Changes are short and rare beside sends, which take no lock, and with
-one lock there is no order of locks to get wrong. ``fork`` waits for the change under way, so that the
-child finds the lock free and the tables whole.
+So a change is a callable in a queue, and the thread that holds the lock drains the queue:
+
+- a call that finds the lock taken by another thread waits, so its change is made when the call returns;
+- a weakref callback never waits: if the lock is taken, the thread that holds it finds the change before it lets go;
+- a call from inside a change, in the same thread, only queues its change. A frame below it is draining the queue
+  already. Changes are therefore never nested, and each change sees whole registries.
+
+The process has one queue. Changes are short, and rare beside sends, which take no lock. With one lock, there is no
+order of locks to get wrong. ``fork`` waits for the current change, so the child finds the lock free and the registries
+whole.
+
+The queue stays one class: the queue, the lock and the garbage are one protocol. Each method relies on the order of the
+steps in the others, so it cannot be understood in parts.
 """
 
 from __future__ import annotations
@@ -33,69 +39,64 @@ T = TypeVar("T")
 class ChangeQueue:
     """Runs changes one after the other. See the module's docstring for the rules."""
 
-    __slots__ = ("_changes", "_lock", "_running", "_waste")
+    __slots__ = ("_changes", "_garbage", "_lock", "_running")
 
     def __init__(self) -> None:
-        # Re-entrant, so that this thread's own interruptions get in and see the flag below.
+        # Re-entrant: a callback or a destructor in this thread gets in, and sees the flag below.
         self._lock = RLock()
         self._running = False
         self._changes: deque[Callable[[], object]] = deque()
-        self._waste: deque[object] = deque()
+        self._garbage: deque[object] = deque()
 
     def apply(self, change: Callable[[], object]) -> None:
-        """Make a change, and return when it is made (from inside another change: when it is queued)."""
+        """Make a change, and return when it is made. From inside another change: return when it is queued."""
         self._changes.append(change)
 
         try:
-            # At least once round, even if the queue is empty by now: the change may be under way elsewhere.
+            # Take the lock even if the queue is empty by now: another thread may be making the change.
             with self._lock:
-                self._work_off()
+                self._drain()
         finally:
-            self.settle()
+            self.try_drain()
 
     def defer(self, change: Callable[[], object]) -> None:
-        """Have a change made soon. Never waits, so that a weakref callback may call it."""
+        """Make a change soon. Never waits, so a weakref callback may call it."""
         self._changes.append(change)
-        self.settle()
+        self.try_drain()
 
-    def settle(self) -> None:
-        """Work the queue off, unless somebody who holds the lock is going to."""
+    def try_drain(self) -> None:
+        """Drain the queue, unless another thread or a frame below holds the lock: then that one drains it."""
         while self._changes and self._lock.acquire(blocking=False):
             try:
                 if self._running:
                     return
 
-                self._work_off()
+                self._drain()
             finally:
                 self._lock.release()
 
-        # By whether this thread holds the lock, not by the flag: an interruption may come between the two.
+        # Ask for the lock, not for the flag: a callback may come between the two.
         if not self._lock._is_owned():  # type: ignore[attr-defined]
-            self._empty()
+            self._collect_garbage()
 
     def at_once(self, change: Callable[[], object]) -> None:
-        """Make a change even from inside another, which must not mind it."""
+        """Make a change even from inside another change. The other change must tolerate it."""
         with self._lock:
             change()
 
-    def discard(self, *waste: object) -> None:
-        """Let go of objects of a user's when the lock is free: their destructors may take other locks."""
-        self._waste.append(waste)
+    def add_garbage(self, *garbage: object) -> None:
+        """Release objects of the user when the lock is free: their destructors may take other locks."""
+        self._garbage.append(garbage)
 
     def report(self, report: Callable[[], object]) -> None:
-        """Call something of a user's when the lock is free."""
-        self._waste.append(Report(report))
-
-    def _empty(self) -> None:
-        with suppress(IndexError):  # Another thread was quicker, and took the last.
-            while self._waste:
-                self._waste.popleft()
+        """Call a function of the user when the lock is free."""
+        self._garbage.append(Report(report))
 
     def read(self, look: Callable[[bool], T]) -> T:
-        """Call ``look`` while nothing changes; changes that come up in it wait until it is done.
+        """Call ``look`` while nothing changes. Changes that are queued meanwhile wait until it returns.
 
-        :param look: is told whether it may keep what it makes of what it sees: not when it is called from
-            inside a change, which has not shown its effects yet.
+        :param look: called with whether it may keep what it computes. It may not inside a change, whose effects are
+            not complete yet.
         """
         with self._lock:
             if self._running:
@@ -108,10 +109,10 @@ class ChangeQueue:
             finally:
                 self._running = False
 
-        self.settle()
+        self.try_drain()
         return found
 
-    def _work_off(self) -> None:
+    def _drain(self) -> None:
         if self._running:
             return
 
@@ -123,18 +124,23 @@ class ChangeQueue:
         finally:
             self._running = False
 
-    def hold(self) -> None:
-        """Take the lock for a fork."""
+    def _collect_garbage(self) -> None:
+        with suppress(IndexError):  # Another thread may take the last object.
+            while self._garbage:
+                self._garbage.popleft()
+
+    def lock_for_fork(self) -> None:
+        """Take the lock before a fork."""
         self._lock.acquire()
 
-    def let_go(self) -> None:
-        """Give the lock back after a fork, in the parent and in the child."""
+    def unlock_after_fork(self) -> None:
+        """Release the lock after a fork, in the parent and in the child."""
         self._lock.release()
 
 
 @final
 class Report:
-    """Calls when it is let go of. What a destructor raises is nobody's to catch, and Python reports it itself."""
+    """Calls a function when it is released. Python itself reports the exceptions of a destructor."""
 
     __slots__ = ("_call",)
 
@@ -148,4 +154,8 @@ class Report:
 changes: Final = ChangeQueue()
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Not on Windows.
-    os.register_at_fork(before=changes.hold, after_in_parent=changes.let_go, after_in_child=changes.let_go)
+    os.register_at_fork(
+        before=changes.lock_for_fork,
+        after_in_parent=changes.unlock_after_fork,
+        after_in_child=changes.unlock_after_fork,
+    )

@@ -1,4 +1,4 @@
-"""Named signals, declared signals, and the mapping that keeps them."""
+"""Named signals, declared signals, and the namespaces that keep them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from aldis.exceptions import ContractError
 
 from .callables import describe
 from .contract import Contract
-from .options import check_crossing, check_errors
+from .options import check_errors, check_wrappers
+from .registry import registry_of
 from .signal import Signal
 from .types import P, R, S
 
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
 
 class NamedSignal(Signal[S, P, R]):
-    """A signal that knows its name.
+    """A signal with a name.
 
     :param name: the name, by which a :class:`Namespace` keeps it.
     :param doc: the signal's ``__doc__``.
-    :param errors: as for :class:`Signal`, and so are the others.
+    :param errors: as for :class:`Signal`, like the parameters after it.
 
     .. versionadded:: 0.1
     """
@@ -85,42 +86,49 @@ class NamedSignal(Signal[S, P, R]):
         contract = self._registry.contract
         return None if contract is None else contract.function
 
-    def _declare(self, contract: Contract) -> None:
-        before = self._registry.declare(contract)
 
-        if before is not None and before.place != contract.place:
-            raise ContractError(
-                f"{describe(contract.function)} cannot declare {self!r}: {describe(before.function)} declares it."
-            )
+def declare_signal(signal: NamedSignal[Any, ..., Any], contract: Contract) -> None:
+    """Declare a signal by a contract.
 
-        try:
-            for connection in self._registry.connections():
-                receiver = connection.ref()
+    :raises ContractError: when another function declares it already.
+    :raises InvalidReceiverError: when a connected receiver cannot take the payload.
+    """
+    registry = registry_of(signal)
+    before = registry.declare(contract)
 
-                if receiver is not None:
-                    contract.check_receiver(self, receiver)
-        except BaseException:
-            self._registry.set("contract", before)
-            raise
+    if before is not None and before.place != contract.place:
+        raise ContractError(
+            f"{describe(contract.function)} cannot declare {signal!r}: {describe(before.function)} declares it."
+        )
 
-        self.__doc__ = contract.function.__doc__ or self.__doc__
+    try:
+        for connection in registry.connections():
+            receiver = connection.ref()
+
+            if receiver is not None:
+                contract.check_receiver(signal, receiver)
+    except BaseException:
+        registry.set("contract", before)
+        raise
+
+    signal.__doc__ = contract.function.__doc__ or signal.__doc__
 
 
 class Namespace(dict[str, NamedSignal[Any, ..., Any]]):
-    """A mapping of names to signals, and what its signals are made with.
+    """A mapping of names to signals, with the settings of the signals that it makes.
 
     :param signals: signals to begin with.
-    :param errors: the failure policy of the signals it makes, see :attr:`Signal.errors`.
+    :param errors: the failure policy of the signals that it makes, see :attr:`Signal.errors`.
     :param async_wrapper: how they run async receivers in ``send``, see :attr:`Signal.async_wrapper`.
     :param sync_wrapper: how they run sync receivers in ``send_async``, see :attr:`Signal.sync_wrapper`.
     :param async_policy: how ``send_async`` runs receivers, see :attr:`Signal.async_policy`.
     :param more: signals to begin with, by name, as ``dict`` takes them.
-    :raises InvalidOptionError: when an option is not of its kind.
+    :raises InvalidOptionError: when an option has a wrong value.
 
     .. versionadded:: 0.1
     """
 
-    # For subclasses whose __init__ does not call this one: a dict needs none.
+    # For subclasses whose __init__ does not call this one, because a dict needs no call.
     _settings: Mapping[str, Any] = {}
 
     def __init__(
@@ -139,7 +147,7 @@ class Namespace(dict[str, NamedSignal[Any, ..., Any]]):
                 raise TypeError(f"Namespace() got an unexpected keyword argument {name!r}, which is no signal either.")
 
         super().__init__(signals, **more)
-        check_crossing(async_wrapper, sync_wrapper, async_policy)
+        check_wrappers(async_wrapper, sync_wrapper, async_policy)
         self._settings = {
             "errors": check_errors(errors),
             "async_wrapper": async_wrapper,
@@ -148,10 +156,10 @@ class Namespace(dict[str, NamedSignal[Any, ..., Any]]):
         }
 
     def signal(self, name: str, doc: str | None = None) -> NamedSignal[Any, ..., Undeclared]:
-        """The signal of that name, made if there is none. All threads get the same.
+        """Return the signal of that name. Make it if there is none. All threads get the same signal.
 
         :param name: the name.
-        :param doc: the ``__doc__`` of a signal that is made.
+        :param doc: the ``__doc__`` of the signal, if it is made.
 
         .. versionadded:: 0.1
         """
@@ -176,7 +184,7 @@ class Namespace(dict[str, NamedSignal[Any, ..., Any]]):
     ) -> Callable[[Callable[Concatenate[S, P], R]], NamedSignal[S, P, R]]: ...
 
     def declare(self, function: Any = None, /, *, errors: Any = None, version: int = 1, upgraders: Any = None) -> Any:
-        """Make a signal of a function: its name, its documentation, its payload and their types.
+        """Declare a signal by a function: its name, its documentation, its payload and the types.
 
         ::
 
@@ -184,21 +192,21 @@ class Namespace(dict[str, NamedSignal[Any, ..., Any]]):
             def user_registered(sender: Flask, /, *, user_id: int, plan: str = "free") -> None:
                 \"\"\"Sent after a user row is written.\"\"\"
 
-        The function is never called. The signal's name is the function's, with hyphens. Type checkers hold
-        every ``send`` and every receiver against it; ``send`` fills in the defaults and refuses keywords
-        that are missing or unknown before any receiver runs; ``connect`` refuses receivers that could not
-        be called. The result type ``R`` is what receivers return.
+        The function is never called. The signal's name is the name of the function, with hyphens. Type checkers
+        check every ``send`` and every receiver against the function. ``send`` fills in the defaults, and raises
+        before any receiver runs if keywords are missing or unknown. ``connect`` refuses receivers that could not
+        be called. The result type ``R`` is the type of the receivers' results.
 
-        :param function: takes the sender, then keyword-only parameters; with ``**extra`` in it, sends may
-            have further keywords, and receivers must take them.
-        :param errors: the signal's failure policy, if not the namespace's.
-        :param version: counts the changes that make older payloads unfit. It matters to durable receivers only, whose
-            payloads are kept; see :mod:`aldis.relay`.
-        :param upgraders: by version, functions that make of a kept payload the payload of the next version. Each takes
-            a dict of plain JSON values, and returns one.
-        :return: the signal. If one of that name is there already, that one is declared.
-        :raises ContractError: when the function cannot declare a signal, or another one declares it.
-        :raises InvalidReceiverError: when a receiver that is connected already cannot take the payload.
+        :param function: takes the sender, then keyword-only parameters. If it has ``**extra``, sends may have
+            further keywords, and receivers must take them.
+        :param errors: the signal's failure policy, if it differs from the namespace's.
+        :param version: the version of the payload. Raise it when you change the payload so that older payloads do not
+            fit. Only durable receivers use it, because their payloads are stored; see :mod:`aldis.relay`.
+        :param upgraders: by version, functions that turn a stored payload into the payload of the next version. Each
+            takes a dict of plain JSON values, and returns one.
+        :return: the signal. If the namespace has a signal of that name, that one is declared.
+        :raises ContractError: when the function cannot declare a signal, or another function declares it.
+        :raises InvalidReceiverError: when a connected receiver cannot take the payload.
 
         .. versionadded:: 0.1
         """
@@ -213,7 +221,7 @@ class Namespace(dict[str, NamedSignal[Any, ..., Any]]):
     ) -> NamedSignal[Any, ..., Any]:
         contract = Contract(function, version=version, upgraders=upgraders)
         signal: NamedSignal[Any, ..., Any] = self.signal(function.__name__.replace("_", "-"))
-        signal._declare(contract)
+        declare_signal(signal, contract)
 
         if errors is not None:
             signal.errors = errors
@@ -226,10 +234,10 @@ default_namespace: Final[Namespace] = Namespace()
 
 
 def signal(name: str, doc: str | None = None) -> NamedSignal[Any, ..., Undeclared]:
-    """The signal of that name in :data:`default_namespace`, made if there is none.
+    """Return the signal of that name in :data:`default_namespace`. Make it if there is none.
 
     :param name: the name.
-    :param doc: the ``__doc__`` of a signal that is made.
+    :param doc: the ``__doc__`` of the signal, if it is made.
 
     .. versionadded:: 0.1
     """

@@ -1,86 +1,90 @@
-"""The options of a connection, and the checks of what users pass in, with errors that say what to do."""
+"""The options of a connection, and the checks of options that users pass in."""
 
 from __future__ import annotations
 
 from math import isnan
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Final, final
 
 from aldis.exceptions import InvalidOptionError, InvalidReceiverError
 
-from .callables import describe, is_async
-from .failures import COLLECT, PROPAGATE
+from .callables import describe, is_async, kind_name
+from .failures import COLLECT, LOG, PROPAGATE
 
 if TYPE_CHECKING:
     from .delivery import Delivery, DeliveryGroup
     from .types import AnySignal
 
 
-def check_callable(signal: AnySignal, receiver: Any) -> None:
-    """See that a receiver can be one.
+_NOT_A_DELIVERY: Final = (
+    "via must be a delivery, such as aldis.delivery.threads(executor), not {!r}. It has the methods check(signal,"
+    " receiver, is_async) and deliver(call)."
+)
 
-    :raises InvalidReceiverError: when not.
+
+def check_callable(signal: AnySignal, receiver: Any) -> None:
+    """Raise if a receiver cannot be called.
+
+    :raises InvalidReceiverError: when it is not callable.
     """
     if not callable(receiver):
-        raise InvalidReceiverError(f"A receiver of {signal!r} must be callable; {type(receiver).__name__} is not.")
+        raise InvalidReceiverError(f"A receiver of {signal!r} must be callable; {kind_name(receiver)} is not.")
 
 
 def check_errors(policy: Any) -> Any:
-    """A failure policy, if it is one.
+    """Return a failure policy, or raise if it is none.
 
-    :raises InvalidOptionError: when not.
+    :raises InvalidOptionError: when it is no failure policy.
     """
     if is_async(policy):
         raise InvalidOptionError(f"errors must not be async, as nobody would await it: {describe(policy)}.")
 
-    if callable(policy) or (isinstance(policy, str) and policy in {PROPAGATE, COLLECT}):
+    if callable(policy) or (isinstance(policy, str) and policy in {PROPAGATE, COLLECT, LOG}):
         return policy
 
-    raise InvalidOptionError(f'errors must be "propagate", "collect" or a callable, not {policy!r}.')
+    raise InvalidOptionError(f'errors must be "propagate", "collect", "log" or a callable, not {policy!r}.')
 
 
-def check_crossing(async_wrapper: Any, sync_wrapper: Any, async_policy: Any) -> None:
-    """See that these are of their kinds.
+def check_wrappers(async_wrapper: Any, sync_wrapper: Any, async_policy: Any) -> None:
+    """Raise if a wrapper or an async policy could not work.
 
-    :raises InvalidOptionError: when not.
+    :raises InvalidOptionError: when a wrapper is not callable, or the policy has no method ``run``.
     """
     for name, wrapper in (("async_wrapper", async_wrapper), ("sync_wrapper", sync_wrapper)):
         if wrapper is not None and not callable(wrapper):
             raise InvalidOptionError(f"{name} must be called with a receiver, so it must be callable: {wrapper!r}.")
 
-    if async_policy is not None and (isinstance(async_policy, type) or not _has_method(async_policy, "run")):
+    if async_policy is not None and (_is_class(async_policy) or not _has_methods(async_policy, "run")):
         raise InvalidOptionError(
             f"async_policy must be a policy, such as aldis.aio.Concurrent(), not {async_policy!r}. It has the"
             " method run(calls)."
         )
 
 
-def _has_method(value: object, name: str) -> bool:
-    return callable(getattr(value, name, None))
-
-
 def check_options(signal: AnySignal, receiver: Any, priority: Any, once: Any, via: Any) -> Options:
-    """The options of a connection, if they are right.
+    """Return the options of a connection, or raise if one of them is wrong.
 
-    :raises InvalidOptionError: when not.
+    :raises InvalidOptionError: when one is wrong.
     """
-    if not isinstance(priority, (int, float)) or (isinstance(priority, float) and isnan(priority)):
-        raise InvalidOptionError(f"priority must be a number (an int or a float), not {priority!r}.")
+    is_delivery = not _is_class(via) and _has_methods(via, "check", "deliver")
 
-    if not isinstance(once, bool):
-        raise InvalidOptionError(f"once must be True or False, not {once!r}.")
+    for is_wrong, message, value in (
+        (not _is_number(priority), "priority must be a number (an int or a float), not {!r}.", priority),
+        (not isinstance(once, bool), "once must be True or False, not {!r}.", once),
+        (
+            via is not None and not is_delivery,
+            _NOT_A_DELIVERY,
+            via,
+        ),
+    ):
+        if is_wrong:
+            raise InvalidOptionError(message.format(value))
 
     if via is not None:
-        if isinstance(via, type) or not (_has_method(via, "check") and _has_method(via, "deliver")):
-            raise InvalidOptionError(
-                f"via must be a delivery, such as aldis.delivery.threads(executor), not {via!r}. It has the"
-                " methods check(signal, receiver, is_async) and deliver(call)."
-            )
-
         via.check(signal, receiver, is_async(receiver))
 
     options = Options(priority, once, via)
 
-    if options.group is not None and not (_has_method(options.group, "open") and _has_method(options.group, "close")):
+    if options.group is not None and not _has_methods(options.group, "open", "close"):
         raise InvalidOptionError(
             f"The attribute group of {via!r} must be a group of deliveries, with the methods open(signal, sender,"
             f" payload, is_awaited) and close(opened), not {options.group!r}."
@@ -89,12 +93,24 @@ def check_options(signal: AnySignal, receiver: Any, priority: Any, once: Any, vi
     return options
 
 
+def _has_methods(value: object, *names: str) -> bool:
+    return all(callable(getattr(value, name, None)) for name in names)
+
+
+def _is_class(value: object) -> bool:
+    return isinstance(value, type)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) or (isinstance(value, float) and not isnan(value))
+
+
 @final
 class Options:
-    """How a receiver is to be called. Replaced as a whole when it is connected again.
+    """How a receiver is called. Replaced as a whole when the receiver is connected again.
 
-    :ivar claims: holds an item as long as a ``once`` receiver has not been called.
-    :ivar group: what its delivery shares with others, if it does.
+    :ivar claims: holds one item until a ``once`` receiver is called.
+    :ivar group: the group of its delivery, if the delivery has one.
     """
 
     __slots__ = ("claims", "group", "once", "priority", "via")
@@ -113,7 +129,7 @@ class Options:
         self.claims = [True]
 
     def claim(self) -> bool:
-        """Take the one call of a ``once`` connection. Of several threads that try, one gets it."""
+        """Take the one call of a ``once`` connection. Return whether this thread got it."""
         try:
             return self.claims.pop()
         except IndexError:

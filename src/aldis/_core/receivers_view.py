@@ -1,4 +1,4 @@
-"""``Signal.receivers``: the connected receivers as the mapping that users of Blinker know."""
+"""``Signal.receivers``: the connected receivers as a mapping, as in Blinker."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 @final
 class Receivers(Mapping["ReceiverKey", Any]):
-    """A live view. Looking at it changes nothing.
+    """A live view of the connected receivers. Reading it changes nothing.
 
-    Keys identify receivers. Values are the receivers that are held strongly, and weak references to others.
+    Keys identify receivers. A value is the receiver itself if it is held strongly, otherwise a weak reference to it.
     """
 
     __slots__ = ("_registry",)
 
-    def __init__(self, table: ConnectionRegistry) -> None:
-        self._registry = table
+    def __init__(self, registry: ConnectionRegistry) -> None:
+        self._registry = registry
 
     def __bool__(self) -> bool:
         return self._registry.has_any()
@@ -39,18 +39,18 @@ class Receivers(Mapping["ReceiverKey", Any]):
     def __contains__(self, key: object) -> bool:
         return key in self._items()
 
-    # Each of these from one look, or what changes between two would be missed by the second.
+    # Each of these looks once. With two looks, a change between them would break the iteration.
 
     def keys(self) -> KeysView[ReceiverKey]:
-        """The keys as they are now."""
+        """Return the keys as they are now."""
         return self._items().keys()
 
     def values(self) -> ValuesView[Any]:
-        """The receivers as they are now."""
+        """Return the receivers as they are now."""
         return self._items().values()
 
     def items(self) -> ItemsView[ReceiverKey, Any]:
-        """Keys and receivers as they are now."""
+        """Return keys and receivers as they are now."""
         return self._items().items()
 
     def __repr__(self) -> str:
@@ -64,11 +64,11 @@ class Receivers(Mapping["ReceiverKey", Any]):
         items: dict[ReceiverKey, Any] = {}
 
         for connection in self._registry.connections():
-            # In this order: what is not kept can be referenced weakly, or is taken away by the time of the second.
-            is_kept, receiver = connection.strong_ref is not None, connection.ref()
+            # In this order: a receiver without a strong reference can be referenced weakly, or is gone by now.
+            is_strong, receiver = connection.strong_ref is not None, connection.ref()
 
-            if receiver is not None and (is_kept or connection.key not in items):
-                items[connection.key] = receiver if is_kept else _weak(receiver)
+            if receiver is not None and (is_strong or connection.key not in items):
+                items[connection.key] = receiver if is_strong else _weak(receiver)
 
         return items
 

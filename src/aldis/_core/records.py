@@ -1,39 +1,35 @@
-"""Records of what a watched send did.
+"""Records of watched sends and of their calls.
 
-A record holds what is below it in the tree, and refers weakly to what is above: whatever nobody keeps is
-freed by reference counts, and a receiver or a sender lives no longer because somebody watches.
+A record holds the records below it in the tree, and refers weakly to the record above it. So reference counts free
+what nobody keeps, and watching does not make receivers and senders live longer.
 """
 
 from __future__ import annotations
 
-from time import perf_counter, time
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, final
+from time import time
+from typing import TYPE_CHECKING, Any, Literal, final
 from weakref import ref
 
-from .callables import place_of, qualified_name
+from .callables import place_of, qualified_name, signal_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .options import Options
-    from .signal import Signal
-
-    AnySignal: TypeAlias = Signal[Any, ..., Any]
-
-_MOST_SENDS: Final = 1000
+    from .types import AnySignal
 
 
 @final
 class SendRecord:
     """One send.
 
-    A record holds the sender and the receivers: keep it for as long as you may keep those.
+    A record holds the sender and the receivers. Keep it only as long as you may keep those.
 
     :ivar signal: the signal.
     :ivar sender: the sender.
     :ivar payload_names: the keywords that were sent.
-    :ivar payload: the payload itself, until the watchers have been told of the send's end; then ``None``. It is the
-        very dictionary that receivers are called with: look at it, and keep nothing of it.
+    :ivar payload: the payload itself, until the watchers were told that the send ended; then ``None``. Receivers are
+        called with this same dictionary: look at it, and keep nothing of it.
     :ivar is_muted: whether the whole signal was muted.
     :ivar calls: the calls of receivers, in the order in which they began.
     :ivar started_s: when it began, in seconds since the epoch.
@@ -45,7 +41,6 @@ class SendRecord:
 
     __slots__ = (
         "__weakref__",
-        "_begin",
         "_parent",
         "calls",
         "duration_s",
@@ -81,26 +76,20 @@ class SendRecord:
         self.exception_type = None
         self.started_s = time()
         self._parent = None if parent is None else ref(parent)
-        self._begin: float | None = None
 
     @property
     def parent(self) -> CallRecord | None:
-        """The call of a receiver inside which this was sent, if that is watched, by whomever.
+        """The call of a receiver inside which this was sent, if any watcher watches that call.
 
-        ``None`` for what was sent outside of receivers, and by a task that has outlived the receiver which
-        started it. A record does not keep its parent: keep the uppermost one, and you keep the tree.
+        ``None`` for a send outside of receivers, and for a send by a task that outlived the receiver which
+        started it. A record does not keep its parent: keep the topmost record, and you keep the tree.
         """
         return None if self._parent is None else self._parent()
 
     @property
     def signal_name(self) -> str:
         """The signal's name; for a signal without one, the name of its class."""
-        return name_of_signal(self.signal)
-
-    def _end(self, error: BaseException | None) -> None:
-        """Note that it has ended, and how."""
-        self.duration_s = _since(self._begin)
-        self.exception_type = None if error is None else name_of(type(error))
+        return signal_name(self.signal)
 
     def __repr__(self) -> str:
         return f"<SendRecord of {self.signal_name!r}: {len(self.calls)} calls>"
@@ -108,20 +97,20 @@ class SendRecord:
 
 @final
 class CallRecord:
-    """One call of a receiver, or its being handed over to a delivery.
+    """One call of a receiver, or one handing over of a call to a delivery.
 
-    A receiver with a delivery gives two records: one with the outcome ``"delivered"`` in the send, and one when
-    the delivery runs it, which may be after the send has ended.
+    A receiver with a delivery makes two records: one with the outcome ``"delivered"`` in the send, and one when
+    the delivery runs the receiver, which may be after the send ended.
 
     :ivar signal: the signal.
     :ivar receiver: the receiver.
     :ivar priority: the priority of its connection.
     :ivar is_async: whether the receiver is async.
-    :ivar is_delivery: whether this is the handing over to the delivery, and not a run of the receiver.
+    :ivar is_delivery: whether the call was handed over to the delivery here. The receiver did not run.
     :ivar via: the delivery of its connection, if there is one.
-    :ivar sends: what was sent inside it, in order: the first 1,000, so that a receiver that never returns, such as a
-        main loop, does not pile up all that it ever sends.
-    :ivar sends_left_out: how many sends there were after those. Watchers are told of them like of others.
+    :ivar sends: the first 1,000 sends inside it, in order. There is a limit because a receiver may never return, such
+        as a main loop.
+    :ivar sends_left_out: how many sends came after those. Watchers are told of them as of all sends.
     :ivar outcome: ``"returned"``, ``"raised"`` or ``"delivered"``; ``None`` until it has ended.
     :ivar started_s: when it began, in seconds since the epoch.
     :ivar duration_s: how long it took, in seconds, with all that it called and awaited; ``None`` until it has ended.
@@ -132,7 +121,6 @@ class CallRecord:
 
     __slots__ = (
         "__weakref__",
-        "_begin",
         "_send",
         "duration_s",
         "exception_type",
@@ -177,13 +165,12 @@ class CallRecord:
         self.exception_type = None
         self.started_s = time()
         self._send = ref(send)
-        self._begin: float | None = None
 
     @property
     def send(self) -> SendRecord:
-        """The send that it belongs to. A record does not keep its send: who keeps calls keeps sends, too.
+        """The send that it belongs to. A record does not keep its send: if you keep calls, keep their sends too.
 
-        :raises ReferenceError: when nobody has kept it.
+        :raises ReferenceError: when nobody kept the send.
         """
         send = self._send()
 
@@ -195,9 +182,9 @@ class CallRecord:
     @property
     def signal_name(self) -> str:
         """The signal's name; for a signal without one, the name of its class."""
-        return name_of_signal(self.signal)
+        return signal_name(self.signal)
 
-    # What follows asks the receiver, which may run its own code: not in the middle of a send.
+    # These two ask the receiver, which may run code of its own. So they are not computed in the middle of a send.
 
     @property
     def receiver_name(self) -> str:
@@ -209,36 +196,5 @@ class CallRecord:
         """Where the receiver is defined, as ``file:line``, if that is known."""
         return place_of(self.receiver)
 
-    def _add(self, send: SendRecord) -> None:
-        """Note a send that was made inside it."""
-        if len(self.sends) < _MOST_SENDS:
-            self.sends.append(send)
-        else:
-            self.sends_left_out += 1
-
-    def _end(self, error: BaseException | None) -> None:
-        """Note that it has ended, and how."""
-        self.duration_s = _since(self._begin)
-
-        if error is not None:
-            self.outcome = "raised"
-            self.exception_type = name_of(type(error))
-        else:
-            self.outcome = "delivered" if self.is_delivery else "returned"
-
     def __repr__(self) -> str:
         return f"<CallRecord of {self.receiver_name}: {self.outcome}>"
-
-
-def _since(begin: float | None) -> float:
-    return 0.0 if begin is None else perf_counter() - begin
-
-
-def name_of(kind: type[BaseException]) -> str:
-    """A class's name, with its module unless that is Python itself."""
-    return qualified_name(kind).removeprefix("builtins.")
-
-
-def name_of_signal(signal: Any) -> str:
-    """A signal's name; for a signal without one, the name of its class."""
-    return str(getattr(signal, "name", None) or type(signal).__name__)  # Blinker's users may name it by anything.

@@ -1,7 +1,8 @@
-"""The public verbs of a signal. What they do is in the modules below."""
+"""The public verbs of a signal. The modules below do the work."""
 
 from __future__ import annotations
 
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, Final, Generic, overload
 
@@ -9,10 +10,10 @@ from aldis.exceptions import InvalidOptionError
 
 from . import dispatch
 from .identity import ANY, resolve, resolve_bound
-from .options import check_callable, check_crossing, check_errors, check_options
+from .options import check_callable, check_errors, check_options, check_wrappers
 from .receivers_view import Receivers
 from .registry import ConnectionRegistry
-from .scopes import ConnectScope, MuteScope, muted_keys
+from .scopes import ConnectChange, ConnectScope, MuteScope, is_muted_here
 from .types import P, R, S
 
 if TYPE_CHECKING:
@@ -26,29 +27,29 @@ _MISSING: Any = object()
 
 
 class Signal(Generic[S, P, R]):
-    """Calls receivers when it is sent.
+    """Calls its receivers when it is sent.
 
-    ``Signal[S, P, R]`` is generic over the type of its senders, the parameters of its payload and what its
-    receivers return; :meth:`Namespace.declare` takes all three from a function. Without a declaration,
-    any sender and any payload are allowed, as in Blinker.
+    ``Signal[S, P, R]`` is generic over the type of its senders, the parameters of its payload and the result of
+    its receivers; :meth:`Namespace.declare` takes all three from a function. Without a declaration, any sender
+    and any payload are allowed, as in Blinker.
 
-    Every method may be called from any thread and any task, from receivers and from destructors too.
+    Every method may be called from any thread and any task, also from receivers and from destructors.
 
     :param doc: the signal's ``__doc__``.
     :param errors: the failure policy, see :attr:`errors`.
     :param async_wrapper: see :attr:`async_wrapper`.
     :param sync_wrapper: see :attr:`sync_wrapper`.
     :param async_policy: see :attr:`async_policy`.
-    :raises InvalidOptionError: when an option is not of its kind.
+    :raises InvalidOptionError: when an option has a wrong value.
 
     .. versionadded:: 0.1
     """
 
     ANY: ClassVar[Any] = ANY
-    """Stands for any sender."""
+    """Any sender."""
 
     set_class: ClassVar[type[Any]] = set
-    """Blinker's way to influence the order of receivers. Accepted and not used: the order is fixed."""
+    """Chooses the order of receivers in Blinker. Accepted here, and not used: the order is fixed."""
 
     async_wrapper: Wrapper | None
     """How ``send`` runs async receivers: called with the receiver, returns a sync callable.
@@ -62,8 +63,8 @@ class Signal(Generic[S, P, R]):
     """How ``send_async`` runs receivers if not one after the other: for example
     :class:`aldis.aio.Concurrent`. May be set at any time."""
 
-    # An attribute of the class until somebody watches: to ask for __dict__ would slow down every send.
-    _watched_changes: dict[str, Signal[Any, ..., Undeclared]] | None = None
+    # An attribute of the class until it is needed: a look into __dict__ would slow down every send.
+    _change_signals: dict[str, Signal[Any, ..., Undeclared]] | None = None
 
     _finds_receivers_itself: ClassVar[bool] = False
 
@@ -105,7 +106,7 @@ class Signal(Generic[S, P, R]):
         if doc:
             self.__doc__ = doc
 
-        check_crossing(async_wrapper, sync_wrapper, async_policy)
+        check_wrappers(async_wrapper, sync_wrapper, async_policy)
         self.async_wrapper = async_wrapper
         self.sync_wrapper = sync_wrapper
         self.async_policy = async_policy
@@ -113,6 +114,7 @@ class Signal(Generic[S, P, R]):
 
     def _set_up(self, errors: ErrorPolicy) -> None:
         self._registry = ConnectionRegistry(errors, self._finds_receivers_itself)
+        self._registry.signal_ref = weakref.ref(self)
         self._receivers = Receivers(self._registry)
 
     # Connecting.
@@ -174,9 +176,9 @@ class Signal(Generic[S, P, R]):
         once: bool = False,
         via: Delivery | None = None,
     ) -> Any:
-        """Have ``receiver`` called when the signal is sent.
+        """Connect a receiver: each send calls it.
 
-        A plain call, a bare decorator and a decorator with options are all right::
+        Use it as a plain call, as a bare decorator, or as a decorator with options::
 
             saved.connect(audit)
 
@@ -186,28 +188,27 @@ class Signal(Generic[S, P, R]):
             @saved.connect(sender=app, priority=10)
             def audit(sender, **payload): ...
 
-        Receivers are called by priority, then in the order in which they were connected. To connect the
-        same receiver to the same sender again changes the options of that one connection: it keeps its
-        place among those of its priority, and one that holds its receiver strongly goes on to do so. A
-        receiver that is connected to a sender and to :data:`ANY` is called once by each send, in the first
-        of its places. A send that is under way does not call what is connected meanwhile.
+        Receivers are called by priority, then in the order in which they were connected. Connecting the same
+        receiver to the same sender again changes the options of that one connection. The connection keeps its
+        place among those of its priority, and a connection that holds its receiver strongly stays strong. A
+        receiver that is connected both to a sender and to :data:`ANY` is called once by each send, at the first
+        of its two places. A send that is under way does not call a receiver that is connected meanwhile.
 
         :param receiver: called as ``receiver(sender, **payload)``.
-        :param sender: call it for this sender only. ``str``, ``int`` and ``bytes`` match by value (``0``
-            and ``False`` are equal), everything else by identity; a proxy such as ``current_app`` means
-            the object behind it. When the sender is garbage collected, the connection goes. A sender that
-            cannot be referenced weakly is kept alive while something is connected to it.
-        :param weak: hold the receiver weakly: when it is garbage collected, the connection goes. Set it to
+        :param sender: call the receiver for this sender only. ``str``, ``int`` and ``bytes`` match by value
+            (``0`` and ``False`` are equal), every other sender by identity. A proxy such as ``current_app``
+            counts as the object it points to. When the sender is garbage collected, the connection ends. A
+            sender that cannot be referenced weakly is kept alive while something is connected to it.
+        :param weak: hold the receiver weakly: when it is garbage collected, the connection ends. Set it to
             ``False`` for lambdas, partials and functions inside functions.
         :param priority: higher is called earlier.
         :param once: disconnect before the first call.
         :param via: how the receiver gets called, if not at once: see :mod:`aldis.delivery`.
-        :return: the receiver; without one, a decorator that returns the receiver.
+        :return: the receiver; without a receiver, a decorator that returns the receiver.
         :raises InvalidReceiverError: when it is not callable, cannot be referenced weakly, or cannot take
             the declared payload.
-        :raises InvalidOptionError: when an option is not of its kind, or the delivery cannot take the
-            receiver.
-        :raises UnboundProxyError: when the sender is a proxy that stands for nothing.
+        :raises InvalidOptionError: when an option has a wrong value, or the delivery cannot take the receiver.
+        :raises UnboundProxyError: when the sender is a proxy that points to no object here.
 
         .. versionadded:: 0.1
         """
@@ -222,22 +223,24 @@ class Signal(Generic[S, P, R]):
         contract = self._check_receiver(receiver)
         options = check_options(self, receiver, priority, once, via)
         found = resolve_bound(sender)
-        block = ConnectScope.take(self, receiver, found)
-        addition = self._registry.add(receiver, found, options, weak=bool(weak), hold=block is not None)
+        connection = self._registry.make_connection(receiver, found, options, weak=bool(weak))
+        scope = ConnectScope.take(self, receiver, found)
+        change = ConnectChange(self._registry, connection, receiver, found, in_scope=scope is not None)
+        change.make()
 
-        if block is not None:
-            block.additions.append(addition)
+        if scope is not None:
+            scope.changes.append(change)
 
         try:
             if self._registry.contract is not contract:
                 self._check_receiver(receiver)  # The signal was declared meanwhile.
 
-            self._tell("receiver_connected", receiver=receiver, sender=sender, weak=weak)
+            self._announce("receiver_connected", receiver=receiver, sender=sender, weak=weak)
         except BaseException:
-            if block is None:
-                addition.undo()
+            if scope is None:
+                change.undo()
             else:
-                block.undo()
+                scope.undo()
 
             raise
 
@@ -246,7 +249,7 @@ class Signal(Generic[S, P, R]):
     def connect_via(self, sender: Any, weak: bool = False) -> Connector[S, P, R]:
         """Decorate a receiver to connect it to one sender.
 
-        Unlike :meth:`connect`, this holds the receiver strongly unless it is told otherwise.
+        Unlike :meth:`connect`, this holds the receiver strongly unless ``weak=True``.
 
         :param sender: as for :meth:`connect`.
         :param weak: as for :meth:`connect`.
@@ -265,49 +268,50 @@ class Signal(Generic[S, P, R]):
     def connected_to(self, receiver: Callable[..., Any], sender: Any = ANY) -> Generator[None, None, None]:
         """Connect a receiver while a ``with`` block runs, holding it strongly.
 
-        At the end, exactly what the block added is taken away: a receiver that was connected before, or is
-        connected again in the meantime, or is wanted by another such block, stays.
+        At the end, the block takes away exactly what it added. A receiver stays if it was connected before, if it
+        was connected again meanwhile, or if another such block needs it.
 
         :param receiver: as for :meth:`connect`.
         :param sender: as for :meth:`connect`.
 
         .. versionadded:: 0.1
         """
-        sender = resolve_bound(sender)  # Once: at the end, a proxy may stand for nothing, or for another.
-        block = ConnectScope(self, receiver, sender)
+        sender = resolve_bound(sender)  # Once: at the end, a proxy may point to nothing, or to another object.
+        scope = ConnectScope(self, receiver, sender)
 
-        # By the public verbs, as subclasses may have their own. The block catches what those come to.
-        with block:
+        # By the public verbs, because subclasses may override them. The scope takes their changes.
+        with scope:
             self.connect(receiver, sender=sender, weak=False)
 
         try:
             yield
         finally:
-            with block:
+            with scope:
                 self.disconnect(receiver, sender)
 
-            block.undo()
+            scope.undo()
 
     def disconnect(self, receiver: Callable[..., Any], sender: Any = ANY) -> None:
-        """Have ``receiver`` called no more.
+        """Disconnect a receiver: no send calls it any more.
 
-        Also by sends that are under way, if its turn has not come. One that is not connected is ignored.
+        A send that is under way does not call it either, if its turn has not come. A receiver that is not
+        connected is ignored.
 
         :param receiver: a receiver.
-        :param sender: for this sender only; by default for all.
-        :raises UnboundProxyError: when the sender is a proxy that stands for nothing.
+        :param sender: disconnect it from this sender only; by default from all senders.
+        :raises UnboundProxyError: when the sender is a proxy that points to no object here.
 
         .. versionadded:: 0.1
         """
         found = resolve_bound(sender)
-        block = ConnectScope.take(self, receiver, found)
+        scope = ConnectScope.take(self, receiver, found)
 
-        if block is None:
+        if scope is None:
             self._registry.remove(receiver, found)
         else:
-            block.undo()
+            scope.undo()
 
-        self._tell("receiver_disconnected", receiver=receiver, sender=sender)
+        self._announce("receiver_disconnected", receiver=receiver, sender=sender)
 
     def _check_receiver(self, receiver: Any) -> Contract | None:
         contract = self._registry.contract
@@ -338,33 +342,33 @@ class Signal(Generic[S, P, R]):
     ) -> list[tuple[Callable[..., Any], Any]]:
         """Call the receivers that are connected now, in order, in this thread.
 
-        :param sender: who sends.
+        :param sender: the sender.
         :param payload: keyword arguments for the receivers. If the signal is declared, the defaults of its
             declaration are filled in.
-        :param _async_wrapper: for this send, what :attr:`async_wrapper` is for all.
+        :param _async_wrapper: use this for this send, instead of :attr:`async_wrapper`.
         :return: ``(receiver, result)`` for each receiver that returned, in order.
         :raises PayloadError: when the signal is declared and keywords are missing or unknown.
         :raises AsyncReceiverError: when a receiver is async and there is no wrapper. No receiver ran.
-        :raises Exception: what receivers raise, as :attr:`errors` has it.
+        :raises Exception: what receivers raise, as :attr:`errors` says.
 
         .. versionadded:: 0.1
         """
-        # The hot path, kept whole and with its commonest cases apart: each call out of it, and even a loop for
-        # the one receiver that most signals have, would cost a tenth of a send.
-        table = self._registry
-        connections = table.plain
+        # This function stays whole, with its most common cases apart, because it is the hot path: a call to another
+        # function, and even a loop for the one receiver that most signals have, would cost a tenth of a send.
+        registry = self._registry
+        connections = registry.plain
 
         if connections is None:
-            contract = table.contract
+            contract = registry.contract
 
             if contract is not None and [*payload] != contract.order:
                 payload = contract.complete(self, payload)
 
-            connections = table.others
+            connections = registry.others
 
-            if table.filters:
-                route = table.routes.get(sender if type(sender) is str else id(sender))
-                connections = connections if route is None and table.is_other(sender) else route
+            if registry.filters:
+                found = registry.by_sender.get(sender if type(sender) is str else id(sender))
+                connections = connections if found is None and registry.is_other(sender) else found
 
             if connections is None:
                 return dispatch.send(self, sender, _async_wrapper, payload)
@@ -426,20 +430,20 @@ class Signal(Generic[S, P, R]):
     ) -> list[tuple[Callable[..., Any], Any]]:
         """Await the receivers that are connected now, one after the other, in order, in this task.
 
-        With an :attr:`async_policy`, as that has it.
+        An :attr:`async_policy` may run them in another way.
 
-        :param sender: who sends.
+        :param sender: the sender.
         :param payload: as for :meth:`send`.
-        :param _sync_wrapper: for this send, what :attr:`sync_wrapper` is for all.
+        :param _sync_wrapper: use this for this send, instead of :attr:`sync_wrapper`.
         :return: ``(receiver, result)`` for each receiver that returned, in order.
         :raises PayloadError: as :meth:`send`.
         :raises AsyncReceiverError: when a receiver is sync and there is no wrapper. No receiver ran.
-        :raises Exception: what receivers raise, as :attr:`errors` has it.
+        :raises Exception: what receivers raise, as :attr:`errors` says.
 
         .. versionadded:: 0.1
         """
         if self._registry.plain == ():
-            return []  # Nobody listens: not worth a coroutine.
+            return []  # Without receivers, skip the cost of a second coroutine.
 
         return await dispatch.send_async(self, sender, _sync_wrapper, payload)
 
@@ -451,15 +455,19 @@ class Signal(Generic[S, P, R]):
             The first exception stops the send and is raised by it.
         ``"collect"``
             All receivers run. Then one exception is raised unchanged, several as an ``ExceptionGroup``.
+        ``"log"``
+            All receivers run. Each failure is logged with its exception by the logger ``aldis``, and ``send``
+            returns the results of the receivers that did not fail. The line names the signal and the
+            receiver, and never shows the payload or the sender.
         a callable
             Is called with each :class:`~aldis.Failure`, as it happens, and all receivers run. ``send`` does
-            not raise, and returns the results of those that did not fail. If the callable itself raises,
-            the others still run, and then ``send`` raises that, as ``"collect"`` does.
+            not raise, and returns the results of the receivers that did not fail. If the callable itself
+            raises, the other receivers still run, and then ``send`` raises that, as ``"collect"`` does.
 
-        ``KeyboardInterrupt``, ``asyncio.CancelledError`` and all else that is no :class:`Exception` stops
-        the send under every policy.
+        ``KeyboardInterrupt``, ``asyncio.CancelledError`` and everything else that is not an :class:`Exception`
+        stops the send under every policy.
 
-        :raises InvalidOptionError: when set to something else.
+        :raises InvalidOptionError: when set to anything else.
         """
         policy: ErrorPolicy = self._registry.errors
         return policy
@@ -474,9 +482,9 @@ class Signal(Generic[S, P, R]):
     def muted(self, *receivers: Callable[..., Any]) -> Generator[None, None, None]:
         """Call no receivers while a ``with`` block runs. Also a decorator, for functions that are not async.
 
-        Holds for the current thread or task, and for tasks started in the block until it ends. Blocks nest.
+        The block mutes the current thread or task, and until it ends also the tasks started in it. Blocks nest.
 
-        :param receivers: mute these only.
+        :param receivers: mute only these receivers.
         :raises InvalidReceiverError: when one of them is not callable.
 
         .. versionadded:: 0.1
@@ -484,13 +492,13 @@ class Signal(Generic[S, P, R]):
         for receiver in receivers:
             check_callable(self, receiver)
 
-        mute = MuteScope(self._registry, receivers)
-        mute.open()
+        scope = MuteScope(self._registry, receivers)
+        scope.open()
 
         try:
             yield
         finally:
-            mute.close()
+            scope.close()
 
     @property
     def is_muted(self) -> bool:
@@ -498,8 +506,7 @@ class Signal(Generic[S, P, R]):
 
         Set it to mute the signal in all threads and tasks; prefer :meth:`muted`.
         """
-        table = self._registry
-        return table.is_muted or (table.mutes > 0 and muted_keys(table) is None)
+        return is_muted_here(self._registry)
 
     @is_muted.setter
     def is_muted(self, value: bool) -> None:
@@ -509,10 +516,10 @@ class Signal(Generic[S, P, R]):
 
     @property
     def receivers(self) -> Receivers:
-        """The connected receivers, as a mapping that is true when there are any.
+        """The connected receivers, as a mapping that is true when a receiver is connected.
 
-        Test it before computing a costly payload: ``if saved.receivers: ...``. What its keys are is not
-        part of the contract. Its values are receivers or weak references to them. ``clear()`` disconnects all.
+        Test it before you compute a costly payload: ``if saved.receivers: ...``. Do not rely on its keys. Its
+        values are receivers or weak references to them. ``clear()`` disconnects all.
         """
         return self._receivers
 
@@ -524,27 +531,27 @@ class Signal(Generic[S, P, R]):
         self._registry.clear()
 
     def has_receivers_for(self, sender: Any) -> bool:
-        """Whether a send by ``sender`` has a live receiver.
+        """Return whether a send by ``sender`` would call a receiver.
 
-        :param sender: a sender; with :data:`ANY`, only receivers for any sender count.
+        :param sender: a sender; with :data:`ANY`, only receivers connected to any sender count.
 
         .. versionadded:: 0.1
         """
         return any(True for _ in self.receivers_for(sender))
 
     def receivers_for(self, sender: Any) -> Iterator[Callable[..., Any]]:
-        """The live receivers of a send by ``sender``, in order.
+        """Iterate over the living receivers of a send by ``sender``, in order.
 
-        A subclass may override this: ``send`` then calls what it gives.
+        A subclass may override this: ``send`` then calls the receivers that it returns.
 
-        :param sender: a sender; with :data:`ANY`, only receivers for any sender are given.
+        :param sender: a sender; with :data:`ANY`, only receivers connected to any sender are returned.
         :return: an iterator over the receivers that are connected now.
 
         .. versionadded:: 0.1
         """
         seen: set[object] = set()
 
-        for connection in self._registry.route(resolve(sender)).connections:
+        for connection in self._registry.snapshot(resolve(sender)).connections:
             receiver = connection.ref()
 
             if receiver is not None and connection.key not in seen:
@@ -556,38 +563,39 @@ class Signal(Generic[S, P, R]):
         """Sent at the end of each :meth:`connect`, with this signal as sender and ``receiver``, ``sender``
         and ``weak`` as they were given. If one of its receivers raises, the connection is undone.
         """
-        return self._watched("receiver_connected")
+        return self._change_signal("receiver_connected")
 
     @property
     def receiver_disconnected(self) -> Signal[Any, ..., Undeclared]:
         """Sent at the end of each :meth:`disconnect`, with this signal as sender and ``receiver`` and
         ``sender`` as they were given. Not sent when a receiver or a sender is garbage collected.
         """
-        return self._watched("receiver_disconnected")
+        return self._change_signal("receiver_disconnected")
 
-    def _watched(self, name: str) -> Signal[Any, ..., Undeclared]:
-        if self._watched_changes is None:
-            self.__dict__.setdefault("_watched_changes", {})
+    def _change_signal(self, name: str) -> Signal[Any, ..., Undeclared]:
+        if self._change_signals is None:
+            self.__dict__.setdefault("_change_signals", {})
 
-        watched = self._watched_changes
-        assert watched is not None
-        return watched.get(name) or watched.setdefault(name, Signal(f"{name} of {self!r}"))
+        signals = self._change_signals
+        assert signals is not None
+        return signals.get(name) or signals.setdefault(name, Signal(f"{name} of {self!r}"))
 
-    def _tell(self, name: str, **change: Any) -> None:
-        if self._watched_changes is not None and name in self._watched_changes:
-            self._watched_changes[name].send(self, **change)
+    def _announce(self, name: str, **change: Any) -> None:
+        if self._change_signals is not None and name in self._change_signals:
+            self._change_signals[name].send(self, **change)
 
     def _clear_state(self) -> None:
-        """Disconnect all. Blinker's name for it; Blinker's users call it in tests."""
+        """Disconnect all. Blinker has this method, and its users call it in tests."""
         self._registry.clear()
 
     def _cleanup_bookkeeping(self) -> None:
-        """Nothing: there is nothing left behind. Kept for users of Blinker."""
+        """Do nothing: Aldis leaves nothing to clean up. Kept for users of Blinker."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copies and pickles of a signal are signals of their own: its settings, without its connections.
+        """Return the settings for a copy or a pickle. A copy is a signal of its own, without connections.
 
-        A declared signal can be copied, but not pickled: what declares it has no name of its own any more.
+        A declared signal can be copied, but not pickled: pickle finds a function by its name, and the name of the
+        declaring function means the signal.
         """
         state = {name: value for name, value in self.__dict__.items() if name not in _CONNECTED}
         return {**state, "errors": self.errors, "contract": self._registry.contract}
@@ -600,4 +608,4 @@ class Signal(Generic[S, P, R]):
         self._registry.contract = contract
 
 
-_CONNECTED: Final = frozenset({"_receivers", "_registry", "_watched_changes"})
+_CONNECTED: Final = frozenset({"_receivers", "_registry", "_change_signals"})

@@ -1,4 +1,4 @@
-"""What exists for type checkers: the parameters of ``Signal[S, P, R]``, and what stands for their absence."""
+"""Types for type checkers: the parameters of ``Signal[S, P, R]``, and the types of options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from typing_extensions import ParamSpec, TypeVar
 
     from .failures import Failure
-    from .signal import Signal
 
     # What a signal is without type arguments: any sender, any payload, any result.
     S = TypeVar("S", default=Any)
@@ -18,8 +17,10 @@ if TYPE_CHECKING:
     R = TypeVar("R", default=Any)
     F = TypeVar("F", bound=Callable[..., Any])
 
-    AnySignal: TypeAlias = Signal[Any, ..., Any]
-    ErrorPolicy: TypeAlias = Literal["propagate", "collect"] | Callable[[Failure], object]
+    # Any signal. Not ``Signal[Any, ..., Any]``: this module and most of the engine are below the class, and imports
+    # only go down, in annotations too.
+    AnySignal: TypeAlias = Any
+    ErrorPolicy: TypeAlias = Literal["propagate", "collect", "log"] | Callable[[Failure], object]
     Wrapper: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 else:
     from typing import ParamSpec, TypeVar
@@ -30,12 +31,12 @@ else:
 
 
 class Undeclared:
-    """Stands in the type of a signal that was not declared, so that type checkers let any payload pass."""
+    """The result type of a signal that was not declared. With it, type checkers accept any payload."""
 
 
 @final
 class Connector(Generic[S, P, R]):
-    """The type of ``@signal.connect(...)`` for type checkers. There are no instances of it."""
+    """The type of ``@signal.connect(...)`` for type checkers. It has no instances."""
 
     @overload
     def __call__(self: Connector[Any, ..., Undeclared], receiver: F, /) -> F: ...
@@ -53,7 +54,7 @@ class Connector(Generic[S, P, R]):
 
 
 class AsyncPolicy(Protocol):
-    """How ``send_async`` runs its receivers, where that is not one after the other.
+    """How ``send_async`` runs receivers, if not one after the other.
 
     .. versionadded:: 0.1
     """
@@ -61,6 +62,6 @@ class AsyncPolicy(Protocol):
     async def run(self, calls: Sequence[Callable[[], Awaitable[bool]]], /) -> None:
         """Await every call.
 
-        :param calls: one for each receiver, in order. Each gives whether the receiver succeeded, and keeps
-            what it raised for the signal's failure policy.
+        :param calls: one call for each receiver, in order. Each returns whether the receiver succeeded, and keeps
+            its exception for the signal's failure policy.
         """

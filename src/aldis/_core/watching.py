@@ -1,9 +1,8 @@
-"""How watchers are told of what a watched send does.
+"""Watchers: how they are told of sends and of calls.
 
-A signal that nobody watches takes the short ways past this module. A watched one comes here at the
-beginning and the end of each send and of each call of a receiver. A context variable holds the call that
-runs, so that what is sent inside a receiver becomes a branch of that call's tree, across tasks and
-deliveries too.
+Sends of a signal that nobody watches do not come here. A watched send comes here at its beginning and its end, and at
+the beginning and the end of each call of a receiver. A context variable holds the running call, so a send inside a
+receiver becomes a branch of that call's tree, across tasks and deliveries too.
 """
 
 from __future__ import annotations
@@ -22,21 +21,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-    from .connections import Connection
     from .options import Options
     from .types import AnySignal
 
+_MOST_SENDS: Final = 1000
+
 
 class Watcher:
-    """Watches sends. Subclass it and override what you want to know of; see :func:`aldis.observe.watch`.
+    """Watches sends. Subclass it and override the methods that you need; see :func:`aldis.observe.watch`.
 
     Each method is called in the thread and the context of the send, and must not be async. A record is complete
-    when it has ended; until then its ``duration_s`` is ``None``. Who is told of a beginning is told of its end,
-    also when the watch was stopped in between. What a watcher itself sends is not watched.
+    when its send or call ended; until then its ``duration_s`` is ``None``. A watcher that is told of a beginning is
+    also told of the end, even if the watch was stopped in between. Sends by a watcher itself are not watched.
 
     A watcher that raises an :class:`Exception` is removed, and reported with its traceback to the logger
-    ``aldis``. Anything else that it raises, such as ``KeyboardInterrupt``, is none of its doing: the watcher
-    stays, and the send raises it when all watchers have been told.
+    ``aldis``. Anything else, such as ``KeyboardInterrupt``, is not taken for the watcher's fault: the watcher
+    stays, and the send raises it after all watchers were told.
 
     .. versionadded:: 0.1
     """
@@ -48,15 +48,15 @@ class Watcher:
         """A receiver is about to be called."""
 
     def call_ended(self, call: CallRecord) -> None:
-        """A receiver has returned or raised, or was handed over to its delivery."""
+        """A receiver returned or raised, or its call was handed over to its delivery."""
 
     def send_ended(self, send: SendRecord) -> None:
-        """A send has ended, with whatever came of it."""
+        """A send ended: it returned or raised."""
 
 
 @final
 class FunctionWatcher(Watcher):
-    """Tells a function of the ends of sends."""
+    """Calls a function when a send ended."""
 
     def __init__(self, function: Callable[[SendRecord], object]) -> None:
         self.function = function
@@ -68,11 +68,11 @@ class FunctionWatcher(Watcher):
 
 @final
 class Watch:
-    """A watcher at work: what :func:`aldis.observe.watch` returns. Also a context manager that stops it at its end.
+    """A running watch, as :func:`aldis.observe.watch` returns it. Also a context manager that stops it at its end.
 
-    It works until it is stopped; nobody needs to keep it.
+    It runs until it is stopped. You do not need to keep it.
 
-    :ivar watcher: who watches.
+    :ivar watcher: the watcher.
 
     .. versionadded:: 0.1
     """
@@ -87,9 +87,9 @@ class Watch:
         self._has_failed = False
 
     def stop(self) -> None:
-        """Stop watching. To stop again does nothing.
+        """Stop watching. Stopping again does nothing.
 
-        The watcher is told of no more beginnings. What has begun is still told of when it ends.
+        The watcher is told of no more beginnings. It is still told of the end of sends and calls that have begun.
         """
         stop, self._stop = self._stop, None
 
@@ -98,7 +98,7 @@ class Watch:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether it was stopped, also because its watcher failed."""
+        """Whether it was stopped, by :meth:`stop` or because its watcher failed."""
         return self._stop is None
 
     def __enter__(self) -> Watch:
@@ -110,18 +110,18 @@ class Watch:
     def __repr__(self) -> str:
         return f"<Watch of {describe_watcher(self.watcher)}{', stopped' if self.is_stopped else ''}>"
 
-    def tell(self, what: str, record: SendRecord | CallRecord) -> None:
-        """Call one method of the watcher. If that fails, it is removed and reported: the send goes on."""
+    def tell(self, method: str, record: SendRecord | CallRecord) -> None:
+        """Call one method of the watcher. A watcher that fails is removed and reported, and the send goes on."""
         if self._has_failed:
             return
 
         try:
-            getattr(self.watcher, what)(record)
+            getattr(self.watcher, method)(record)
         except Exception as error:
             self.fail(error)
 
     def fail(self, error: BaseException) -> None:
-        """Remove the watcher, and report what it raised."""
+        """Remove the watcher, and report the exception."""
         if not self._has_failed:  # In several threads at once, it may fail several times.
             self._has_failed = True
             self.stop()
@@ -130,9 +130,9 @@ class Watch:
 
 @final
 class SendSpan:
-    """One send that is watched: makes its records, and tells the watchers. A context manager around the send."""
+    """One watched send: makes its records, and tells the watchers. A context manager around the send."""
 
-    __slots__ = ("_told", "_watches", "record")
+    __slots__ = ("_begin", "_told", "_watches", "record")
 
     record: SendRecord
 
@@ -141,14 +141,20 @@ class SendSpan:
     ) -> None:
         self._watches = watches
         self._told: tuple[Watch, ...] = ()
-        parent = _call_that_runs()
+        self._begin: float | None = None
+        parent = running_call()
         self.record = SendRecord(signal, sender, payload, is_muted, parent)
 
-        if parent is not None:
-            parent._add(self.record)
+        if parent is None:
+            return
+
+        if len(parent.sends) < _MOST_SENDS:
+            parent.sends.append(self.record)
+        else:
+            parent.sends_left_out += 1
 
     def __enter__(self) -> None:
-        self._told = self.working()
+        self._told = self.running_watches()
 
         try:
             _tell(self._told, "send_began", self.record)
@@ -156,28 +162,29 @@ class SendSpan:
             self._end(error)
             raise
 
-        self.record._begin = perf_counter()
+        self._begin = perf_counter()
 
     def __exit__(self, _: object, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
-        self.record._end(error)
+        self.record.duration_s = _since(self._begin)
+        self.record.exception_type = None if error is None else _exception_name(error)
 
         try:
             _tell(self._told, "send_ended", self.record)
         finally:
             self.record.payload = None
 
-    def calling(self, receiver: Any, connection: Connection, options: Options, *, is_delivery: bool) -> CallSpan:
-        """What to put around one call of a receiver, or around its being handed over to its delivery."""
-        return CallSpan(self, receiver, connection.is_async, options, is_delivery)
+    def call(self, receiver: Any, is_async: bool, options: Options, *, is_delivery: bool) -> CallSpan:
+        """Return the span of one call of a receiver, or of one handing over to its delivery."""
+        return CallSpan(self, receiver, is_async, options, is_delivery)
 
-    def working(self) -> tuple[Watch, ...]:
-        """The watches that have not been stopped."""
+    def running_watches(self) -> tuple[Watch, ...]:
+        """Return the watches that were not stopped."""
         for watch in self._watches:
-            if watch._stop is None:
-                self._watches = tuple(watch for watch in self._watches if watch._stop is not None)
+            if watch.is_stopped:
+                self._watches = tuple(watch for watch in self._watches if not watch.is_stopped)
                 break
 
         return self._watches
@@ -185,21 +192,22 @@ class SendSpan:
 
 @final
 class CallSpan:
-    """One call that is watched. A context manager around the call."""
+    """One watched call. A context manager around the call."""
 
-    __slots__ = ("_outer", "_record", "_told", "_watched")
+    __slots__ = ("_begin", "_outer", "_record", "_send_span", "_told")
 
-    def __init__(self, watched: SendSpan, receiver: Any, is_async: bool, options: Options, is_delivery: bool) -> None:
-        self._watched = watched
-        self._record = CallRecord(watched.record, receiver, is_async, options, is_delivery)
+    def __init__(self, send_span: SendSpan, receiver: Any, is_async: bool, options: Options, is_delivery: bool) -> None:
+        self._send_span = send_span
+        self._record = CallRecord(send_span.record, receiver, is_async, options, is_delivery)
         self._told: tuple[Watch, ...] = ()
+        self._begin: float | None = None
         self._outer: ref[CallRecord] | None = None
 
     def __enter__(self) -> None:
         record = self._record
-        self._watched.record.calls.append(record)
+        self._send_span.record.calls.append(record)
         self._outer = _running.get()
-        self._told = self._watched.working()
+        self._told = self._send_span.running_watches()
 
         try:
             _tell(self._told, "call_began", record)
@@ -208,7 +216,7 @@ class CallSpan:
             raise
 
         _running.set(ref(record))
-        record._begin = perf_counter()
+        self._begin = perf_counter()
 
     def __exit__(self, _: object, error: BaseException | None, traceback: TracebackType | None) -> None:
         # Not by a token: a coroutine may be closed in another context than the one it began in.
@@ -216,36 +224,53 @@ class CallSpan:
         self._end(error)
 
     def _end(self, error: BaseException | None) -> None:
-        self._record._end(error)
-        _tell(self._told, "call_ended", self._record)
+        record = self._record
+        record.duration_s = _since(self._begin)
+
+        if error is not None:
+            record.outcome = "raised"
+            record.exception_type = _exception_name(error)
+        else:
+            record.outcome = "delivered" if record.is_delivery else "returned"
+
+        _tell(self._told, "call_ended", record)
+
+
+def _since(begin: float | None) -> float:
+    return 0.0 if begin is None else perf_counter() - begin
+
+
+def _exception_name(error: BaseException) -> str:
+    """Return the name of an exception's class, with its module unless it is built in."""
+    return qualified_name(type(error)).removeprefix("builtins.")
 
 
 class _Telling(local):
-    """Whether this thread is telling watchers."""
+    """Whether this thread tells watchers now."""
 
     is_on = False
 
 
 _telling: Final = _Telling()
 
-# Weakly, because contexts are copied, and a task that goes on for ever would keep what it was started in.
+# Weakly: contexts are copied, and a task that runs for ever would keep the call in which it was started.
 _running: Final[ContextVar[ref[CallRecord] | None]] = ContextVar("aldis_running", default=None)
 
 
 def is_telling() -> bool:
-    """Whether a watcher is at work in this thread: what that sends is not watched, or it would never end."""
+    """Return whether a watcher runs in this thread. Its own sends are not watched, or they would never end."""
     return _telling.is_on
 
 
-def _tell(watches: tuple[Watch, ...], what: str, record: SendRecord | CallRecord) -> None:
+def _tell(watches: tuple[Watch, ...], method: str, record: SendRecord | CallRecord) -> None:
     interrupt: BaseException | None = None
     outer, _telling.is_on = _telling.is_on, True
 
     try:
         for watch in watches:
             try:
-                watch.tell(what, record)
-            except BaseException as error:  # No Exception: those are seen to.
+                watch.tell(method, record)
+            except BaseException as error:  # Not an Exception: tell() handles those.
                 interrupt = error if interrupt is None else interrupt
 
         if interrupt is not None:
@@ -255,14 +280,15 @@ def _tell(watches: tuple[Watch, ...], what: str, record: SendRecord | CallRecord
         interrupt = None  # Its traceback holds this frame.
 
 
-def _call_that_runs() -> CallRecord | None:
+def running_call() -> CallRecord | None:
+    """Return the record of the call that runs in this context, if there is one."""
     running = _running.get()
     call = None if running is None else running()
     return call if call is not None and call.outcome is None else None
 
 
 def describe_watcher(watcher: Watcher) -> str:
-    """Name a watcher, for people. Not by its own repr(), which may fail as well."""
+    """Name a watcher, for people. Its repr() is not used, because it may fail too."""
     return describe(watcher.function) if isinstance(watcher, FunctionWatcher) else qualified_name(type(watcher))
 
 

@@ -1,1 +1,1 @@
-"""What the Flask and the Quart extension share."""
+"""What the Flask and the Quart extension share. Nothing here imports a web framework."""

@@ -1,8 +1,8 @@
-"""A framework's own signals as declared signals of Aldis.
+"""A web framework's own signals, as declared signals of Aldis.
 
-Where the framework runs on Aldis, its signal itself is declared. Where it runs on Blinker, a signal of ours
-stands beside it: a forwarder sits on the framework's signal while somebody is connected to ours or watches
-it, and sends ours in turn. Nothing of the framework is replaced.
+Where the framework runs on Aldis, its signal itself is declared. Where it runs on Blinker, a declared signal of Aldis
+mirrors it: while the mirror has receivers or is watched, a receiver on the framework's signal sends the mirror each
+time. Nothing of the framework is replaced.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from threading import RLock
 from typing import TYPE_CHECKING, Any, Concatenate, Protocol, final
 
 from aldis._core.contract import Contract
-from aldis._core.namespace import NamedSignal
+from aldis._core.namespace import NamedSignal, declare_signal
 from aldis._core.registry import registry_of
 
 if TYPE_CHECKING:
@@ -21,22 +21,22 @@ if TYPE_CHECKING:
 
 
 def declared(source: Any, *, is_async: bool = False) -> Declarer:
-    """Decorate the function that says what a framework's signal carries; gives the declared signal.
+    """Return a decorator that declares a framework's signal by a function, and returns the declared signal.
 
     :param source: the framework's signal.
     :param is_async: whether the framework sends it with ``send_async``.
     """
 
     def declare(function: Callable[Concatenate[S, P], R], /) -> NamedSignal[S, P, R]:
-        # Foreign: a newer framework may send more than is known here.
+        # A foreign contract: a newer version of the framework may send more than this version of Aldis knows.
         contract = Contract(function, is_foreign=True)
 
-        is_ours = isinstance(source, NamedSignal)
-        signal: Any = source if is_ours else NamedSignal(source.name)
-        signal._declare(contract)
+        runs_on_aldis = isinstance(source, NamedSignal)
+        signal: Any = source if runs_on_aldis else NamedSignal(source.name)
+        declare_signal(signal, contract)
 
-        if not is_ours:
-            registry_of(signal).on_change = Forwarder(source, signal, is_async=is_async).follow
+        if not runs_on_aldis:
+            registry_of(signal).on_change = SignalMirror(source, signal, is_async=is_async).update
 
         return signal  # type: ignore[no-any-return]
 
@@ -52,18 +52,23 @@ class Declarer(Protocol):
 
 
 @final
-class Forwarder:
-    """Sends one signal whenever another library's is sent."""
+class SignalMirror:
+    """Sends a signal of Aldis each time that a signal of Blinker is sent.
+
+    :param source: the signal of Blinker.
+    :param target: the signal of Aldis.
+    :param is_async: whether the source is sent with ``send_async``.
+    """
 
     def __init__(self, source: Any, target: NamedSignal[Any, ..., Any], *, is_async: bool) -> None:
         self._source = source
         self._target = target
         self._forward = self._send_async if is_async else self._send
         self._is_connected = False
-        self._lock = RLock()  # Re-entrant: a destructor may change who is connected at any moment.
+        self._lock = RLock()  # Re-entrant: a destructor may connect or disconnect at any moment.
 
-    def follow(self) -> None:
-        """Sit on the source exactly while the target has receivers or is watched."""
+    def update(self) -> None:
+        """Connect to the source if the target has receivers or is watched; else disconnect."""
         with self._lock:
             while self._is_wanted() is not self._is_connected:
                 self._is_connected = not self._is_connected
@@ -74,11 +79,11 @@ class Forwarder:
                     self._source.disconnect(self._forward)
 
     def _is_wanted(self) -> bool:
-        table = registry_of(self._target)
-        return bool(table.watches) or table.has_any()
+        registry = registry_of(self._target)
+        return bool(registry.watches) or registry.has_any()
 
     def _send(self, sender: Any, **payload: Any) -> None:
-        # The framework has told its own library how to cross to async receivers, so ours is told the same.
+        # As the framework does for Blinker, give the wrapper with each send.
         self._target.send(sender, _async_wrapper=getattr(sender, "ensure_sync", None), **payload)
 
     async def _send_async(self, sender: Any, **payload: Any) -> None:

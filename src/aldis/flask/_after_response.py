@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections import deque
 from contextvars import copy_context
 from functools import partial
+from itertools import chain
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, final
 
 from flask import Flask, current_app, has_app_context, has_request_context, request
+from werkzeug.wsgi import ClosingIterator
 
 from aldis._web.state import EXTENSION
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
     from contextvars import Context
 
     from aldis import Signal
@@ -21,32 +23,35 @@ if TYPE_CHECKING:
 
     Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
-QUEUE: Final = "aldis.after_response"
+DEFERRED_CALLS: Final = "aldis.after_response"
+"""The key of a request's deferred calls in its WSGI environment."""
+
 IN_TEST: Final = "aldis.in_test"
+"""The key by which the test client says that receivers must have run before it returns."""
 
 
 @final
 class AfterResponse:
-    """Runs a receiver when the response has been sent: ``connect(via=after_response)``.
+    """A delivery that runs a receiver when the response has been sent: ``connect(via=after_response)``.
 
     The receiver runs in the thread of the request, when the server has sent the last byte and closes the
-    response; the client does not wait for it, but the worker is busy meanwhile. It runs in an app context of
-    its own, with new ``g``. ``request`` and ``session`` are those of the request, to read: what was read of
-    the body is there, the rest is gone, and changes to the session are too late to be sent. Context variables
-    are those of the sender. With waitress, a streamed response without a length has sent all of its parts by
-    then, but ends for the client only when the receivers have run.
+    response. The client does not wait for it, but the thread is busy meanwhile. It runs in an app context of its
+    own, with a new ``g``. It can read ``request`` and ``session``: the part of the body that the view has read is
+    there, the rest is gone, and a change to the session comes too late. Context variables have the values that
+    they had at the send. With waitress, a streamed response without a length has sent all of its parts by then,
+    but it ends for the client only when the receivers have run.
 
-    Receivers run in the order of the sends, also when the request has failed; where an exception leaves the
-    application, before the server answers it. What is sent later still, by a thread that goes on after the
-    response, runs in that thread at once. What receivers raise never reaches the client: a callable failure
-    policy is handed it, else ``app.logger`` logs it. Outside a request, and in ``app.test_request_context()``,
-    where no response is made, the receiver runs at once. Async receivers run by ``app.ensure_sync``.
+    Receivers run in the order of the sends, also when the request has failed. If an exception leaves the
+    application, they run before the server answers. A thread that goes on after the response and sends then runs
+    the receiver itself, at once. What a receiver raises never reaches the client: a callable failure policy gets
+    it, else ``app.logger`` logs it. Outside a request, and in ``app.test_request_context()``, which makes no
+    response, the receiver runs at once. Async receivers run by ``app.ensure_sync``.
 
-    At most once: if the process dies before, they are lost. In tests, with ``app.testing`` or from
-    ``app.test_client()``, they have run when the client returns; a streamed response is read to its end for
-    that if something waits for it by the time that the view has returned.
+    A receiver runs at most once: if the process dies before, its call is lost. In tests, with ``app.testing`` or
+    from ``app.test_client()``, receivers have run when the client returns. For that, a streamed response is read
+    to its end if a call waits for it when the view has returned.
 
-    The value in the results of ``send`` is ``None``, or, where it ran at once, what the receiver returned.
+    In the results of ``send``, the receiver's value is ``None``; if it ran at once, what it returned.
 
     .. versionadded:: 0.1
     """
@@ -54,10 +59,10 @@ class AfterResponse:
     __slots__ = ()
 
     def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
-        """Take all receivers."""
+        """Accept every receiver."""
 
     def deliver(self, call: Call, /) -> object:
-        """Keep the call for the end of the response.
+        """Defer the call to the end of the response.
 
         :raises RuntimeError: when the application has no :class:`aldis.flask.Aldis`.
         """
@@ -66,16 +71,16 @@ class AfterResponse:
 
         app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
 
-        if QUEUE not in request.environ:
+        if DEFERRED_CALLS not in request.environ:
             if EXTENSION in current_app.extensions:
-                return _now(call)  # As in test_request_context(): nothing makes a response.
+                return _now(call)  # No response is made here, as in test_request_context().
 
             raise RuntimeError(
                 f"This application does not run receivers after the response: {call!r} cannot be delivered."
-                " Call Aldis(app), or Aldis().init_app(app), when the application is made."
+                " Call Aldis(app), or Aldis().init_app(app), when you make the application."
             )
 
-        request.environ[QUEUE].add(partial(_run, app, call))
+        request.environ[DEFERRED_CALLS].add(partial(_run, app, call))
         return None
 
     def __repr__(self) -> str:
@@ -108,8 +113,8 @@ def _run(app: Flask, call: Call) -> None:
 
 
 @final
-class Queue:
-    """What waits for the end of one response."""
+class DeferredCalls:
+    """The calls that wait for the end of one response."""
 
     def __init__(self) -> None:
         self._waiting: deque[tuple[Context, Callable[[], None]]] = deque()
@@ -120,92 +125,80 @@ class Queue:
         return bool(self._waiting)
 
     def add(self, run: Callable[[], None]) -> None:
-        """Keep what is to run, from any thread. After the response, it runs now, or behind what runs already."""
+        """Add a call, from any thread. After the response it runs at once, or behind the calls that run already."""
         self._waiting.append((copy_context(), run))
 
-        # In this order: what is added in a thread just when the response ends is seen there or here.
+        # Append first, then look: if the response ends in another thread just now, one of the two sees the call.
         if self._is_over:
-            self.end()
+            self.run_all()
 
-    def end(self) -> None:
-        """Run what waits, and what comes to wait meanwhile, in order, now that the response is over."""
+    def run_all(self) -> None:
+        """Run the calls that wait, and those that are added meanwhile, in order. The response is over now."""
         self._is_over = True
 
-        # Who finds it running leaves what was added to whoever runs it, and who has run it looks again.
+        # A thread that finds the lock taken leaves its calls to the thread that has it, which looks again at the end.
         while self._waiting and self._running.acquire(blocking=False):
             try:
-                self._run()
+                self._run_waiting()
             finally:
                 self._running.release()
 
-    def _run(self) -> None:
+    def _run_waiting(self) -> None:
         while self._waiting:
             context, run = self._waiting.popleft()
             context.run(run)
 
 
 @final
-class Closing:
-    """WSGI middleware that runs what waits for the end of the response."""
+class AfterResponseMiddleware:
+    """WSGI middleware that runs the deferred calls of a request when its response is closed.
+
+    :param app: the application.
+    :param application: the WSGI application that makes the response.
+    """
 
     def __init__(self, app: Flask, application: Application) -> None:
         self._app = app
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        queue = environ[QUEUE] = Queue()
+        """Make one response. If that raises, run the deferred calls before the server answers the error."""
+        calls = environ[DEFERRED_CALLS] = DeferredCalls()
 
         try:
-            body: Any = self._application(environ, start_response)
+            body = self._application(environ, start_response)
         except BaseException:
-            queue.end()
+            calls.run_all()
             raise
 
-        if queue and (self._app.testing or IN_TEST in environ):
-            return _read_now(body, queue)
-
-        # A file goes to the server as it is: the server may have a faster way to send it.
-        if not queue and isinstance(body, environ.get("wsgi.file_wrapper", ())):
-            queue.end()
+        # Pass a file on as it is: the server may have a faster way to send it.
+        if not calls and isinstance(body, environ.get("wsgi.file_wrapper", ())):
+            calls.run_all()
             return body  # type: ignore[no-any-return]
 
-        return Body(body, queue)
+        close = partial(_close, body, calls)
+
+        if calls and (self._app.testing or IN_TEST in environ):
+            return _read_now(body, close)
+
+        # The chain hides the body's own close(): a ClosingIterator would call that first, and if it raised, nothing
+        # else.
+        return ClosingIterator(chain(body), close)
 
 
-@final
-class Body:
-    """A response body; when it is closed, what waits for that runs."""
-
-    def __init__(self, body: Iterable[bytes], queue: Queue) -> None:
-        self._body = body
-        self._iterator = iter(body)
-        self._queue = queue
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        return next(self._iterator)
-
-    def close(self) -> None:
-        """Close the body that this one is of, and run."""
-        try:
-            _close(self._body)
-        finally:
-            self._queue.end()
-
-
-def _read_now(body: Iterable[bytes], queue: Queue) -> list[bytes]:
-    whole = Body(body, queue)
-
+def _read_now(body: Iterable[bytes], close: Callable[[], None]) -> list[bytes]:
     try:
-        return list(whole)
+        return list(body)
     finally:
-        whole.close()
-
-
-def _close(body: Iterable[bytes]) -> None:
-    close = getattr(body, "close", None)
-
-    if close is not None:
         close()
+
+
+def _close(body: Iterable[bytes], calls: DeferredCalls) -> None:
+    """Close the body, and run the deferred calls even if that raises."""
+    try:
+        getattr(body, "close", _nothing)()
+    finally:
+        calls.run_all()
+
+
+def _nothing() -> None: ...

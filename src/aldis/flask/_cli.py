@@ -1,4 +1,4 @@
-"""``flask signals``: look at the signals of an application."""
+"""``flask signals`` and ``flask relay``: look at the signals of an application, and run and look after its relay."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from typing import Any, cast
 import click
 import flask.signals as flask_signals
 from flask import Flask, current_app
-from flask.cli import with_appcontext
+from flask.cli import ScriptInfo, with_appcontext
 
-from aldis.__main__ import add, is_signal, members, print_list, print_signals, select
-from aldis._cli import format
-from aldis._cli.relay import needs_relay, relay_commands
-from aldis._cli.worker import run_worker, worker_options
+from aldis._cli.format import print_list, print_signals, send_tree
+from aldis._cli.lookup import add_signals, connected, is_signal, select_signals, signals_in
+from aldis._cli.relay import relay_group
 from aldis._core.namespace import default_namespace
 from aldis._core.signal import Signal
-from aldis._web.state import EXTENSION, State
+from aldis._web.state import find_state
 from aldis.observe import SendRecord, watch
 
 from ._core_signals import CORE_SIGNALS
@@ -24,30 +23,30 @@ from ._core_signals import CORE_SIGNALS
 
 @click.group("signals")
 def signals() -> None:
-    """Look at signals: who is connected, what they carry, what a request sends."""
+    """Look at signals: their receivers, their payloads, and what one request sends."""
 
 
 def groups_of(app: Flask) -> dict[str, list[Any]]:
-    """The signals of an application, by what they belong to.
+    """Return the signals that an application can send, in groups.
 
-    Flask's own, those that were given to the extension, namespaces and signals that imported modules hold, save
-    those of the frameworks, and those of the default namespaces.
+    The groups are Flask's own signals, the signals that the extension was told to show, the signals and namespaces of
+    imported modules except those of the frameworks, and the default namespaces of Aldis and Blinker.
     """
     groups: dict[str, list[Any]] = {"flask": _of_flask()}
-    state: State | None = app.extensions.get(EXTENSION)
+    state = find_state(app)
 
-    for number, given in enumerate(state.signals if state else (), 1):
-        groups[f"signals of Aldis(app), {number}" if number > 1 else "signals of Aldis(app)"] = members(given) or []
+    for number, given in enumerate(state.shown if state else (), 1):
+        groups[f"signals of Aldis(app), {number}" if number > 1 else "signals of Aldis(app)"] = signals_in(given) or []
 
     for name, module in list(sys.modules.items()):
         if not _is_framework(name):
             _add_members(groups, name, module)
 
-    add(groups, "default namespace", list(default_namespace.values()))
+    add_signals(groups, "default namespace", list(default_namespace.values()))
     blinker = sys.modules.get("blinker")
 
     if blinker is not None and not isinstance(flask_signals.request_started, Signal):
-        add(groups, "Blinker's default namespace", list(blinker.default_namespace.values()))
+        add_signals(groups, "Blinker's default namespace", list(blinker.default_namespace.values()))
 
     return {name: found for name, found in groups.items() if found}
 
@@ -59,18 +58,18 @@ def _is_framework(name: str) -> bool:
 def _add_members(groups: dict[str, list[Any]], name: str, module: Any) -> None:
     for key, value in list(getattr(module, "__dict__", {}).items()):
         if not key.startswith("__"):
-            add(groups, name if is_signal(value) else f"{name}:{key}", members(value) or [])
+            add_signals(groups, name if is_signal(value) else f"{name}:{key}", signals_in(value) or [])
 
 
 def _of_flask() -> list[Any]:
-    """Ours, and where they stand beside Blinker's, those of Blinker that somebody else is connected to."""
+    """Return Flask's signals as Aldis declares them; beside Blinker, also Blinker's if they have other receivers."""
     found: list[Any] = []
 
     for signal in CORE_SIGNALS:
         found.append(signal)
         source = getattr(flask_signals, signal.name.replace("-", "_"))
 
-        if source is not signal and format.connected(source):
+        if source is not signal and connected(source):
             found.append(source)
 
     return found
@@ -84,7 +83,7 @@ def _app() -> Flask:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @with_appcontext
 def list_(*, as_json: bool) -> None:
-    """Print who is connected, signal by signal, in the order of calling."""
+    """Print the receivers of each signal, in the order of calling."""
     print_list(groups_of(_app()), as_json=as_json)
 
 
@@ -92,8 +91,8 @@ def list_(*, as_json: bool) -> None:
 @click.argument("name")
 @with_appcontext
 def show(name: str) -> None:
-    """Print what the signal NAME carries, who is connected, and why one may not be called."""
-    print_signals(select(groups_of(_app()), name), sender=_app())
+    """Print the payload and the receivers of the signal NAME, and why a receiver may not be called."""
+    print_signals(select_signals(groups_of(_app()), name), sender=_app())
 
 
 @signals.command()
@@ -104,9 +103,9 @@ def show(name: str) -> None:
 def trace(path: str, method: str, data: str | None, header: tuple[str, ...]) -> None:
     """Make a request for PATH to the application, and print the signals it sends and the receivers they call.
 
-    The request is made by Flask's test client, in this process. It does what it does: an order is an order.
+    The request is made by Flask's test client, in this process. Side effects are real: a traced order is an order.
     """
-    app: Flask = click.get_current_context().ensure_object(_script_info()).load_app()
+    app: Flask = click.get_current_context().ensure_object(ScriptInfo).load_app()
     roots: list[SendRecord] = []
 
     def keep(send: SendRecord) -> None:
@@ -123,12 +122,12 @@ def trace(path: str, method: str, data: str | None, header: tuple[str, ...]) -> 
 
     click.echo(click.style(f"{method} {path}: {response.status}", bold=True))
 
-    for line in format.send_tree(sorted(roots, key=lambda send: send.started_s)):
+    for line in send_tree(sorted(roots, key=lambda send: send.started_s)):
         click.echo(line)
 
 
 def _relay() -> Any:
-    state: State | None = _app().extensions.get(EXTENSION)
+    state = find_state(_app())
 
     if state is None or state.relay is None:
         raise click.UsageError("This application has no relay. Give it to the extension: Aldis(app, relay=relay).")
@@ -136,16 +135,13 @@ def _relay() -> Any:
     return state.relay
 
 
-@signals.command()
-@worker_options
-@with_appcontext
-def worker(**options: Any) -> None:
-    """Receive the messages of durable receivers, until SIGTERM or Ctrl-C."""
-    needs_relay()
-    run_worker(_relay(), **options)
+def _run_worker(relay: Any, **options: Any) -> None:
+    from aldis.relay.worker.process import run_worker
+
+    run_worker(relay, **options)
 
 
-signals.add_command(relay_commands(_relay, with_appcontext))
+relay = relay_group(_relay, _run_worker, with_appcontext)
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -155,9 +151,3 @@ def _header(text: str) -> tuple[str, str]:
         raise click.UsageError(f"A header is NAME:VALUE, not {name!r}.")
 
     return name.strip(), value.strip()
-
-
-def _script_info() -> Any:
-    from flask.cli import ScriptInfo
-
-    return ScriptInfo

@@ -1,4 +1,4 @@
-"""The signals that Flask sends, declared."""
+"""Declare the signals that Flask sends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def before_render_template(sender: Flask, /, *, template: Template, context: dic
     """Sent before a template is rendered.
 
     :param template: the template.
-    :param context: what it is rendered with. It may be changed.
+    :param context: the variables of the template. A receiver may change it.
     """
     raise NotImplementedError
 
@@ -29,14 +29,14 @@ def template_rendered(sender: Flask, /, *, template: Template, context: dict[str
     """Sent when a template was rendered.
 
     :param template: the template.
-    :param context: what it was rendered with.
+    :param context: the variables of the template.
     """
     raise NotImplementedError
 
 
 @declared(flask_signals.request_started)
 def request_started(sender: Flask, /) -> object:
-    """Sent when the request context is set up, before the request is handled. ``flask.request`` is there."""
+    """Sent when the request context is set up, before the request is handled. ``flask.request`` works."""
     raise NotImplementedError
 
 
@@ -44,14 +44,14 @@ def request_started(sender: Flask, /) -> object:
 def request_finished(sender: Flask, /, *, response: Response) -> object:
     """Sent before the response goes to the client.
 
-    :param response: the response. It may be changed, but not replaced.
+    :param response: the response. A receiver may change it, but not replace it.
     """
     raise NotImplementedError
 
 
 @declared(flask_signals.got_request_exception)
 def got_request_exception(sender: Flask, /, *, exception: Exception) -> object:
-    """Sent when an exception that no error handler took comes up in a request, before it is logged.
+    """Sent when a request raises an exception that no error handler handles, before it is logged.
 
     :param exception: the exception.
     """
@@ -60,9 +60,9 @@ def got_request_exception(sender: Flask, /, *, exception: Exception) -> object:
 
 @declared(flask_signals.request_tearing_down)
 def request_tearing_down(sender: Flask, /, *, exc: BaseException | None) -> object:
-    """Sent when the request is torn down, always, also after an exception.
+    """Sent when the request is torn down, also after an exception.
 
-    :param exc: the exception that ended the request, if one did that no error handler took.
+    :param exc: the exception that ended the request, if no error handler handled it; else ``None``.
     """
     raise NotImplementedError
 
@@ -81,9 +81,9 @@ def appcontext_popped(sender: Flask, /) -> object:
 
 @declared(flask_signals.appcontext_tearing_down)
 def appcontext_tearing_down(sender: Flask, /, *, exc: BaseException | None) -> object:
-    """Sent when an app context is torn down, always, also after an exception.
+    """Sent when an app context is torn down, also after an exception.
 
-    :param exc: the exception that ended the context, if one did that no error handler took.
+    :param exc: the exception that ended the context, if no error handler handled it; else ``None``.
     """
     raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""The extension: what one application has to say about signals."""
+"""The extension, which sets up signals for a Flask application."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any, final
 from flask import Flask, current_app, has_app_context
 from flask.testing import FlaskClient
 
-from aldis._core.dispatch import default_wrappers
-from aldis._web.state import EXTENSION, set_up
-from aldis.observe._inspect import descriptions
+from aldis._web.state import find_state, register_wrapper, set_up, state_of
 
-from ._after_response import IN_TEST, Closing
+from ._after_response import IN_TEST, AfterResponseMiddleware
 from ._core_signals import CORE_SIGNALS
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Iterable
 
-    from aldis._web.state import Signals, State
+    from aldis._web.state import ShownSignals, State
     from aldis.relay import Relay
 
     from ._after_response import Application
@@ -36,35 +35,36 @@ class Aldis:
         app = Flask("shop")
         Aldis(app)
 
-    With it, in the application's contexts, async receivers of all signals run by ``app.ensure_sync``,
-    receivers may run ``via=after_response``, and the configuration holds:
+    In a context of the application, async receivers of all signals then run by ``app.ensure_sync``, and receivers may
+    run ``via=after_response``. The configuration:
 
     ``ALDIS_ERRORS``
-        What happens when a receiver of one of Flask's own signals raises: ``"propagate"``, the default, as Flask
-        does it; ``"log"``: the failure is logged by ``app.logger``, and the response and the other receivers
-        are not affected; or a callable, as :attr:`aldis.Signal.errors` has it. Read when the application is
-        initialised.
+        What happens when a receiver of one of Flask's own signals raises, as for :attr:`aldis.Signal.errors`:
+        ``"propagate"``, the default, and what Flask does; ``"collect"``; ``"log"``, which logs each failure to
+        ``app.logger`` and changes neither the response nor the other receivers; or a callable. It is read once, by
+        :meth:`init_app`. :func:`failures_of` returns the numbers of failures.
     ``ALDIS_SHOW_VALUES``
-        Whether the live page shows values of payloads, too: ``True`` or ``False``, the default.
+        Whether the live page also shows values of payloads: ``True`` or ``False``, the default.
     ``ALDIS_PAGE_HOSTS``
-        To whom the live page answers besides this machine: names of the application, and addresses and networks
-        of clients.
+        Names of the application, and addresses and networks of clients, that the live page answers besides this
+        machine.
 
     In debug mode, the live page is at ``/_aldis/``. Outside debug mode, nothing of it is loaded.
 
-    :param app: an application to begin with.
-    :param signals: namespaces and signals of the application, for ``flask signals`` and the live page.
-    :param relay: the relay of the application's durable receivers, see :mod:`aldis.relay`. The application crosses as
-        a sender by its name, and its receivers run in an app context of their own.
+    :param app: an application to set up now. Others can follow, by :meth:`init_app`.
+    :param show: the application's own namespaces and signals, for ``flask signals`` and the live page to show. It
+        changes nothing else.
+    :param relay: the relay of the application's durable receivers, see :mod:`aldis.relay`. The application's name
+        stands for it as a sender, and its durable receivers run in an app context of their own.
     :raises InvalidOptionError: as :meth:`init_app`.
 
     .. versionadded:: 0.1
     """
 
     def __init__(
-        self, app: Flask | None = None, *, signals: Iterable[Signals] = (), relay: Relay | None = None
+        self, app: Flask | None = None, *, show: Iterable[ShownSignals] = (), relay: Relay | None = None
     ) -> None:
-        self._signals = tuple(signals)
+        self._shown = tuple(show)
         self._relay = relay
 
         if app is not None:
@@ -74,28 +74,49 @@ class Aldis:
         """Set an application up. Call it before the first request.
 
         :param app: the application.
-        :raises InvalidOptionError: when ``ALDIS_ERRORS`` is none of what it can be, or the application was set
-            up already.
+        :raises InvalidOptionError: when ``ALDIS_ERRORS`` is no failure policy, or the application has Aldis already.
         """
-        state = set_up(app, CORE_SIGNALS, self._signals, relay=self._relay)
+        state = set_up(app, CORE_SIGNALS, self._shown, relay=self._relay)
+        register_wrapper(_async_wrapper)
 
         if self._relay is not None:
-            self._relay._serve(app, app.name, app.app_context, has_app_context)
+            from aldis.relay._parts import parts_of  # The relay is there, so its package is loaded.
 
-        # The page goes outside: what runs when the response is closed belongs to the request.
-        closing = Closing(app, app.wsgi_app)
-        app.wsgi_app = PageDoor(app, closing, state)  # type: ignore[method-assign]
+            parts_of(self._relay).bind_application(app, app.name, app.app_context, has_app_context)
+
+        # The live page is outermost, so that it sees receivers that run after the response as part of the request.
+        inner = AfterResponseMiddleware(app, app.wsgi_app)
+        app.wsgi_app = LivePageLoader(app, inner, state)  # type: ignore[method-assign]
 
         if app.test_client_class is None:
             app.test_client_class = TestClient
 
 
-@final
-class PageDoor:
-    """WSGI middleware that has the live page made when a request finds the application in debug mode.
+def failures_of(app: Flask) -> Counter[tuple[str, str]]:
+    """Return how often receivers of Flask's own signals failed in an application.
 
-    Debug mode may begin after the extension was set up: ``app.run(debug=True)`` sets it last of all. So each request
-    looks; and until one finds it on, the page is not even imported.
+    Only a policy that handles failures counts them: ``ALDIS_ERRORS`` as ``"log"`` or a callable. What ``"propagate"``
+    and ``"collect"`` raise is not counted.
+
+    :param app: the application.
+    :return: the numbers of failures until now, by the signal's name and the receiver's qualified name. It is a copy.
+    :raises InvalidOptionError: when the application has no Aldis.
+
+    .. versionadded:: 0.1
+    """
+    return state_of(app).failures()
+
+
+@final
+class LivePageLoader:
+    """WSGI middleware that loads the live page when a request finds the application in debug mode.
+
+    Debug mode may begin after the extension was set up: ``app.run(debug=True)`` sets it last. So each request looks,
+    and the page is not even imported until one finds debug mode on.
+
+    :param app: the application.
+    :param inner: the WSGI application that the page stands before.
+    :param state: the application's state.
     """
 
     def __init__(self, app: Flask, inner: Application, state: State) -> None:
@@ -106,41 +127,39 @@ class PageDoor:
         self._page: Application | None = None
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer one request."""
         if self._page is None and not self._app.debug:
             return self._inner(environ, start_response)
 
-        # The page itself looks at each request, too: debug mode may end.
+        # The page checks each request too, because debug mode may end.
         return (self._page or self._make())(environ, start_response)
 
     def _make(self) -> Application:
-        from .live_page.middleware import make_page
+        from .live_page.middleware import make_live_page
 
         with self._lock:
-            self._page = self._page or make_page(self._app, self._inner, self._state)
+            self._page = self._page or make_live_page(self._app, self._inner, self._state)
 
         return self._page
 
 
 class TestClient(FlaskClient):
-    """Flask's test client, which has receivers that run after the response run before it returns."""
+    """Flask's test client, whose requests return when the receivers after the response have run."""
 
-    __test__ = False  # For pytest, to which the name looks like that of tests.
+    __test__ = False  # pytest would take the class for tests, by its name.
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.environ_base[IN_TEST] = "yes"
 
 
-def _cross(is_async: bool) -> Callable[..., Any] | None:
-    """How to run async receivers of a signal that does not say, where an application with Aldis is current."""
-    if not is_async or not has_app_context() or EXTENSION not in current_app.extensions:
+def _async_wrapper(is_async: bool) -> Callable[..., Any] | None:
+    """Return the wrapper for async receivers in a context of an application with Aldis; ``None`` elsewhere."""
+    if not is_async or not has_app_context() or find_state(current_app) is None:
         return None
 
-    from aldis.aio import _is_in_loop
+    from aldis.aio import is_in_loop
 
-    # In an async view it would fail at the receiver's turn, when others have run.
-    return None if _is_in_loop() else current_app.ensure_sync
-
-
-default_wrappers.append(_cross)
-descriptions.append((Flask, lambda app: f"Flask {app.name!r}"))
+    # In an async view, ensure_sync fails when it is called, and other receivers may have run by then. Without a
+    # wrapper, the send fails before the first one.
+    return None if is_in_loop() else current_app.ensure_sync

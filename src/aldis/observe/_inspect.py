@@ -1,36 +1,33 @@
-"""Who is connected, in words: what people look at, without payloads and without what objects contain."""
+"""Show the connections of signals, in words for people: without payloads, and without what objects contain."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from types import FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import ref
 
-from aldis._core.callables import is_async, place_of, qualified_name
+from aldis._core.callables import is_async, place_of, qualified_name, signal_name
 from aldis._core.identity import ANY
-from aldis._core.records import name_of_signal
 from aldis._core.registry import registry_of
-from aldis._core.signal import Signal
-from aldis.exceptions import InvalidOptionError
+
+from ._selection import is_aldis, is_blinker, select
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from aldis._core.connections import Connection
     from aldis._core.registry import ConnectionRegistry
+    from aldis._core.types import AnySignal
 
-descriptions: Final[list[tuple[type[Any], Callable[[Any], str]]]] = []
-"""Kinds of senders that have a name to show, and what shows it. Must not fail, nor tell more than a name."""
+    from ._selection import AnySignals
 
 _LONGEST_VALUE: Final = 60
 _MOST_BITS: Final = 256
+_APPLICATIONS: Final = (("flask", "Flask"), ("quart", "Quart"))
 _NOBODY: Final = object()
 
-# As Any, so that type checkers take what is tested for what it is, and not for one of unknown parameters.
-_MAPPING: Final[Any] = Mapping
-_SIGNAL: Final[Any] = Signal
+# As Any, because type checkers would infer a reference of unknown type from a test against it.
 _REF: Final[Any] = ref
 
 
@@ -39,13 +36,13 @@ class ConnectionRecord(NamedTuple):
 
     :ivar signal: the signal's name; for a signal without one, the name of its class.
     :ivar receiver: the receiver's qualified name.
-    :ivar place: where it is defined, as ``file:line``, if it is written in Python.
-    :ivar sender: for which sender, in words: see :func:`describe_sender`.
+    :ivar place: where the receiver is defined, as ``file:line``, if it is written in Python.
+    :ivar sender: the sender that the receiver is called for, in words: see :func:`describe_sender`.
     :ivar is_weak: whether the connection holds the receiver weakly.
     :ivar is_async: whether the receiver is async.
-    :ivar priority: its priority.
-    :ivar is_once: whether it goes before its first call.
-    :ivar via: its delivery, in words, or ``None``.
+    :ivar priority: the priority.
+    :ivar is_once: whether the connection ends before the first call.
+    :ivar via: the delivery, in words, or ``None``.
     :ivar library: ``"aldis"`` or ``"blinker"``.
 
     .. versionadded:: 0.1
@@ -63,43 +60,38 @@ class ConnectionRecord(NamedTuple):
     library: str
 
 
-def connections(of: Any) -> list[ConnectionRecord]:
-    """Who is connected, for each signal in the order of calling.
+def connections(*signals: AnySignals) -> list[ConnectionRecord]:
+    """List the connections of signals, for each signal in the order of calling.
 
-    Blinker's own signals can be looked at too. They keep no order, and do not tell an ``int`` sender from the
-    ``id`` of an object.
+    Signals of Blinker are listed too. They keep no order, and do not tell an ``int`` sender from the ``id`` of an
+    object.
 
-    :param of: a signal, or a namespace or another mapping of names to signals.
-    :return: one record for each connection whose receiver and sender are alive. Looking changes nothing.
-    :raises InvalidOptionError: when it is none of these.
+    :param signals: signals; namespaces or other mappings of names to signals; or lists, tuples and sets of these.
+        Without any, all signals of Aldis in the process that are alive, in the order in which they were made. (Blinker
+        does not know all its signals.)
+    :return: one record for each connection whose receiver and sender are alive. The call changes nothing.
+    :raises InvalidOptionError: when one of ``signals`` is something else.
 
     .. versionadded:: 0.1
     """
-    if isinstance(of, _MAPPING):
-        return [record for signal in list(of.values()) for record in _connections(signal)]
-
-    return list(_connections(of))
+    return [record for signal in select("connections", signals, is_blinker) for record in _connections(signal)]
 
 
-def _connections(of: Any) -> Iterator[ConnectionRecord]:
-    if isinstance(of, _SIGNAL):
-        return _of_signal(of)
-
-    if _is_of_blinker(of):
-        return _of_blinker(of)
-
-    raise InvalidOptionError(f"connections() takes a signal or a namespace of signals, not a {type(of).__qualname__}.")
+def _connections(signal: Any) -> Iterator[ConnectionRecord]:
+    return _of_signal(signal) if is_aldis(signal) else _of_blinker(signal)
 
 
-def _of_signal(signal: Signal[Any, ..., Any]) -> Iterator[ConnectionRecord]:
-    for connection in registry_of(signal).connections():
-        receiver, sender, options = connection.ref(), _sender_of(registry_of(signal), connection), connection.options
+def _of_signal(signal: AnySignal) -> Iterator[ConnectionRecord]:
+    registry = registry_of(signal)
+
+    for connection in registry.connections():
+        receiver, sender, options = connection.ref(), _sender_of(registry, connection), connection.options
 
         if receiver is None or sender is _NOBODY:
             continue  # Gone since.
 
         yield ConnectionRecord(
-            signal=name_of_signal(signal),
+            signal=signal_name(signal),
             receiver=qualified_name(receiver),
             place=place_of(receiver),
             sender=describe_sender(sender),
@@ -112,31 +104,26 @@ def _of_signal(signal: Signal[Any, ..., Any]) -> Iterator[ConnectionRecord]:
         )
 
 
-def _sender_of(table: ConnectionRegistry, connection: Connection) -> Any:
+def _sender_of(registry: ConnectionRegistry, connection: Connection) -> Any:
     if connection.filter_key is None:
         return ANY
 
-    filter = table.filters.get(connection.filter_key)
+    filter = registry.filters.get(connection.filter_key)
     return _NOBODY if filter is None or filter.ref() is None else filter.sender
 
 
-def _is_of_blinker(of: object) -> bool:
-    kind = getattr(sys.modules.get("blinker"), "Signal", None)  # Without importing it: nobody has one before.
-    return isinstance(kind, type) and isinstance(of, kind)
-
-
 def _of_blinker(signal: Any) -> Iterator[ConnectionRecord]:
-    """What can be known of a signal of Blinker 1.9, whose tables are private."""
-    for key, kept in list(signal.receivers.items()):
-        is_weak = isinstance(kept, _REF)
-        receiver = kept() if is_weak else kept
+    """List what is known of a signal of Blinker 1.9. Only private members of it tell the senders."""
+    for key, value in list(signal.receivers.items()):
+        is_weak = isinstance(value, _REF)
+        receiver = value() if is_weak else value
 
         if receiver is None:
             continue
 
         for sender in _senders_of_blinker(signal, key):
             yield ConnectionRecord(
-                signal=name_of_signal(signal),
+                signal=signal_name(signal),
                 receiver=qualified_name(receiver),
                 place=place_of(receiver),
                 sender=sender,
@@ -165,14 +152,14 @@ def _senders_of_blinker(signal: Any, key: Any) -> Iterator[str]:
 
 
 def describe_sender(sender: object) -> str:
-    """A sender in words, which tell nothing of what an object contains.
+    """Name a sender in words that show nothing of what an object contains.
 
-    A ``str``, ``int`` or ``bytes`` is shown as it is, and cut if it is long; a module, a class or a function by
-    its name, and so is an application of Flask or Quart; any other object by its class only.
+    A ``str``, ``int`` or ``bytes`` is shown as it is, and cut if it is long. A module, a class, a function and an
+    application of Flask or Quart is shown by its name, and any other object by its class.
 
     .. versionadded:: 0.1
     """
-    kind = type(sender)  # Not by isinstance(): a proxy would answer for another.
+    kind = type(sender)  # Not by isinstance(), because a proxy answers for another object.
 
     if sender is ANY or sender is None:
         return repr(sender)
@@ -190,8 +177,17 @@ def describe_sender(sender: object) -> str:
     if issubclass(kind, (type, FunctionType, MethodType)):
         return qualified_name(sender)
 
-    describe = next((describe for described, describe in descriptions if issubclass(kind, described)), None)
-    return f"a {qualified_name(kind)}" if describe is None else describe(sender)
+    return _describe_application(sender) or f"a {qualified_name(kind)}"
+
+
+def _describe_application(sender: Any) -> str | None:
+    for module, name in _APPLICATIONS:
+        application = getattr(sys.modules.get(module), name, None)  # Without importing it: nobody has one before.
+
+        if application is not None and issubclass(type(sender), application):
+            return f"{name} {sender.name!r}"
+
+    return None
 
 
 def _describe_int(value: Any) -> str:
@@ -203,13 +199,13 @@ def _describe_int(value: Any) -> str:
 
 
 def _describe_text(plain: Any, value: Any) -> str:
-    # By the built-in type's own ways: a subclass, such as an enum, may show itself in another.
+    # By the methods of the built-in type, because a subclass, such as an enum, may have a repr() of its own.
     beginning = plain.__repr__(plain.__getitem__(value, slice(_LONGEST_VALUE)))
     return beginning if plain.__len__(value) <= _LONGEST_VALUE else f"{beginning}..."
 
 
 def describe_delivery(via: object) -> str:
-    """A delivery in words: as it shows itself, or by its class.
+    """Name a delivery: by its ``repr()``, or by its class if it has none of its own.
 
     .. versionadded:: 0.1
     """
@@ -221,4 +217,4 @@ def describe_delivery(via: object) -> str:
     try:
         return repr(via)
     except Exception:
-        return kind.__qualname__  # To look must not fail.
+        return kind.__qualname__  # A caller that only looks must not fail.

@@ -1,7 +1,7 @@
-"""Watchers that are ready made: slow receivers, counters and histograms.
+"""Watchers for metrics: slow receivers, counters and histograms.
 
-They are told in the middle of sends, which must not wait: a destructor may send at any moment, also while this
-thread holds a lock that another thread waits for. So nothing here waits for a lock to count.
+Watchers run in the middle of sends, and a send must not wait for them: a destructor may send at any moment, also while
+this thread holds a lock that another thread waits for. So no watcher here waits for a lock when it counts.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class SlowReceivers(Watcher):
         self._rates: dict[tuple[int, str, str], _Rate] = {}
 
     def call_ended(self, call: CallRecord) -> None:
-        """Look at how long it took."""
+        """Log a warning if the call took long and a warning is due."""
         if call.duration_s is None or call.duration_s < self._threshold_s:
             return
 
-        # By process too: what another thread was about to note when this one was forked, it never will.
+        # By process too: a thread of the parent that had taken the entry out never puts it back in a forked child.
         key = os.getpid(), call.signal_name, call.receiver_name
         left_out = self._rates.setdefault(key, _Rate()).left_out(self._every_s)
 
@@ -60,21 +60,22 @@ class SlowReceivers(Watcher):
 
 @final
 class _Rate:
-    """How often one receiver is warned of."""
+    """Limits how often one receiver is warned of."""
 
     __slots__ = ("_last", "_meanwhile")
 
     def __init__(self) -> None:
-        # When it was warned of, and how many were left out since. Who looks takes it out, and so is alone.
+        # The time of the last warning, and how many were left out since. A thread takes the entry out while it decides,
+        # so that no other thread decides at the same time.
         self._last: list[tuple[float, int]] = [(-inf, 0)]
         self._meanwhile: list[None] = []
 
     def left_out(self, every_s: float) -> int | None:
-        """How many warnings were left out since the last, or ``None`` if this one is to be left out, too."""
+        """Return how many warnings were left out since the last one, or ``None`` to leave this one out, too."""
         try:
             warned_s, left_out = self._last.pop()
         except IndexError:
-            self._meanwhile.append(None)  # Another is warning at this very moment, or about to leave one out.
+            self._meanwhile.append(None)  # Another thread decides at this moment.
             return None
 
         more = len(self._meanwhile)
@@ -86,19 +87,19 @@ class _Rate:
 
 
 BUCKETS_S: Final = (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0)
-"""The upper bounds of a :class:`Histogram`'s buckets, in seconds. There is one more bucket, for all above."""
+"""The upper bounds of the buckets of a :class:`Histogram`, in seconds. One more bucket counts all longer calls."""
 
 
 @final
 class Histogram:
-    """How long the calls of one receiver took.
+    """Counts how long the calls of one receiver took.
 
-    :ivar calls: how many there were.
-    :ivar failures: how many of them raised.
-    :ivar total_s: how long they took together, in seconds.
-    :ivar longest_s: how long the longest took, in seconds.
-    :ivar buckets: how many took at most as long as each of :data:`BUCKETS_S`, and longer than the one before; at
-        the end, how many took longer than all.
+    :ivar calls: the number of calls.
+    :ivar failures: the number of calls that raised.
+    :ivar total_s: the time of all calls together, in seconds.
+    :ivar longest_s: the time of the longest call, in seconds.
+    :ivar buckets: for each of :data:`BUCKETS_S`, the number of calls that took at most as long, and longer than the
+        bound before; at the end, the number of calls that took longer than all bounds.
 
     .. versionadded:: 0.1
     """
@@ -119,10 +120,10 @@ class Histogram:
         self.buckets = [0] * (len(BUCKETS_S) + 1)
 
     def add(self, duration_s: float, *, is_failure: bool) -> None:
-        """Count one call. Threads that add to the same histogram need a lock; :class:`Counters` does without.
+        """Count one call. Threads that add to the same histogram need a lock; :class:`Counters` needs none.
 
-        :param duration_s: how long it took, in seconds.
-        :param is_failure: whether it raised.
+        :param duration_s: how long the call took, in seconds.
+        :param is_failure: whether the call raised.
         """
         self.calls += 1
         self.failures += is_failure
@@ -131,7 +132,7 @@ class Histogram:
         self.buckets[bisect_left(BUCKETS_S, duration_s)] += 1
 
     def copy(self) -> Histogram:
-        """One that does not change any more."""
+        """Return a copy that does not change any more."""
         other = Histogram()
         other.calls, other.failures = self.calls, self.failures
         other.total_s, other.longest_s = self.total_s, self.longest_s
@@ -146,8 +147,8 @@ class Histogram:
 class Counters(Watcher):
     """Counts sends by signal, and calls, failures and durations by receiver: ``watch(counters)``.
 
-    Signals and receivers of the same names are counted together. A send that has ended is counted, whoever reads, in
-    whatever thread; no send waits for a reader. A forked child goes on with the numbers of its parent.
+    Signals and receivers of the same names are counted together. Every read, in any thread, includes all sends that
+    have ended; no send waits for a reader. A forked child starts with the numbers of its parent.
 
     .. versionadded:: 0.1
     """
@@ -157,11 +158,11 @@ class Counters(Watcher):
         self._receivers: dict[tuple[str, str], Histogram] = {}
 
     def send_ended(self, send: SendRecord) -> None:
-        """Count it."""
+        """Count the send."""
         _counts.defer(partial(self._count_send, send.signal_name))
 
     def call_ended(self, call: CallRecord) -> None:
-        """Count it, unless it was only handed over: its delivery runs it, and that is told of too."""
+        """Count the call, unless it only hands the receiver to its delivery, which makes a call of its own later."""
         if call.is_delivery or call.duration_s is None:
             return
 
@@ -175,24 +176,28 @@ class Counters(Watcher):
         self._receivers.setdefault(key, Histogram()).add(duration_s, is_failure=is_failure)
 
     def sends(self) -> dict[str, int]:
-        """How many sends there were, by the signal's name: failed ones and muted ones, too."""
+        """Return the number of sends by the signal's name. Failed and muted sends count, too."""
         return _read(self._sends.copy)
 
     def receivers(self) -> dict[tuple[str, str], Histogram]:
-        """What receivers took, by the signal's name and the receiver's qualified name."""
-        # A list, because a destructor may send meanwhile, and so add another.
+        """Return a histogram for each receiver, by the signal's name and the receiver's qualified name."""
+        # A list, because a destructor may send meanwhile, and so add a receiver.
         return _read(lambda: {key: histogram.copy() for key, histogram in list(self._receivers.items())})
 
 
 def _read(copy: Callable[[], T]) -> T:
-    """Copy when all that has happened is counted, and nothing is being counted."""
+    """Copy at a moment when all ended sends are counted, and no count is under way."""
     found: list[T] = []
     _counts.apply(lambda: found.append(copy()))
-    return found[0] if found else copy()  # A destructor may ask in the middle of a count, which waits for it.
+    return found[0] if found else copy()  # A destructor may ask in the middle of a count.
 
 
-# Not the engine's own queue: who connects must not wait for who counts.
+# Not the engine's own queue, because a connect must not wait for a count.
 _counts: Final = ChangeQueue()
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Not on Windows.
-    os.register_at_fork(before=_counts.hold, after_in_parent=_counts.let_go, after_in_child=_counts.let_go)
+    os.register_at_fork(
+        before=_counts.lock_for_fork,
+        after_in_parent=_counts.unlock_after_fork,
+        after_in_child=_counts.unlock_after_fork,
+    )

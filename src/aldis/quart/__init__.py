@@ -1,11 +1,10 @@
-"""Aldis in Quart: Quart's own signals, declared, and what an application has to say about signals.
+"""Aldis in Quart: Quart's own signals, declared, and the extension that sets up an application.
 
-As :mod:`aldis.flask`, for Quart, which sends with ``send_async``. Sync receivers run by ``app.ensure_async``.
+This is :mod:`aldis.flask` for Quart, which sends its signals with ``send_async``. Sync receivers run by
+``app.ensure_async``.
 """
 
 from __future__ import annotations
-
-from aldis._web.state import State
 
 from ._after_response import AfterResponse, after_response
 from ._core_signals import (
@@ -28,17 +27,17 @@ from ._core_signals import (
     websocket_started,
     websocket_tearing_down,
 )
-from ._extension import Aldis
+from ._extension import Aldis, failures_of
 
 __all__ = [
     "AfterResponse",
     "Aldis",
-    "State",
     "after_response",
     "appcontext_popped",
     "appcontext_pushed",
     "appcontext_tearing_down",
     "before_render_template",
+    "failures_of",
     "got_background_exception",
     "got_request_exception",
     "got_serving_exception",

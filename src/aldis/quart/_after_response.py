@@ -25,34 +25,36 @@ if TYPE_CHECKING:
 
     Application: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
-QUEUE: Final = "aldis.after_response"
+DEFERRED_CALLS: Final = "aldis.after_response"
+"""The key of a request's deferred calls in its ASGI scope."""
 
 _FAILED: Final = "%r, delivered after the response, failed"
 
 serving: Final[ContextVar[Quart | None]] = ContextVar("aldis.quart.serving", default=None)
-"""The application that serves, also where Quart has no context yet: where a websocket's messages come in."""
+"""The application that serves this request or websocket. Quart has no context yet where a websocket's message comes
+in."""
 
 
 @final
 class AfterResponse:
-    """Runs a receiver when the response has been sent: ``connect(via=after_response)``.
+    """A delivery that runs a receiver when the response has been sent: ``connect(via=after_response)``.
 
-    The receiver runs in a task of its own, when the last byte has been handed to the server; the client does not wait
-    for it. It runs in an app context of its own, with new ``g``. ``request`` and ``session`` are those of the
-    request, to read; changes to the session are too late to be sent. Context variables are those of the sender.
+    The receiver runs in a task of its own, when the server has the last byte; the client does not wait for it. It runs
+    in an app context of its own, with a new ``g``. It can read ``request`` and ``session``; a change to the session
+    comes too late. Context variables have the values that they had at the send.
 
     Receivers run one after the other, in the order of the sends, also when the request has failed or the client has
-    gone. What is sent later still, by a task or a thread that goes on after the response, runs as soon as it can. What
-    receivers raise never reaches the client: a callable failure policy is handed it, else ``app.logger`` logs it. Sync
+    gone. If a task or a thread goes on after the response and sends then, its receivers run as soon as they can. What a
+    receiver raises never reaches the client: a callable failure policy gets it, else ``app.logger`` logs it. Sync
     receivers run by ``app.ensure_async``. Outside a request, in a websocket, and in ``app.test_request_context()``,
-    where no response is made, the receiver runs at once; sync ones block the event loop there if they are sent to by
-    ``send``.
+    which makes no response, the receiver runs at once. A sync receiver then blocks the event loop if the signal is sent
+    by ``send``.
 
-    At most once: if the process dies before, they are lost. They are background tasks of the application: when that
-    shuts down, it waits for them as long as ``BACKGROUND_TASK_SHUTDOWN_TIMEOUT`` says. In tests, they have run when
-    the client returns.
+    A receiver runs at most once: if the process dies before, its call is lost. The calls are background tasks of the
+    application: at shutdown, it waits for them as long as ``BACKGROUND_TASK_SHUTDOWN_TIMEOUT`` says. In tests, they
+    have run when the client returns.
 
-    The value in the results of ``send`` and ``send_async`` is ``None``, or, where it ran at once, what the receiver
+    In the results of ``send`` and ``send_async``, the receiver's value is ``None``; if it ran at once, what it
     returned.
 
     .. versionadded:: 0.1
@@ -61,10 +63,10 @@ class AfterResponse:
     __slots__ = ()
 
     def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
-        """Take all receivers."""
+        """Accept every receiver."""
 
     def deliver(self, call: Call, /) -> object:
-        """Keep the call for the end of the response.
+        """Defer the call to the end of the response.
 
         :raises RuntimeError: when the application has no :class:`aldis.quart.Aldis`.
         """
@@ -72,19 +74,19 @@ class AfterResponse:
             return _now(call)
 
         app: Quart = current_app._get_current_object()  # type: ignore[attr-defined]
-        queue: Queue | None = request.scope.get(QUEUE)  # type: ignore[assignment]
+        calls: DeferredCalls | None = request.scope.get(DEFERRED_CALLS)  # type: ignore[assignment]
 
-        if queue is not None:
+        if calls is not None:
             context: AppContext = app_ctx._get_current_object()
-            queue.add(partial(_run, app, call, context))
+            calls.add(partial(_run, app, call, context))
             return None
 
         if EXTENSION in current_app.extensions:
-            return _now(call)  # As in test_request_context(): nothing makes a response.
+            return _now(call)  # No response is made here, as in test_request_context().
 
         raise RuntimeError(
             f"This application does not run receivers after the response: {call!r} cannot be delivered."
-            " Call Aldis(app), or Aldis().init_app(app), when the application is made."
+            " Call Aldis(app), or Aldis().init_app(app), when you make the application."
         )
 
     def __repr__(self) -> str:
@@ -103,13 +105,13 @@ def _now(call: Call) -> Any:
 
 
 @final
-class Afterwards(AppContext):
-    """An app context in which the request of another one can be read.
+class AfterResponseContext(AppContext):
+    """An app context in which the request of another context can be read.
 
-    For Quart 0.23 and later, where the app context has the request, and a new one would hide it. It does not take it
-    over: what ends this context does not tear the request down again.
+    Since Quart 0.23 the request belongs to the app context, so a plain new context would hide it. This one shows the
+    request and does not own it: the end of this context does not tear the request down again.
 
-    :ivar origin: the context that has the request.
+    :ivar origin: the context that owns the request.
     """
 
     origin: Any
@@ -117,41 +119,44 @@ class Afterwards(AppContext):
     request = property(attrgetter("origin.request"))
     session = property(attrgetter("origin.session"))
 
-    def show(self, origin: Any) -> Afterwards:
-        """Show what the other context has."""
+    def show(self, origin: Any) -> AfterResponseContext:
+        """Show the request and the session of another context."""
         self.origin = origin
         self.url_adapter = origin.url_adapter
         return self
 
-    def copy(self) -> Afterwards:
-        """As that of Quart, which copies for tasks."""
+    def copy(self) -> AfterResponseContext:
+        """Return a copy, as Quart makes one for each task."""
         context: Any = super().copy()
         return context.show(self.origin)  # type: ignore[no-any-return]
 
 
 async def _run(app: Quart, call: Call, context: AppContext) -> None:
     try:
-        async with Afterwards(app).show(context):
+        async with AfterResponseContext(app).show(context):
             await call.run_async(app.ensure_async)
     except asyncio.CancelledError:
         if _is_cancelled():
             raise
 
-        # It is the receiver's own: something that it awaited was cancelled.
+        # Nobody cancelled this task: the receiver awaited a task that was cancelled.
         app.logger.exception(_FAILED, call)
     except Exception:
         app.logger.exception(_FAILED, call)
 
 
 def _is_cancelled() -> bool:
-    """Whether somebody wants this task to end."""
+    """Return whether this task itself was cancelled."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 @final
-class Queue:
-    """What waits for the end of one response."""
+class DeferredCalls:
+    """The calls that wait for the end of one response.
+
+    :param tasks: the application's background tasks.
+    """
 
     def __init__(self, tasks: set[asyncio.Task[Any]]) -> None:
         self._tasks = tasks
@@ -161,30 +166,33 @@ class Queue:
         self._is_running = False
 
     def add(self, run: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Keep what is to run, from any thread. After the response, it runs as soon as it can."""
+        """Add a call, from any thread. After the response, it runs as soon as it can."""
         self._waiting.append((copy_context(), run))
 
-        # In this order: what is added in a thread just when the response ends is seen there or here.
+        # Append first, then look: if the response ends just now, one of the two sees the call.
         if self._is_over:
-            self._loop.call_soon_threadsafe(self.end)
+            self._loop.call_soon_threadsafe(self.run_all)
 
-    def end(self) -> asyncio.Task[None] | None:
-        """Run what waits, now that the response is over. The task that does, if one is needed."""
+    def run_all(self) -> asyncio.Task[None] | None:
+        """Run the calls that wait. The response is over now.
+
+        :return: the task that runs them; ``None`` if no call waits, or another task runs them already.
+        """
         self._is_over = True
 
         if self._is_running or not self._waiting:
             return None
 
         self._is_running = True
-        task = self._loop.create_task(self._drain())
+        task = self._loop.create_task(self._run_waiting())
 
-        # The loop itself holds tasks weakly only, and the application waits for these when it shuts down.
+        # Keep the task: the loop holds it only weakly. And the application waits for these tasks when it shuts down.
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _drain(self) -> None:
-        """Run what waits, and what comes to wait meanwhile, in order."""
+    async def _run_waiting(self) -> None:
+        """Run the calls that wait, and those that are added meanwhile, in order."""
         try:
             while self._waiting:
                 context, run = self._waiting.popleft()
@@ -194,29 +202,33 @@ class Queue:
 
 
 @final
-class Ending:
-    """ASGI middleware that runs what waits for the end of the response."""
+class AfterResponseMiddleware:
+    """ASGI middleware that runs the deferred calls of a request when its response has been sent.
+
+    :param app: the application.
+    :param application: the ASGI application that makes the response.
+    """
 
     def __init__(self, app: Quart, application: Application) -> None:
         self._app: Any = app
         self._application = application
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        queue = Queue(self._app.background_tasks)
+        calls = DeferredCalls(self._app.background_tasks)
         token = serving.set(self._app)
 
         if scope["type"] == "http":
-            scope[QUEUE] = queue
+            scope[DEFERRED_CALLS] = calls
 
         try:
             await self._application(scope, receive, send)
         except BaseException:
-            # Nobody waits here: the server is in a hurry if it cancels this, and still has to answer an error.
-            queue.end()
+            # Do not wait for the task: a server that cancels this is in a hurry, and an error still needs an answer.
+            calls.run_all()
             raise
         finally:
             serving.reset(token)
 
-        # Not this task: where the client has gone, the server may cancel it.
-        if (task := queue.end()) is not None:
+        # A shield, because a server may cancel this task when the client has gone, and the calls must go on.
+        if (task := calls.run_all()) is not None:
             await asyncio.shield(task)

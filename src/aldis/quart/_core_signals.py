@@ -1,4 +1,4 @@
-"""The signals that Quart sends, declared."""
+"""Declare the signals that Quart sends."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def before_render_template(sender: Quart, /, *, template: Template, context: dic
     """Sent before a template is rendered.
 
     :param template: the template.
-    :param context: what it is rendered with. It may be changed.
+    :param context: the variables of the template. A receiver may change it.
     """
     raise NotImplementedError
 
@@ -29,14 +29,14 @@ def template_rendered(sender: Quart, /, *, template: Template, context: dict[str
     """Sent when a template was rendered.
 
     :param template: the template.
-    :param context: what it was rendered with.
+    :param context: the variables of the template.
     """
     raise NotImplementedError
 
 
 @declared(quart_signals.request_started, is_async=True)
 def request_started(sender: Quart, /) -> object:
-    """Sent when the request context is set up, before the request is handled. ``quart.request`` is there."""
+    """Sent when the request context is set up, before the request is handled. ``quart.request`` works."""
     raise NotImplementedError
 
 
@@ -44,23 +44,23 @@ def request_started(sender: Quart, /) -> object:
 def request_finished(sender: Quart, /, *, response: Response) -> object:
     """Sent before the response goes to the client.
 
-    :param response: the response. It may be changed, but not replaced.
+    :param response: the response. A receiver may change it, but not replace it.
     """
     raise NotImplementedError
 
 
 @declared(quart_signals.request_tearing_down, is_async=True)
 def request_tearing_down(sender: Quart, /, *, exc: BaseException | None) -> object:
-    """Sent when the request is torn down, always, also after an exception.
+    """Sent when the request is torn down, also after an exception.
 
-    :param exc: the exception that ended the request, if one did that no error handler took.
+    :param exc: the exception that ended the request, if no error handler handled it; else ``None``.
     """
     raise NotImplementedError
 
 
 @declared(quart_signals.got_request_exception, is_async=True)
 def got_request_exception(sender: Quart, /, *, exception: Exception) -> object:
-    """Sent when an exception that no error handler took comes up in a request, before it is logged.
+    """Sent when a request raises an exception that no error handler handles, before it is logged.
 
     :param exception: the exception.
     """
@@ -69,7 +69,7 @@ def got_request_exception(sender: Quart, /, *, exception: Exception) -> object:
 
 @declared(quart_signals.got_background_exception, is_async=True)
 def got_background_exception(sender: Quart, /, *, exception: Exception) -> object:
-    """Sent when an exception comes up in a background task.
+    """Sent when a background task raises an exception.
 
     :param exception: the exception.
     """
@@ -78,7 +78,7 @@ def got_background_exception(sender: Quart, /, *, exception: Exception) -> objec
 
 @declared(quart_signals.got_serving_exception, is_async=True)
 def got_serving_exception(sender: Quart, /, *, exception: Exception) -> object:
-    """Sent when an exception comes up before or after serving.
+    """Sent when code that runs before or after serving raises an exception.
 
     :param exception: the exception.
     """
@@ -87,19 +87,19 @@ def got_serving_exception(sender: Quart, /, *, exception: Exception) -> object:
 
 @declared(quart_signals.websocket_started, is_async=True)
 def websocket_started(sender: Quart, /) -> object:
-    """Sent when the websocket context is set up. ``quart.websocket`` is there."""
+    """Sent when the websocket context is set up. ``quart.websocket`` works."""
     raise NotImplementedError
 
 
 @declared(quart_signals.websocket_received, is_async=True)
 def websocket_received(sender: str | bytes, /) -> object:
-    """Sent when a message came in by a websocket. The sender is the message."""
+    """Sent when a websocket has received a message. The sender is the message."""
     raise NotImplementedError
 
 
 @declared(quart_signals.websocket_sent, is_async=True)
 def websocket_sent(sender: str | bytes, /) -> object:
-    """Sent when a message went out by a websocket. The sender is the message."""
+    """Sent when a websocket has sent a message. The sender is the message."""
     raise NotImplementedError
 
 
@@ -107,23 +107,23 @@ def websocket_sent(sender: str | bytes, /) -> object:
 def websocket_finished(sender: Quart, /, *, response: Response | None) -> object:
     """Sent when a websocket's handler has ended.
 
-    :param response: the response, if it ended with one.
+    :param response: the response, if the handler returned one.
     """
     raise NotImplementedError
 
 
 @declared(quart_signals.websocket_tearing_down, is_async=True)
 def websocket_tearing_down(sender: Quart, /, *, exc: BaseException | None) -> object:
-    """Sent when the websocket is torn down, always, also after an exception.
+    """Sent when the websocket is torn down, also after an exception.
 
-    :param exc: the exception that ended it, if one did that no error handler took.
+    :param exc: the exception that ended it, if no error handler handled it; else ``None``.
     """
     raise NotImplementedError
 
 
 @declared(quart_signals.got_websocket_exception, is_async=True)
 def got_websocket_exception(sender: Quart, /, *, exception: Exception) -> object:
-    """Sent when an exception that no error handler took comes up in a websocket.
+    """Sent when a websocket raises an exception that no error handler handles.
 
     :param exception: the exception.
     """
@@ -144,9 +144,9 @@ def appcontext_popped(sender: Quart, /) -> object:
 
 @declared(quart_signals.appcontext_tearing_down, is_async=True)
 def appcontext_tearing_down(sender: Quart, /, *, exc: BaseException | None) -> object:
-    """Sent when an app context is torn down, always, also after an exception.
+    """Sent when an app context is torn down, also after an exception.
 
-    :param exc: the exception that ended the context, if one did that no error handler took.
+    :param exc: the exception that ended the context, if no error handler handled it; else ``None``.
     """
     raise NotImplementedError
 

@@ -1,4 +1,4 @@
-"""The extension: what one application has to say about signals."""
+"""The extension, which sets up signals for a Quart application."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Any, final
 
 from quart import Quart, current_app, has_app_context
 
-from aldis._core.dispatch import default_wrappers
-from aldis._web.state import EXTENSION, set_up
-from aldis.observe._inspect import descriptions
+from aldis._web.state import find_state, register_wrapper, set_up, state_of
 
-from ._after_response import Ending, serving
+from ._after_response import AfterResponseMiddleware, serving
 from ._core_signals import CORE_SIGNALS
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Iterable
 
-    from aldis._web.state import Signals
+    from aldis._web.state import ShownSignals
     from aldis.relay import Relay
 
 
@@ -32,29 +31,29 @@ class Aldis:
         app = Quart("shop")
         Aldis(app)
 
-    With it, in the application's contexts, ``send_async`` runs sync receivers of all signals by
-    ``app.ensure_async``, receivers may run ``via=after_response``, and the configuration holds:
+    In a context of the application, ``send_async`` then runs sync receivers of all signals by ``app.ensure_async``, and
+    receivers may run ``via=after_response``. The configuration:
 
     ``ALDIS_ERRORS``
-        What happens when a receiver of one of Quart's own signals raises: ``"propagate"``, the default, as Quart
-        does it; ``"log"``: the failure is logged by ``app.logger``, and the response and the other receivers
-        are not affected; or a callable, as :attr:`aldis.Signal.errors` has it. Read when the application is
-        initialised.
+        What happens when a receiver of one of Quart's own signals raises, as for :attr:`aldis.Signal.errors`:
+        ``"propagate"``, the default, and what Quart does; ``"collect"``; ``"log"``, which logs each failure to
+        ``app.logger`` and changes neither the response nor the other receivers; or a callable. It is read once, by
+        :meth:`init_app`. :func:`failures_of` returns the numbers of failures.
 
-    :param app: an application to begin with.
-    :param signals: namespaces and signals of the application, for those who show signals.
-    :param relay: the relay of the application's durable receivers, see :mod:`aldis.relay`. The application crosses as
-        a sender by its name, and its receivers run in an app context of their own. The worker is
-        ``python -m aldis worker module:relay``.
+    :param app: an application to set up now. Others can follow, by :meth:`init_app`.
+    :param show: the application's own namespaces and signals, for tools that show signals. It changes nothing else.
+    :param relay: the relay of the application's durable receivers, see :mod:`aldis.relay`. The application's name
+        stands for it as a sender, and its durable receivers run in an app context of their own. The worker is ``python
+        -m aldis relay worker module:relay``.
     :raises InvalidOptionError: as :meth:`init_app`.
 
     .. versionadded:: 0.1
     """
 
     def __init__(
-        self, app: Quart | None = None, *, signals: Iterable[Signals] = (), relay: Relay | None = None
+        self, app: Quart | None = None, *, show: Iterable[ShownSignals] = (), relay: Relay | None = None
     ) -> None:
-        self._signals = tuple(signals)
+        self._shown = tuple(show)
         self._relay = relay
 
         if app is not None:
@@ -64,31 +63,44 @@ class Aldis:
         """Set an application up. Call it before the first request.
 
         :param app: the application.
-        :raises InvalidOptionError: when ``ALDIS_ERRORS`` is none of what it can be, or the application was set
-            up already.
+        :raises InvalidOptionError: when ``ALDIS_ERRORS`` is no failure policy, or the application has Aldis already.
         """
-        set_up(app, CORE_SIGNALS, self._signals, relay=self._relay, application_of=_application_of)
+        set_up(app, CORE_SIGNALS, self._shown, relay=self._relay, application_of=_application_of)
+        register_wrapper(_sync_wrapper)
 
         if self._relay is not None:
-            context: Any = app.app_context  # Quart types what it gives by halves.
-            self._relay._serve_async(app, app.name, context)
+            from aldis.relay._parts import parts_of  # The relay is there, so its package is loaded.
 
-        app.asgi_app = Ending(app, app.asgi_app)  # type: ignore[method-assign]
+            context: Any = app.app_context  # Quart does not type what this returns.
+            parts_of(self._relay).bind_async_application(app, app.name, context)
+
+        app.asgi_app = AfterResponseMiddleware(app, app.asgi_app)  # type: ignore[method-assign]
+
+
+def failures_of(app: Quart) -> Counter[tuple[str, str]]:
+    """Return how often receivers of Quart's own signals failed in an application.
+
+    Only a policy that handles failures counts them: ``ALDIS_ERRORS`` as ``"log"`` or a callable. What ``"propagate"``
+    and ``"collect"`` raise is not counted.
+
+    :param app: the application.
+    :return: the numbers of failures until now, by the signal's name and the receiver's qualified name. It is a copy.
+    :raises InvalidOptionError: when the application has no Aldis.
+
+    .. versionadded:: 0.1
+    """
+    return state_of(app).failures()
 
 
 def _application_of(sender: Any) -> Any:
-    """The application that a signal of Quart's is about. A websocket's messages are senders themselves."""
+    """Return the application that a sender belongs to. A websocket's messages are senders themselves."""
     return serving.get() if isinstance(sender, (str, bytes)) else sender
 
 
-def _cross(is_async: bool) -> Callable[..., Any] | None:
-    """How to run sync receivers of a signal that does not say, where an application with Aldis is current."""
+def _sync_wrapper(is_async: bool) -> Callable[..., Any] | None:
+    """Return the wrapper for sync receivers where an application with Aldis is current; ``None`` elsewhere."""
     if is_async:
         return None
 
     app = current_app if has_app_context() else serving.get()
-    return app.ensure_async if app is not None and EXTENSION in app.extensions else None
-
-
-default_wrappers.append(_cross)
-descriptions.append((Quart, lambda app: f"Quart {app.name!r}"))
+    return None if app is None or find_state(app) is None else app.ensure_async

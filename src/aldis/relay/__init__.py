@@ -13,13 +13,15 @@ from aldis.exceptions import (
     UnnamedSenderError,
 )
 
+from ._administration import ReceiverStatus
 from ._backoff import Exponential
 from ._durable import Durable, Forward
-from ._relay import ReceiverStatus, Relay
-from .storage.rows import DeadLetter, Message
+from ._relay import Relay
+from .storage.rows import DeadLetter, DrainCounts, Message
 
 __all__ = [
     "DeadLetter",
+    "DrainCounts",
     "Durable",
     "Exponential",
     "Forward",

@@ -1,12 +1,13 @@
-"""``connect(via=relay.durable("name"))``: a receiver that gets its messages from the relay."""
+"""``connect(via=relay.durable("name"))``: the deliveries of a relay.
+
+Each of them makes one row of a send. The worker calls the receiver of a :class:`Durable`; the receiver of a
+:class:`Forward` lives in another service.
+"""
 
 from __future__ import annotations
 
-from types import FunctionType
-from typing import TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
-from aldis._core.callables import describe
-from aldis._core.identity import receiver_key
 from aldis._core.registry import registry_of
 from aldis.exceptions import InvalidOptionError, InvalidReceiverError
 
@@ -20,37 +21,43 @@ if TYPE_CHECKING:
     from aldis._core.call import Call
 
     from ._backoff import Backoff
-    from ._registry import Registry
     from .sending.outbox import Outbox, Outgoing
 
 
+class Receivers(Protocol):
+    """As much of :class:`~aldis.relay._registry.ReceiverRegistry` as a delivery needs. That class is further up."""
+
+    def add(self, durable: Durable, signal: Any, receiver: Callable[..., Any], /) -> None:
+        """Remember the signal of a receiver that is about to be connected, or refuse it."""
+        raise NotImplementedError
+
+
 class OutboxDelivery:
-    """What stands in ``via=`` for a receiver that has rows of its own.
+    """A delivery that writes a row: what stands in ``via=`` for a receiver with rows of its own.
 
     :ivar name: the receiver's name in the database.
     :ivar key: the keyword whose values are received in order.
+    :ivar group: the relay's outbox, which writes the rows of one send together.
     """
 
-    __slots__ = ("_registry", "group", "key", "name")
+    __slots__ = ("group", "key", "name")
 
     group: Outbox
     key: str | None
     name: str
 
-    def __init__(self, name: str, key: str | None, registry: Registry, group: Outbox) -> None:
+    def __init__(self, name: str, key: str | None, group: Outbox) -> None:
         self.name = check_name(name)
         self.key = key
         self.group = group
-        self._registry = registry
 
     def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
-        """Refuse what could not be written.
+        """Raise at connect if the signal's payload could not be written.
 
         :raises InvalidReceiverError: when the signal is not declared, or its payload cannot be written.
         :raises InvalidOptionError: when ``key`` is no keyword of it.
         """
         contract: Any = registry_of(signal).contract
-        name = _name_of(signal)
 
         if contract is None:
             raise InvalidReceiverError(
@@ -58,7 +65,7 @@ class OutboxDelivery:
                 " above def name(sender, /, *, keyword: type) -> None."
             )
 
-        if len(name) > LONGEST_NAME:
+        if len(name_of(signal)) > LONGEST_NAME:
             raise InvalidReceiverError(f"The name of {signal!r} is longer than {LONGEST_NAME} characters.")
 
         schema_of(contract, signal)
@@ -68,10 +75,8 @@ class OutboxDelivery:
                 f"key={self.key!r} is no keyword of {signal!r}. It has: {', '.join(contract.order) or 'none'}."
             )
 
-        self._registry.add(signal)
-
     def deliver(self, call: Call, /) -> str:
-        """Have a row written when the send ends.
+        """Add a row to the send. The outbox writes it when the send ends.
 
         :return: the message's id.
         """
@@ -82,23 +87,24 @@ class OutboxDelivery:
 
 @final
 class Durable(OutboxDelivery):
-    """What :meth:`Relay.durable` returns: how a durable receiver goes by and is treated.
+    """The name and the options of a durable receiver: what :meth:`Relay.durable` returns.
 
     :ivar name: the receiver's name in the database.
     :ivar aliases: names that it had before.
     :ivar max_attempts: how often a message is tried.
-    :ivar backoff: the seconds to wait after an attempt, by its number.
+    :ivar backoff: returns the seconds to wait after an attempt, by its number.
     :ivar timeout_s: how many seconds an attempt may take, or ``None``.
     :ivar key: the keyword whose values are received in order, or ``None``.
 
     .. versionadded:: 0.1
     """
 
-    __slots__ = ("aliases", "backoff", "max_attempts", "settings", "timeout_s")
+    __slots__ = ("aliases", "backoff", "max_attempts", "receivers", "settings", "timeout_s")
 
     aliases: tuple[str, ...]
     backoff: Backoff
     max_attempts: int
+    receivers: Receivers
     settings: tuple[Any, ...]
     timeout_s: float | None
 
@@ -112,15 +118,16 @@ class Durable(OutboxDelivery):
         timeout_s: float | None,
         key: str | None,
         settings: tuple[Any, ...],
-        registry: Registry,
+        receivers: Receivers,
         group: Outbox,
     ) -> None:
-        super().__init__(name, key, registry, group)
+        super().__init__(name, key, group)
         self.aliases = tuple(check_name(alias) for alias in aliases)
         self.max_attempts = max_attempts
         self.backoff = backoff
         self.timeout_s = timeout_s
         self.settings = settings
+        self.receivers = receivers
 
     def __repr__(self) -> str:
         return f"relay.durable({self.name!r})"
@@ -131,43 +138,20 @@ class Durable(OutboxDelivery):
         return (self.name, *self.aliases)
 
     def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
-        """As :meth:`OutboxDelivery.check`; and a name is one receiver's.
+        """As :meth:`OutboxDelivery.check`; and raise if the name belongs to another receiver.
 
-        :raises InvalidOptionError: when it is another's, had other options, or is that for another signal of this name.
+        :raises InvalidOptionError: when the name belongs to another receiver, was given other options, or is connected
+            to another signal of the same name.
         """
         super().check(signal, receiver, is_async)
-
-        for other in self._registry.durable():
-            if not set(self.names) & set(other.queue.names):
-                continue
-
-            if _origin(other.receiver) != _origin(receiver):
-                raise InvalidOptionError(
-                    f"{describe(receiver)} cannot be {self!r}: {describe(other.receiver)} goes by {other.queue!r}."
-                    " Give each receiver a name of its own."
-                )
-
-            if other.signal is signal:
-                continue  # To connect it again changes its options.
-
-            if _name_of(other.signal) == _name_of(signal) and _declarer(other.signal) != _declarer(signal):
-                raise InvalidOptionError(
-                    f"{describe(receiver)} is connected as {self!r} to another signal of the name {_name_of(signal)!r}"
-                    " already, and rows know signals by their names. Give it another queue for this one."
-                )
-
-            if other.queue.settings != self.settings:
-                raise InvalidOptionError(
-                    f"{describe(receiver)} is connected as {self!r} with other options already. Make the queue once,"
-                    " and connect with it."
-                )
+        self.receivers.add(self, signal, receiver)
 
 
 @final
 class Forward(OutboxDelivery):
     """What :meth:`Relay.forward` connects: stands for a receiver whose code lives in another service.
 
-    Disconnect it from its signal to end the route.
+    Disconnect it from its signal to end the forwarding.
 
     .. versionadded:: 0.1
     """
@@ -183,9 +167,9 @@ class Forward(OutboxDelivery):
 
 
 def check_name(name: Any) -> str:
-    """The name of a receiver, if it can be one.
+    """Return the name of a receiver, if it can be one.
 
-    :raises InvalidOptionError: when not.
+    :raises InvalidOptionError: when it cannot.
     """
     if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip():
         raise InvalidOptionError(
@@ -196,7 +180,13 @@ def check_name(name: Any) -> str:
     return name
 
 
+def name_of(signal: Any) -> str:
+    """Return a signal's name, as it stands in rows."""
+    return getattr(signal, "name", "")
+
+
 def _key_of(value: object) -> str:
+    """Return the text by which messages of one key are known in the database."""
     text = str(value)
 
     if len(text) <= LONGEST_NAME and text.isprintable():  # PostgreSQL takes no zero bytes.
@@ -205,22 +195,3 @@ def _key_of(value: object) -> str:
     from hashlib import sha256
 
     return sha256(text.encode()).hexdigest()
-
-
-def _name_of(signal: Any) -> str:
-    return getattr(signal, "name", "")
-
-
-def _declarer(signal: Any) -> tuple[Any, ...]:
-    """What makes it the same signal, also when its module was loaded again."""
-    return _origin(registry_of(signal).contract.function)
-
-
-def _origin(receiver: Any) -> tuple[Any, ...]:
-    """What makes it the same receiver, also when its module was loaded again, or its app made again."""
-    if isinstance(receiver, FunctionType):
-        is_nameless = receiver.__name__ == "<lambda>"
-        return receiver.__module__, receiver.__qualname__, receiver.__code__.co_firstlineno if is_nameless else 0
-
-    key = receiver_key(receiver)
-    return key if isinstance(key, tuple) else (key,)

@@ -1,35 +1,33 @@
-"""The relay: what users hold in their hands."""
+"""The relay, as users know it: a transactional outbox for durable receivers."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
-from weakref import WeakMethod
+from typing import TYPE_CHECKING, Any, Final, final
 
-from sqlalchemy import Connection, MetaData
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import Connection
 from sqlalchemy.util.concurrency import greenlet_spawn
 
 from aldis._core.identity import ANY
 from aldis.exceptions import InvalidOptionError, NoMessageError
 
+from ._administration import Administration
 from ._backoff import Exponential, check_backoff, check_number
 from ._durable import Durable, Forward
-from ._registry import Registry
-from ._sender_names import Senders
+from ._parts import RelayParts
+from ._registry import ReceiverRegistry
+from ._sender_names import SenderNames
 from .sending import transactions
 from .sending.outbox import Outbox
-from .storage import claims, tables as _tables
 from .storage.database import Database
-from .storage.dialects import is_away, is_busy, use_wal
-from .storage.rows import DeadLetter, Message, current
+from .storage.effects import note_effect
+from .storage.rows import DrainCounts, Message, current
 from .worker.consumer import Consumer
-from .worker.runner import InProcess
+from .worker.runner import InProcessRunner
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
-    from contextlib import AbstractAsyncContextManager, AbstractContextManager
-    from typing import Literal, TypeVar, overload
+    from collections.abc import Awaitable, Iterable
+    from contextlib import AbstractContextManager
+    from typing import overload
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, async_scoped_session
     from sqlalchemy.orm import Session, scoped_session
@@ -38,52 +36,14 @@ if TYPE_CHECKING:
 
     from ._backoff import Backoff
     from .storage.database import Target
-    from .worker.runner import Engine
+    from .worker.runner import Runner
 
-    T = TypeVar("T")
-
-_MOST: Final = 1000
 _DRAIN_S: Final = 600.0
-
-# In MySQL each table, and what is put in it, is made for itself: so often another process may have been first.
-_TRIES: Final = len(_tables.TABLES) + 1
 _LONGEST_ID: Final = 36  # As the column has it.
-_LONGEST_AGE_S: Final = 1e11
-
-
-class ReceiverStatus(NamedTuple):
-    """How one receiver's messages are doing, see :meth:`Relay.status`.
-
-    .. versionadded:: 0.1
-    """
-
-    receiver: str
-    """The receiver's name, as it stands in the rows."""
-
-    is_known: bool
-    """Whether a receiver of that name is connected in this process. Rows for one that is not wait."""
-
-    backlog: int
-    """Rows that wait, those to be tried again among them."""
-
-    in_flight: int
-    """Rows that a worker has claimed."""
-
-    retrying: int
-    """Rows of the backlog that were tried before."""
-
-    oldest_age_s: float
-    """For how long the oldest row has been there."""
-
-    dead: int
-    """Dead letters."""
-
-    failure: str | None
-    """What one of the rows that failed did so with."""
 
 
 @final
-class Relay:
+class Relay(Administration):
     """The room of durable receivers: rows in the user's own database.
 
     ::
@@ -110,7 +70,7 @@ class Relay:
         their next look, and have them listen. Turn it off where thousands of sends are committed in a second, or behind
         a pooler without it.
     :param wait_s: for how many seconds a send outside of any transaction waits for a database that is away.
-    :param engine: what runs the receivers: by default the threads of the worker; or a
+    :param runner: what runs the receivers: by default the threads of the worker; or a
         :class:`aldis.relay.celery.CeleryRunner`.
     :raises InvalidOptionError: when the database is none, or of a kind that the relay does not run on.
 
@@ -118,16 +78,16 @@ class Relay:
     """
 
     def __init__(
-        self, database: Target, *, notify: bool = True, wait_s: float = 0.0, engine: Engine | None = None
+        self, database: Target, *, notify: bool = True, wait_s: float = 0.0, runner: Runner | None = None
     ) -> None:
-        self._database = Database(database, check_number("wait_s", wait_s, least=0))
-        self._senders = Senders()
-        self._registry = Registry()
-        self._notifies = bool(notify)
-        self._outbox = Outbox(self, self._database, self._senders, self._notifies)
-        self._receiving = Consumer(self._registry, self._senders)
-        self._engine: Engine = InProcess() if engine is None else engine
-        self._engine.attach(self)
+        found = Database(database, check_number("wait_s", wait_s, least=0))
+        senders = SenderNames()
+        receivers = ReceiverRegistry()
+        consumer = Consumer(receivers, senders)
+        used = InProcessRunner() if runner is None else runner
+        used.attach(consumer, found)
+        outbox = Outbox(self, found, senders, bool(notify))
+        self._parts = RelayParts(found, senders, receivers, outbox, consumer, used, bool(notify))
 
     # Connecting.
 
@@ -166,7 +126,7 @@ class Relay:
             check_number("timeout_s", timeout_s, least=0.001)
 
         names = _check_aliases(aliases)
-        queue = Durable(
+        durable = Durable(
             name,
             aliases=names,
             max_attempts=max_attempts,
@@ -174,11 +134,11 @@ class Relay:
             timeout_s=timeout_s,
             key=_check_key(key),
             settings=(name, names, max_attempts, repr(backoff), timeout_s, key),
-            registry=self._registry,
-            group=self._outbox,
+            receivers=self._parts.receivers,
+            group=self._parts.outbox,
         )
-        self._engine.check(queue)
-        return queue
+        self._parts.runner.check(durable)
+        return durable
 
     def forward(
         self, signal: Signal[Any, ..., Any], name: str, *, sender: Any = ANY, key: str | None = None
@@ -195,7 +155,7 @@ class Relay:
         :raises InvalidReceiverError: when the signal is not declared, or its payload cannot be written.
         :raises InvalidOptionError: when an option is not of its kind.
         """
-        route = Forward(name, _check_key(key), self._registry, self._outbox)
+        route = Forward(name, _check_key(key), self._parts.outbox)
         signal.connect(route, sender, weak=False, via=route)
         return route
 
@@ -210,28 +170,7 @@ class Relay:
         :raises InvalidOptionError: when the name is none, or the object cannot be referenced weakly.
         :raises UnboundProxyError: when it is a proxy that stands for nothing here.
         """
-        self._senders.register(sender, name)
-
-    def _serve(
-        self,
-        app: Any,
-        name: str,
-        context: Callable[[], AbstractContextManager[Any]],
-        has_context: Callable[[], bool],
-    ) -> None:
-        """Be the relay of a web application: its receivers and, where no context is there, its database want one.
-
-        :param context: a method of the application, which is not kept alive for it.
-        """
-        scope = _while_alive(context)
-        self.register_sender(app, name)
-        self._receiving.scope = scope
-        self._database.scope = lambda: nullcontext() if has_context() else scope()
-
-    def _serve_async(self, app: Any, name: str, context: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
-        """As :meth:`_serve`, for an application whose context is entered in an event loop."""
-        self.register_sender(app, name)
-        self._receiving.async_scope = _while_alive(context)
+        self._parts.senders.register(sender, name)
 
     # Sending.
 
@@ -305,19 +244,18 @@ class Relay:
 
         def note() -> bool:
             connection = caller if isinstance(caller, Connection) else caller.connection()
-            return claims.do_once(connection, found, receiver)
+            return note_effect(connection, found, receiver)
 
         return greenlet_spawn(note) if caller is not session and _is_async(session) else note()
 
-    def drain(self) -> dict[str, int]:
+    def drain(self) -> DrainCounts:
         """Receive all that is due, in this thread, and what receivers send meanwhile. For tests and scripts.
 
         What fails waits for its next attempt, which is not waited for here; nothing limits the time of receivers. What
         the database raises is raised. Nothing extends a lease: a receiver that takes longer than ten minutes may be
         called by a worker, too.
 
-        :return: how many messages came to which end: ``done``, ``failed``, ``dead``, ``waits``; and ``lost``, if a
-            receiver took longer than that.
+        :return: how many messages came to which end.
         :raises RelaySchemaError: when the tables are not there, or of another version.
         """
         from .worker.worker import Settings, Worker
@@ -325,146 +263,7 @@ class Relay:
         # One at a time: the second of a batch would wait for the first, and its lease run out.
         worker = Worker(self, Settings(concurrency=1, batch=1, lease_s=_DRAIN_S, drains=True), is_inline=True)
         worker.run()
-        return {end: count for end, count in worker.tally.items() if count}
-
-    # Looking after it.
-
-    @property
-    def metadata(self) -> MetaData:
-        """The relay's tables, for Alembic: ``target_metadata = [db.metadata, relay.metadata]``."""
-        return _tables.metadata
-
-    def create_tables(self) -> None:
-        """Make the relay's tables, if they are not there. In SQLite, turn the write-ahead log on.
-
-        :raises RelaySchemaError: when there are some of another version.
-        """
-        for _ in range(_TRIES):
-            try:
-                self._database.run(_tables.create)
-                break
-            except DBAPIError:
-                continue  # Another process made them at the same time.
-        else:
-            self._database.run(_tables.create)
-
-        self._database.run_plain(use_wal)
-
-    def check_tables(self) -> None:
-        """See that the relay's tables are there, and that this code knows their version.
-
-        :raises RelaySchemaError: when not.
-        """
-        self._database.run(_tables.check)
-
-    def status(self) -> list[ReceiverStatus]:
-        """How all receivers' messages are doing, by name. Counts all rows, so it takes a while when there are many.
-
-        :raises RelaySchemaError: when the tables are not there, or of another version.
-        """
-        counts, dead = self._tend(self._database.look, lambda db: (claims.counts(db), claims.dead_counts(db)))
-        known = self._registry.known()
-        rows = {str(row.receiver): row for row in counts}
-        names = sorted({*rows, *dead, *known})
-        return [self._status(name, rows.get(name), dead.get(name, 0), name in known) for name in names]
-
-    def _status(self, name: str, row: Any, dead: int, is_known: bool) -> ReceiverStatus:
-        if row is None:
-            return ReceiverStatus(name, is_known, 0, 0, 0, 0.0, dead, None)
-
-        waiting, in_flight = int(row.rows) - int(row.in_flight), int(row.in_flight)
-        age_s = max(int(row.oldest_ms), 0) / 1000
-        return ReceiverStatus(name, is_known, waiting, in_flight, int(row.retrying), age_s, dead, row.failure)
-
-    def dead_letters(self, receiver: str | None = None, *, most: int = 100, after: int = 0) -> list[DeadLetter]:
-        """Messages that were given up, the oldest first.
-
-        :param receiver: only those of this receiver.
-        :param most: how many, up to 1,000.
-        :param after: only those with a larger number: that of the last one, to page on.
-        :raises InvalidOptionError: when ``most`` is less than one.
-        :raises RelaySchemaError: when the tables are not there, or of another version.
-        """
-        limit = min(int(check_number("most", most, least=1)), _MOST)
-        return self._tend(self._database.look, lambda connection: claims.dead(connection, receiver, limit, after))
-
-    def dead_payload(self, number: int) -> str | None:
-        """The payload of a dead letter, as JSON; ``None`` if there is no such letter.
-
-        :param number: the letter's number, :attr:`aldis.relay.DeadLetter.id`.
-        :raises RelaySchemaError: when the tables are not there, or of another version.
-        """
-        return self._tend(self._database.look, lambda connection: claims.payload_of(connection, number))
-
-    def retry_dead(self, *numbers: int) -> int:
-        """Have dead letters received again, with all their attempts, by the same ids. They keep the time of their send.
-
-        :param numbers: the letters'.
-        :return: how many there were.
-        :raises RelaySchemaError: when the tables are not there, or of another version.
-        """
-        return self._tend(self._database.run, lambda connection: claims.revive(connection, numbers))
-
-    def drop_dead(self, *numbers: int) -> int:
-        """Delete dead letters.
-
-        :param numbers: the letters'.
-        :return: how many there were.
-        :raises RelaySchemaError: when the tables are not there, or of another version.
-        """
-        return self._tend(self._database.run, lambda connection: claims.drop(connection, numbers))
-
-    def drop_messages(self, receiver: str) -> int:
-        """Delete the messages that wait for a receiver, for one that will never be known again.
-
-        Those that a worker has claimed are left.
-
-        :param receiver: the receiver's name.
-        :return: how many there were.
-        :raises RelaySchemaError: when the tables are not there, or of another version.
-        """
-        return self._tend(self._database.run, lambda connection: claims.drop_messages(connection, receiver))
-
-    def purge(self, what: Literal["effects", "dead"], *, older_than_s: float) -> int:
-        """Delete what is older: notes of effects, see :meth:`first_time`, or dead letters.
-
-        :param what: which of the two.
-        :param older_than_s: seconds. An effect whose note is gone is made again if its message comes again, which it
-            can until its row is deleted, and its dead letter. Keep notes for longer than dead letters.
-        :return: how many there were.
-        :raises RelaySchemaError: when the tables are not there, or of another version.
-        :raises InvalidOptionError: when it is something else.
-        """
-        purges: dict[str, Callable[[Connection, int], int]] = {
-            "effects": claims.purge_effects,
-            "dead": claims.purge_dead,
-        }
-
-        if what not in purges or not 0 <= older_than_s <= _LONGEST_AGE_S:
-            raise InvalidOptionError('purge() takes "effects" or "dead", and older_than_s=, seconds of 0 or more.')
-
-        return self._tend(self._database.run, lambda connection: purges[what](connection, int(older_than_s * 1000)))
-
-    def _tend(self, run: Callable[[Callable[[Connection], T]], T], work: Callable[[Connection], T]) -> T:
-        """Do some work with the tables. Where that fails because they are missing, say so."""
-        try:
-            return run(work)
-        except DBAPIError as error:
-            if not is_away(error) and not is_busy(error):
-                self.check_tables()
-
-            raise
-
-
-def _while_alive(method: Callable[[], T]) -> Callable[[], T | nullcontext[None]]:
-    """A method that does not keep its object alive, and gives a context of nothing when that is gone."""
-    known = WeakMethod(method)
-
-    def call() -> T | nullcontext[None]:
-        found = known()
-        return nullcontext() if found is None else found()
-
-    return call
+        return worker.counts
 
 
 def _check_key(key: Any) -> str | None:

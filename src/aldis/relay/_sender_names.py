@@ -19,7 +19,7 @@ class UnknownSenderError(Exception):
 
 
 @final
-class Senders:
+class SenderNames:
     """The objects that are known by a name. They are not kept alive for it."""
 
     def __init__(self) -> None:

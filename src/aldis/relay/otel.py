@@ -1,8 +1,8 @@
-"""OpenTelemetry for a relay: a span for each attempt, in the trace of who sent; and what waits, as metrics.
+"""OpenTelemetry for a relay: a span for each attempt, in the sender's trace; and metrics of the messages that wait.
 
-The trace context crosses with a message by itself, wherever a program uses OpenTelemetry. With :func:`instrument` in
-the process of a worker, the span of an attempt is below the span in which the message was sent: one trace has the
-request, the send and the receiver, though another process or another machine runs that, maybe much later::
+Wherever a program uses OpenTelemetry, a message carries the trace context by itself. With :func:`instrument` in the
+process of a worker, the span of an attempt is below the span in which the message was sent: one trace has the request,
+the send and the receiver, although the receiver may run in another process or on another machine, and much later::
 
     from sqlalchemy import create_engine
     from aldis.relay import Relay
@@ -13,8 +13,8 @@ request, the send and the receiver, though another process or another machine ru
     ...
     watch.stop()
 
-Spans and metrics have names, numbers and types: of signals, receivers, messages and exceptions. They have nothing of
-payloads and senders, ever; and neither messages nor tracebacks of exceptions unless that is asked for.
+Spans and metrics show names, numbers and types: of signals, receivers, messages and exceptions. They never show
+payloads and senders, and they show the messages and tracebacks of exceptions only with ``record_exceptions``.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from typing import TYPE_CHECKING, Any, Final, final
 from sqlalchemy.exc import DBAPIError
 
 from aldis._core.callables import qualified_name
+from aldis._telemetry import get_tracer_and_meter, make_histogram, mark_failed
 from aldis.exceptions import InvalidOptionError
 from aldis.observe import BUCKETS_S
-from aldis.otel import _histogram, _mark_failed, _tools
 
+from ._parts import parts_of
 from ._relay import Relay
 from .worker.attempts import Observer
 
-# Only now: without OpenTelemetry, aldis.otel has said what to install.
+# Only now: without OpenTelemetry, aldis._telemetry says what to install.
 from opentelemetry import context, trace  # isort: skip
 from opentelemetry.metrics import Observation  # isort: skip
 
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
     from aldis.observe import Watch
 
-    from ._relay import ReceiverStatus
+    from ._administration import ReceiverStatus
     from .worker.attempts import Attempt
 
 __all__ = ["instrument"]
@@ -58,7 +59,7 @@ logger: Final = logging.getLogger("aldis.relay")
 
 _LATENCIES_S: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0)
 _FRESH_S: Final = 1.0
-_NO_TYPE: Final = "_OTHER"  # As the conventions have it for a failure that has no type.
+_NO_TYPE: Final = "_OTHER"  # The value of OpenTelemetry's conventions for a failure without a type.
 
 
 def instrument(
@@ -68,13 +69,13 @@ def instrument(
     meter_provider: MeterProvider | None = None,
     record_exceptions: bool = False,
 ) -> Watch:
-    """Make spans and metrics of what a relay's workers do in this process, and of what waits in its database.
+    """Make spans and metrics of the attempts of a relay's workers in this process, and of the messages that wait.
 
     Call it in the processes of workers, before they begin; and in the workers of Celery, where these run the receivers.
-    For the spans and metrics of sends there is :func:`aldis.otel.instrument`.
+    :func:`aldis.otel.instrument` makes the spans and metrics of sends.
 
-    Each time that a message is taken in hand gives a span ``process <receiver>``, of the kind ``CONSUMER``, whose
-    parent is what was the current span where it was sent. While the receiver runs, it is the current one.
+    Each attempt is a span ``process <receiver>`` of the kind ``CONSUMER``. Its parent is the span that was current
+    where the message was sent. While the receiver runs, the span is the current one.
 
     ==============================  ===============================================================
     attribute                       value
@@ -82,10 +83,10 @@ def instrument(
     ``aldis.signal.name``           the signal's name
     ``aldis.receiver.name``         the receiver's name in the database
     ``aldis.message.id``            the message's id
-    ``aldis.message.attempt``       which attempt it is, from 1
-    ``aldis.message.outcome``       what came of it, see below
-    ``code.function.name``          the receiver's qualified name, if it is known here
-    ``code.file.path``              the file that it is defined in, if it is known
+    ``aldis.message.attempt``       the number of the attempt, from 1
+    ``aldis.message.outcome``       how the attempt ended, see below
+    ``code.function.name``          the receiver's qualified name, if it is connected here
+    ``code.file.path``              the file in which it is defined, if that is known
     ``code.line.number``            the line
     ``aldis.receiver.async``        ``true`` if the receiver is async
     ``error.type``                  the class of the exception, if the receiver raised
@@ -96,66 +97,67 @@ def instrument(
     ``messaging.message.id``        as ``aldis.message.id``
     ==============================  ===============================================================
 
-    Those of ``messaging``, the name, the kind and the parent of the span are as OpenTelemetry's conventions for
-    messaging have them, where a receiver's queue is the destination. An outcome is one of
+    The attributes of ``messaging``, and the name, the kind and the parent of the span, follow OpenTelemetry's
+    conventions for messaging, in which a receiver's name is the destination. An outcome is one of
 
     - ``done``: received;
-    - ``failed``: the receiver raised, and gets the message again;
-    - ``dead``: the message was given up. If nobody raised, as for a payload that cannot be read, ``error.type`` is
-      ``_OTHER``;
-    - ``waits``: it cannot be received here now, and was put back. That counts as no attempt.
+    - ``failed``: the receiver raised, and the message is tried again;
+    - ``dead``: the message became a dead letter. If no receiver raised, for example because the payload cannot be read,
+      ``error.type`` is ``_OTHER``;
+    - ``waits``: the message cannot be received here now, and was released. This does not count as an attempt.
 
-    What failed or died has the status ``ERROR``, without a description. If the receiver raised, there is an event
-    ``exception``, which has ``exception.type`` only; with ``record_exceptions``, also ``exception.message`` and
-    ``exception.stacktrace``.
+    The spans of ``failed`` and ``dead`` have the status ``ERROR``, without a description. If the receiver raised, they
+    have an event ``exception``, with ``exception.type`` only; with ``record_exceptions``, also with
+    ``exception.message`` and ``exception.stacktrace``.
 
     ================================  ===============  =============  ===============================================
     metric                            kind             unit           what is measured
     ================================  ===============  =============  ===============================================
     ``aldis.relay.backlog``           gauge            ``{message}``  messages that wait, by receiver
-    ``aldis.relay.oldest_age``        gauge            ``s``          for how long the oldest has been there
+    ``aldis.relay.oldest_age``        gauge            ``s``          the age of the oldest of them
     ``aldis.relay.dead_letters``      gauge            ``{message}``  dead letters
     ``aldis.relay.attempts``          counter          ``{attempt}``  attempts
     ``aldis.relay.attempt.duration``  histogram        ``s``          how long they took
     ``aldis.relay.latency``           histogram        ``s``          from when a message was sent to its first attempt
     ================================  ===============  =============  ===============================================
 
-    All have ``aldis.receiver.name``; attempts and their duration also ``aldis.message.outcome``, and ``error.type`` if
-    they failed. The gauges ask the database when they are collected, as :meth:`aldis.relay.Relay.status` does. They are
-    of the database and not of the process: where several processes report, take one of the values, not their sum. While
-    the database cannot be asked they have no values, and a warning of that is logged once. The latency is from the
-    database's clock to this machine's, and as right as these two are.
+    All have ``aldis.receiver.name``; attempts and their duration also have ``aldis.message.outcome``, and
+    ``error.type`` if they failed. The gauges query the database when they are collected, as
+    :meth:`aldis.relay.Relay.status` does. They measure the database and not the process: where several processes
+    report, use one of the values, not their sum.
+    While the database does not answer they have no values, and one warning is logged. The latency is measured from the
+    database's clock to this machine's clock, and is as exact as these two.
 
     :param relay: the relay.
-    :param tracer_provider: where spans go, if not to OpenTelemetry's global provider.
-    :param meter_provider: where metrics go, likewise.
+    :param tracer_provider: the provider of the tracer; by default OpenTelemetry's global one.
+    :param meter_provider: the provider of the meter; by default OpenTelemetry's global one.
     :param record_exceptions: as for :func:`aldis.otel.instrument`.
-    :return: what stops it. Spans that are open end as they would have.
-    :raises InvalidOptionError: when the relay or a provider is none.
+    :return: a watch that stops it. Open spans still end in their usual way.
+    :raises InvalidOptionError: when the relay or a provider has a wrong type.
 
     .. versionadded:: 0.1
     """
     if not isinstance(relay, Relay):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidOptionError(f"instrument() takes a Relay, not a {type(relay).__qualname__}.")
 
-    tracer, meter = _tools("aldis.relay", tracer_provider, meter_provider)
-    watch = relay._receiving.observers.add(_Telemetry(tracer, meter, record_exceptions))
+    tracer, meter = get_tracer_and_meter("aldis.relay", tracer_provider, meter_provider)
+    watch = parts_of(relay).consumer.observers.add(_Telemetry(tracer, meter, record_exceptions))
     _Gauges(relay, watch).make(meter)
     return watch
 
 
 @final
 class _Telemetry(Observer):
-    """Makes a span of each attempt, and counts it."""
+    """Makes a span of each attempt, and counts the attempt."""
 
     def __init__(self, tracer: Tracer, meter: Meter, record_exceptions: bool) -> None:
         self._tracer = tracer
         self._record_exceptions = record_exceptions
         self._open: dict[Attempt, tuple[Span, Token[Context]]] = {}
         self._attempts = meter.create_counter("aldis.relay.attempts", "{attempt}", "How many attempts there were.")
-        self._duration = _histogram(meter, "aldis.relay.attempt.duration", "How long attempts took.", BUCKETS_S)
-        self._latency = _histogram(
-            meter, "aldis.relay.latency", "From when messages were sent to their first attempt.", _LATENCIES_S
+        self._duration = make_histogram(meter, "aldis.relay.attempt.duration", "How long attempts took.", BUCKETS_S)
+        self._latency = make_histogram(
+            meter, "aldis.relay.latency", "The time from the send of a message to its first attempt.", _LATENCIES_S
         )
 
     def attempt_began(self, attempt: Attempt) -> None:
@@ -180,7 +182,7 @@ class _Telemetry(Observer):
 
         if error is not None:
             attributes["error.type"] = qualified_name(type(error))
-            _mark_failed(span, attributes["error.type"], error if self._record_exceptions else None)
+            mark_failed(span, attributes["error.type"], error if self._record_exceptions else None)
         elif attempt.outcome == "dead":
             attributes["error.type"] = _NO_TYPE
             span.set_attribute("error.type", _NO_TYPE)
@@ -223,16 +225,17 @@ def _attributes(attempt: Attempt) -> dict[str, Any]:
 
 _GAUGES: Final[dict[str, tuple[str, str, Callable[[ReceiverStatus], float]]]] = {
     "aldis.relay.backlog": ("{message}", "How many messages wait.", lambda status: status.backlog),
-    "aldis.relay.oldest_age": ("s", "For how long the oldest message has been there.", lambda s: s.oldest_age_s),
-    "aldis.relay.dead_letters": ("{message}", "How many messages were given up.", lambda status: status.dead),
+    "aldis.relay.oldest_age": ("s", "The age of the oldest message that waits.", lambda s: s.oldest_age_s),
+    "aldis.relay.dead_letters": ("{message}", "How many dead letters there are.", lambda status: status.dead),
 }
 
 
 @final
 class _Gauges:
-    """Asks the database for what waits, when metrics are collected.
+    """Queries the database for the messages that wait, when metrics are collected.
 
-    Meters keep this for ever: it keeps no relay. One collection asks for each gauge in turn, and one answer serves all.
+    Meters keep this object for ever, so it does not keep the relay alive. One collection reads each gauge in turn; one
+    query serves them all.
     """
 
     def __init__(self, relay: Relay, watch: Watch) -> None:
@@ -245,7 +248,7 @@ class _Gauges:
         self._is_failing = False
 
     def make(self, meter: Meter) -> None:
-        """Have the meter ask."""
+        """Create the gauges of the meter."""
         for name, (unit, description, _) in _GAUGES.items():
             meter.create_observable_gauge(name, [self._asker(name)], unit, description)
 
@@ -293,4 +296,4 @@ class _Gauges:
         if isinstance(error, DBAPIError):
             error.hide_parameters = True
 
-        logger.warning("The backlog cannot be measured, for the database cannot be asked: %s", error)
+        logger.warning("The backlog cannot be measured, because the database does not answer: %s", error)

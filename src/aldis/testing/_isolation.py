@@ -1,205 +1,156 @@
-"""Who is connected, kept for later, and put back.
+"""Put connections back as they were when a block began.
 
-What is kept refers to receivers and senders as the connections do: what is held weakly may die meanwhile, and
+A backup refers to receivers and senders as the connections do: an object that is held weakly may die meanwhile, and
 stays dead.
 """
 
 from __future__ import annotations
 
-import weakref
+from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import TYPE_CHECKING, final
 
 from aldis._core.mutations import changes
 from aldis._core.options import Options
 from aldis._core.registry import registry_of
-
-from ._recording import is_aldis
+from aldis.observe._selection import select
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Generator
 
     from aldis._core.connections import Connection, Receiver, SenderFilter
     from aldis._core.registry import ConnectionRegistry
+    from aldis.observe._selection import AldisSignals
+
+
+@contextmanager
+def isolate(*signals: AldisSignals) -> Generator[None, None, None]:
+    """Put connections back as they were when a ``with`` block ends, also after an exception.
+
+    Then the same receivers are connected to the same senders, with the same options and in the same order. Receivers
+    that were connected inside are disconnected, and those that were disconnected or used up are back. An object that
+    is held weakly and died inside stays away, and so do the receivers of ``connected_to`` blocks that have ended. The
+    connections of all signals are put back in one step: a send that begins meanwhile waits for it.
+    ``receiver_connected`` and ``receiver_disconnected`` are not sent.
+
+    Also a decorator, for functions that are not async.
+
+    :param signals: signals of Aldis; namespaces or other mappings of names to signals; or lists, tuples and sets of
+        these. Without any, all signals of Aldis in the process, which stay alive until the block ends. Signals that are
+        new at the end of the block, in a namespace or in the process, lose their receivers. Signals of Blinker are
+        refused: nothing public tells which senders their receivers are connected to.
+    :raises InvalidOptionError: when one of ``signals`` is something else.
+
+    .. versionadded:: 0.1
+    """
+    before = select("isolate", signals)
+    registries = [registry_of(signal) for signal in before]
+    backups = changes.read(lambda _: [RegistryBackup(registry) for registry in registries])
+
+    try:
+        yield
+    finally:
+        known = {id(signal) for signal in before}
+        new = [registry_of(signal) for signal in select("isolate", signals) if id(signal) not in known]
+        changes.apply(partial(_restore, backups, new))
+
+
+def _restore(backups: list[RegistryBackup], new: list[ConnectionRegistry]) -> None:
+    for backup in backups:
+        backup.restore()
+
+    for registry in new:
+        registry.drop_all()
 
 
 @final
-class Saved:
-    """The connections of some signals."""
-
-    __slots__ = ("_blinkers", "_tables")
-
-    def __init__(self, signals: Iterable[Any]) -> None:
-        signals = list(signals)
-        tables = [registry_of(signal) for signal in signals if is_aldis(signal)]
-        self._tables = changes.read(lambda _: [SavedTable(table) for table in tables])
-        self._blinkers = [SavedBlinker(signal) for signal in signals if not is_aldis(signal)]
-
-    def put_back(self, strangers: Iterable[Any]) -> None:
-        """Put them back, in one change for all signals of Aldis.
-
-        :param strangers: signals that are new. Nobody stays connected to them.
-        """
-        strangers = list(strangers)
-        changes.apply(partial(self._change, [registry_of(signal) for signal in strangers if is_aldis(signal)]))
-
-        for saved in self._blinkers:
-            saved.put_back()
-
-        for signal in strangers:
-            if not is_aldis(signal):
-                signal._clear_state()
-
-    def _change(self, strangers: list[ConnectionRegistry]) -> None:
-        for saved in self._tables:
-            saved.put_back()
-
-        for table in strangers:
-            table._clear()
-
-
-@final
-class SavedTable:
-    """The connections of one signal of Aldis. Made and put back with the lock of the tables held."""
+class RegistryBackup:
+    """The connections of one signal. Made and restored inside a change, or inside ``changes.read``."""
 
     __slots__ = ("_connections", "_registry")
 
-    def __init__(self, table: ConnectionRegistry) -> None:
-        self._registry = table
+    def __init__(self, registry: ConnectionRegistry) -> None:
+        self._registry = registry
         self._connections = {
-            connection: SavedConnection(connection, filter)
-            for connection in table._all()
-            if (filter := table._filter(connection.filter_key)) is not None
+            connection: ConnectionBackup(connection, filter)
+            for connection in registry.all_connections()
+            if (filter := registry.filter_with(connection.filter_key)) is not None
         }
 
-    def put_back(self) -> None:
-        """Put them back, and no others."""
-        for connection in list(self._registry._all()):
+    def restore(self) -> None:
+        """Put these connections back, and drop all others."""
+        for connection in list(self._registry.all_connections()):
             if connection not in self._connections:
-                self._registry._drop(connection)
+                self._registry.drop(connection)
 
-        for saved in self._connections.values():
-            saved.put_back(self._registry)
+        for backup in self._connections.values():
+            backup.restore(self._registry)
 
 
 @final
-class SavedConnection:
+class ConnectionBackup:
     """One connection.
 
-    The connection itself is put back, not one that is like it: a ``connected_to`` block that began before may
-    still refer to it. Such blocks count themselves, and that count is left alone.
+    The connection itself is put back and not an equal one, because a ``connected_to`` block that began before may still
+    refer to it. Such blocks count themselves in ``open_scopes``, which is not changed here.
     """
 
     __slots__ = (
+        "_connected_at",
+        "_connected_directly",
         "_connection",
         "_filter",
-        "_is_own",
         "_is_strong",
-        "_kept",
         "_options",
-        "_place",
         "_ref",
         "_serial",
+        "_strong_ref",
     )
 
     def __init__(self, connection: Connection, filter: SenderFilter) -> None:
         self._connection = connection
         self._filter = filter
-        self._is_own = connection.connected_directly
+        self._connected_directly = connection.connected_directly
         self._is_strong = connection.is_strong
         self._options = connection.options
-        self._place = connection.place
+        self._connected_at = connection.connected_at
         self._ref: Callable[[], Receiver | None] = connection.ref
         self._serial = connection.serial
-        self._kept = connection.strong_ref if connection.is_strong else None
+        self._strong_ref = connection.strong_ref if connection.is_strong else None
 
-    def put_back(self, table: ConnectionRegistry) -> None:
-        """Put it back, unless what it joins has died, or the block that it was made for has ended."""
+    def restore(self, registry: ConnectionRegistry) -> None:
+        """Put it back, unless its receiver or its sender has died, or the block that it was made for has ended."""
         connection, receiver, target = self._connection, self._ref(), self._filter.ref()
-        is_there = table._existing(connection.key, connection.filter_key) is connection
-        is_wanted = self._is_own or connection.open_scopes > 0
+        is_there = registry.find(connection.key, connection.filter_key) is connection
+        is_wanted = self._connected_directly or connection.open_scopes > 0
 
-        # This may be the last to refer to them, and to what it replaces: they are let go without the lock.
-        changes.discard(receiver, target, connection.ref, connection.strong_ref, connection.options)
+        # This may hold the last reference to them and to what it replaces. They are released without the lock.
+        changes.add_garbage(receiver, target, connection.ref, connection.strong_ref, connection.options)
 
         if receiver is None or target is None or not is_wanted:
             if is_there:
-                table._drop(connection)
+                registry.drop(connection)
 
             return
 
         connection.ref = self._ref
         connection.strong_ref = receiver if self._is_strong or connection.open_scopes > 0 else None
         connection.options = self._fresh_options()
-        connection.connected_directly = self._is_own
+        connection.connected_directly = self._connected_directly
         connection.is_strong = self._is_strong
-        connection.place = self._place
+        connection.connected_at = self._connected_at
 
         if not is_there:
-            table._insert(connection, self._filter.sender)
+            registry.insert(connection, self._filter.sender)
 
         connection.serial = self._serial
-        table._changed(connection)
+        registry.invalidate_connection(connection)
 
     def _fresh_options(self) -> Options:
-        """The options; for a ``once`` connection that was called meanwhile, with its one call given back."""
+        """Return the options. A ``once`` connection that was called meanwhile may be called once again."""
         options = self._options
 
         if not options.once or options.claims:
             return options
 
         return Options(options.priority, options.once, options.via)
-
-
-@final
-class SavedBlinker:
-    """The connections of one signal of Blinker."""
-
-    __slots__ = ("_by_receiver", "_by_sender", "_receivers", "_senders", "_signal")
-
-    def __init__(self, signal: Any) -> None:
-        self._signal = signal
-        self._receivers = dict(signal.receivers)
-        self._senders = dict(signal._weak_senders)
-        self._by_receiver = {key: list(bucket) for key, bucket in signal._by_receiver.items()}
-        self._by_sender = {key: list(bucket) for key, bucket in signal._by_sender.items()}
-
-    def put_back(self) -> None:
-        """Put them back, but for what has died."""
-        signal = self._signal
-        dead = {key for key, kept in self._receivers.items() if _is_dead(kept)}
-        gone = {key for key, sender in self._senders.items() if _is_dead(sender)}
-        _put_back(signal.receivers, self._receivers, dead)
-        _put_back(signal._weak_senders, self._senders, gone)
-        _put_back(signal._by_receiver, self._buckets(self._by_receiver, gone), dead)
-        _put_back(signal._by_sender, self._buckets(self._by_sender, dead), gone)
-
-    def _buckets(self, saved: dict[Any, list[Any]], without: set[Any]) -> dict[Any, Any]:
-        buckets: dict[Any, Any] = {}
-
-        for key, members in saved.items():
-            bucket = buckets[key] = self._signal.set_class()
-
-            for member in members:
-                if member not in without:
-                    bucket.add(member)
-
-        return buckets
-
-
-def _is_dead(kept: Any) -> bool:
-    return isinstance(kept, _REF) and kept() is None
-
-
-def _put_back(mapping: dict[Any, Any], saved: dict[Any, Any], without: set[Any]) -> None:
-    """Make a mapping what it was, in place, and at no moment empty."""
-    wanted = {key: value for key, value in saved.items() if key not in without}
-
-    for key in list(mapping):
-        if key not in wanted:
-            mapping.pop(key, None)
-
-    mapping.update(wanted)
-
-
-_REF: Final[Any] = weakref.ref

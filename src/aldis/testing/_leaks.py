@@ -1,4 +1,4 @@
-"""Which connections a test has left behind."""
+"""Find the connections that a test has left behind."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, final
 from weakref import WeakKeyDictionary
 
-from aldis._core import registry
 from aldis._core.callables import describe
+from aldis._core.registry import all_registries
 from aldis.observe import describe_sender
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from types import FunctionType
 
-    from aldis._core.connections import Connection, ConnectionKey
+    from aldis._core.connections import Connection
+    from aldis._core.identity import ConnectionKey
     from aldis._core.registry import ConnectionRegistry
 
 
 @final
 class LeakCheck:
-    """Knows who was connected when a test began, to any signal of Aldis in the process.
+    """Knows the connections of all signals of Aldis in the process when a test began.
 
-    Not held against a test is what somebody else connected: a fixture of wider scope, for which there is
-    :meth:`excusing`; and a module that was imported meanwhile, whose functions stay connected as long as it is there.
+    A test is not blamed for two kinds of connections: those that a fixture of wider scope makes, inside
+    :meth:`excusing`; and those of the functions of a module that was imported meanwhile, which stay connected.
     """
 
     __slots__ = ("_known", "_modules")
@@ -36,8 +37,8 @@ class LeakCheck:
 
     @contextmanager
     def excusing(self) -> Generator[None, None, None]:
-        """Hold nothing against the test that is connected in the ``with`` block."""
-        before = frozenset(connection for _, connection in _all())
+        """Do not blame the test for what is connected in the ``with`` block."""
+        before = frozenset(connection for _, connection in _all_connections())
 
         try:
             yield
@@ -45,17 +46,17 @@ class LeakCheck:
             self._excuse(before)
 
     def found(self) -> list[str]:
-        """What was left behind, in words, one line for each connection."""
-        return [_told(*left) for left in _all() if not self._is_excused(*left)]
+        """Return one line of text for each connection that the test left behind."""
+        return [_describe(*left) for left in _all_connections() if not self._is_excused(*left)]
 
     def _excuse(self, before: frozenset[Connection]) -> None:
-        for table, connection in _all():
+        for registry, connection in _all_connections():
             if connection not in before:
-                self._known.setdefault(table, set()).add((connection.key, connection.filter_key))
+                self._known.setdefault(registry, set()).add((connection.key, connection.filter_key))
 
-    def _is_excused(self, table: ConnectionRegistry, connection: Connection) -> bool:
+    def _is_excused(self, registry: ConnectionRegistry, connection: Connection) -> bool:
         key = (connection.key, connection.filter_key)
-        return key in self._known.get(table, ()) or self._is_imported_since(connection.ref())
+        return key in self._known.get(registry, ()) or self._is_imported_since(connection.ref())
 
     def _is_imported_since(self, receiver: Any) -> bool:
         function: FunctionType = getattr(receiver, "__func__", receiver)
@@ -63,16 +64,14 @@ class LeakCheck:
         return module not in self._modules and "<locals>" not in getattr(function, "__qualname__", "<locals>")
 
 
-def _all() -> Iterator[tuple[ConnectionRegistry, Connection]]:
-    """All connections of the process whose receivers are alive."""
-    tables = [table for ref in list(registry._tables) if (table := ref()) is not None]
-
-    for table in tables:
-        for connection in table.connections():
-            yield table, connection
+def _all_connections() -> Iterator[tuple[ConnectionRegistry, Connection]]:
+    """Return all connections of the process whose receivers are alive."""
+    for registry in all_registries():
+        for connection in registry.connections():
+            yield registry, connection
 
 
-def _told(table: ConnectionRegistry, connection: Connection) -> str:
-    sender = describe_sender(table.sender_of(connection))
+def _describe(registry: ConnectionRegistry, connection: Connection) -> str:
+    sender = describe_sender(registry.sender_of(connection))
     how = "weakly" if connection.strong_ref is None else "strongly"
-    return f"{describe(connection.ref())}, connected {how} to {table.title}, sender {sender}"
+    return f"{describe(connection.ref())}, connected {how} to {registry.title}, sender {sender}"

@@ -1,11 +1,12 @@
-"""Between a signal and its receivers, while a test records it or stands in for its receivers.
+"""Tap a signal: see each send before the receivers run, and keep receivers from running.
 
-A *tap* sits on a signal while at least one block wants it, and serves all of them. On a signal of Aldis it is
-what the engine asks who is to be called. On one of Blinker it is put before the verbs of that one object.
+A *tap* is on a signal while at least one block needs it, and serves all of these blocks. On a signal of Aldis, the tap
+is an interceptor, which the engine asks for the connections to call. On a signal of Blinker, it replaces methods of
+that one object.
 
-Each block also connects a receiver that does nothing, so that ``signal.receivers`` is true and code that asks
-before it sends does send. The tap keeps it out of the calls: it is in nobody's results, and it does not matter
-whether a send is async.
+Each block also connects a placeholder, a receiver that does nothing. So ``signal.receivers`` is true, and code that
+tests it before it sends does send. The tap removes the placeholder from each send: it is in no results, and the send
+may be sync or async.
 """
 
 from __future__ import annotations
@@ -15,57 +16,64 @@ from contextlib import contextmanager
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final, final
 
-from aldis._core.connections import filter_key
-from aldis._core.identity import ANY, receiver_key
+from aldis._core.identity import ANY, filter_key, receiver_key
 from aldis._core.registry import registry_of
-
-from ._recording import Sent, is_aldis
+from aldis.observe._selection import is_aldis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
+    from typing import TypeAlias
 
     from aldis._core.connections import Connection
     from aldis._core.identity import ReceiverKey
 
+    Receivers: TypeAlias = tuple[Callable[..., Any], ...]
+    Note: TypeAlias = Callable[[Any, Any, dict[str, Any], Receivers], object]
+
+_NOTHING: Final[Any] = object()
+_REF: Final[Any] = weakref.ref
+_NO_PAYLOAD: Final = frozenset({"_async_wrapper", "_sync_wrapper"})
+
 
 @final
 class Recorder:
-    """What one block wants of the signals that it taps.
+    """Records the sends of one block, and says which receivers the block keeps from running.
 
-    :ivar note: called with each send, before any receiver runs.
-    :ivar is_fake: whether it keeps receivers from running.
-    :ivar only: which receivers; ``None`` for all.
+    :ivar note: called with each send, before any receiver runs: with the signal, the sender, a copy of the payload, and
+        the receivers that the block keeps from running.
+    :ivar is_fake: whether the block keeps receivers from running.
+    :ivar only: the receivers that it keeps from running; ``None`` for all.
     """
 
     __slots__ = ("_filter", "_keys", "_sender", "is_fake", "note", "only")
 
     is_fake: bool
-    note: Callable[[Sent], object]
-    only: tuple[Callable[..., Any], ...] | None
+    note: Note
+    only: Receivers | None
 
     def __init__(
         self,
-        note: Callable[[Sent], object],
+        note: Note,
         sender: Any = ANY,
         *,
         is_fake: bool = False,
-        only: tuple[Callable[..., Any], ...] | None = None,
+        only: Receivers | None = None,
     ) -> None:
         self.note = note
         self.is_fake = is_fake
-        self.only = only  # Kept alive, so that the keys stay theirs; and so is the sender.
+        self.only = only  # Keeps the receivers alive, so that their keys stay theirs. The same goes for the sender.
         self._sender = sender
         self._filter = filter_key(sender)
         self._keys: frozenset[ReceiverKey] = frozenset(receiver_key(receiver) for receiver in only or ())
 
     def stops(self, receiver: Callable[..., Any]) -> bool:
-        """Whether a receiver is kept from running."""
+        """Return whether the block keeps a receiver from running."""
         return self.is_fake and (self.only is None or receiver_key(receiver) in self._keys)
 
-    def hear(self, signal: Any, sender: Any, payload: dict[str, Any], receivers: list[Callable[..., Any]]) -> None:
-        """Note a send, if it is one of those that are wanted.
+    def record(self, signal: Any, sender: Any, payload: dict[str, Any], receivers: list[Callable[..., Any]]) -> None:
+        """Record a send, if the block records sends of this sender to these receivers.
 
-        :param receivers: who would be called without any block.
+        :param receivers: the receivers that would be called without any block.
         """
         if self._filter is not None and filter_key(sender) != self._filter:
             return
@@ -73,19 +81,19 @@ class Recorder:
         stopped = tuple(receiver for receiver in receivers if self.stops(receiver))
 
         if stopped or self.only is None:
-            self.note(Sent(signal, sender, dict(payload), stopped))
+            self.note(signal, sender, dict(payload), stopped)
 
 
 @final
-class Marker:
+class Placeholder:
     """The receiver that a block connects. It does nothing."""
 
     def __call__(self, sender: Any, /, **payload: Any) -> None:
-        """Nothing: who calls this did not ask the tap."""
+        """Do nothing. Only code that calls receivers without a send gets here."""
 
 
 class Tap:
-    """What the two kinds of taps share."""
+    """A tap on one signal. Its subclasses know how to put themselves on a signal."""
 
     __slots__ = ("recorders", "signal")
 
@@ -101,18 +109,18 @@ class Tap:
         raise NotImplementedError
 
     def stops(self, receiver: Callable[..., Any]) -> bool:
-        """Whether any block keeps a receiver from running."""
+        """Return whether any block keeps a receiver from running."""
         return any(recorder.stops(receiver) for recorder in self.recorders)
 
-    def hear(self, sender: Any, payload: dict[str, Any], receivers: list[Callable[..., Any]]) -> None:
-        """Tell each block of a send."""
+    def record(self, sender: Any, payload: dict[str, Any], receivers: list[Callable[..., Any]]) -> None:
+        """Let each block record a send."""
         for recorder in self.recorders:
-            recorder.hear(self.signal, sender, payload, receivers)
+            recorder.record(self.signal, sender, payload, receivers)
 
 
 @final
 class AldisTap(Tap):
-    """Sits on a signal of Aldis."""
+    """A tap on a signal of Aldis: an interceptor."""
 
     __slots__ = ()
 
@@ -122,20 +130,22 @@ class AldisTap(Tap):
     def __call__(
         self, connections: tuple[Connection, ...], sender: Any, payload: dict[str, Any]
     ) -> tuple[Connection, ...]:
-        """The engine asks, at the beginning of each send and in its context, who is to be called."""
+        """Return the connections to call. The engine asks at the beginning of each send, in the send's context."""
         found = [(connection, connection.ref()) for connection in connections]
-        living = [(c, receiver) for c, receiver in found if receiver is not None and not isinstance(receiver, Marker)]
+        living = [
+            (c, receiver) for c, receiver in found if receiver is not None and not isinstance(receiver, Placeholder)
+        ]
 
         if not self.signal.is_muted:
-            # By key: one that is connected for the sender and for any sender is there twice, and called once.
-            self.hear(sender, payload, list({c.key: receiver for c, receiver in living}.values()))
+            # By key: a receiver that is connected for the sender and for any sender is there twice, and called once.
+            self.record(sender, payload, list({c.key: receiver for c, receiver in living}.values()))
 
         return tuple(connection for connection, receiver in living if not self.stops(receiver))
 
 
 @final
 class BlinkerTap(Tap):
-    """Sits on a signal of Blinker: its verbs are hidden behind attributes of this one object."""
+    """A tap on a signal of Blinker: attributes of this one object hide the methods of its class."""
 
     __slots__ = ("_before", "_hidden")
 
@@ -155,57 +165,57 @@ class BlinkerTap(Tap):
             if is_on:
                 attributes[name] = own
             elif attributes.get(name) is not own:
-                continue  # Somebody has put something before it since. It lets everything through now.
+                continue  # Other code has replaced it since, and may still call it. It lets everything through now.
             elif before is _NOTHING:
                 del attributes[name]
             else:
                 attributes[name] = before
 
     def send(self, sender: Any = None, /, **keywords: Any) -> Any:
-        """As the signal's own, with each block told."""
-        self._hear(sender, keywords)
+        """Let each block record the send, and call the signal's own method."""
+        self._record(sender, keywords)
         return self._hidden["send"](sender, **keywords)
 
     async def send_async(self, sender: Any = None, /, **keywords: Any) -> Any:
-        """As the signal's own, with each block told."""
-        self._hear(sender, keywords)
+        """Let each block record the send, and call the signal's own method."""
+        self._record(sender, keywords)
         return await self._hidden["send_async"](sender, **keywords)
 
     def receivers_for(self, sender: Any) -> Iterator[Callable[..., Any]]:
-        """As the signal's own, without those that are kept from running."""
+        """Return what the signal's own method returns, without the receivers that are kept from running."""
         return (receiver for receiver in self._receivers_for(sender) if not self.stops(receiver))
 
     def _receivers_for(self, sender: Any) -> list[Callable[..., Any]]:
-        return [each for each in self._hidden["receivers_for"](sender) if not isinstance(each, Marker)]
+        return [each for each in self._hidden["receivers_for"](sender) if not isinstance(each, Placeholder)]
 
-    def _hear(self, sender: Any, keywords: dict[str, Any]) -> None:
+    def _record(self, sender: Any, keywords: dict[str, Any]) -> None:
         if getattr(self.signal, "is_muted", False):
             return
 
         payload = {name: value for name, value in keywords.items() if name not in _NO_PAYLOAD}
-        self.hear(sender, payload, self._receivers_for(sender))
+        self.record(sender, payload, self._receivers_for(sender))
 
 
 @contextmanager
-def tapped(signal: Any, recorder: Recorder, sender: Any = ANY) -> Generator[None, None, None]:
-    """Have a recorder hear what one signal sends while a ``with`` block runs."""
+def tap_sends(signal: Any, recorder: Recorder, sender: Any = ANY) -> Generator[None, None, None]:
+    """Let a recorder record the sends of one signal while a ``with`` block runs."""
     tap = _open(signal, recorder)
 
     try:
-        # Blinker has an ANY of its own, which is what it takes when it is given none.
-        with signal.connected_to(Marker(), *(() if sender is ANY else (sender,))):
+        # Blinker has an ANY of its own, and uses that if no sender is passed.
+        with signal.connected_to(Placeholder(), *(() if sender is ANY else (sender,))):
             yield
     finally:
         _close(tap, recorder)
 
 
 def connected_receivers(signal: Any) -> list[Callable[..., Any]]:
-    """Who is connected and alive, for whatever sender."""
+    """Return the receivers that are connected and alive, for any sender."""
     if is_aldis(signal):
         found: list[Any] = [connection.ref() for connection in registry_of(signal).connections()]
     else:
-        kept: list[Any] = list(signal.receivers.values())
-        found = [each() if isinstance(each, _REF) else each for each in kept]
+        values: list[Any] = list(signal.receivers.values())
+        found = [each() if isinstance(each, _REF) else each for each in values]
 
     return [receiver for receiver in found if receiver is not None]
 
@@ -231,9 +241,6 @@ def _close(tap: Tap, recorder: Recorder) -> None:
             tap.put(is_on=False)
 
 
-_NOTHING: Final[Any] = object()
-_REF: Final[Any] = weakref.ref
-_NO_PAYLOAD: Final = frozenset({"_async_wrapper", "_sync_wrapper"})
-_lock: Final = RLock()  # Re-entrant: a destructor may do anything at any moment.
+_lock: Final = RLock()  # Re-entrant, because a destructor may run at any moment and begin or end a block.
 _taps: Final[dict[int, Tap]] = {}
-"""By the ``id`` of the signal, which each tap keeps alive."""
+"""The taps, by the ``id`` of their signals. Each tap keeps its signal alive."""

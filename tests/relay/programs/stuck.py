@@ -52,7 +52,7 @@ def main(url: str) -> None:
     is_received.wait(30)
     may_end.set()
 
-    while sum((worker.tally for worker in workers), Counter[str]()).total() < 2:
+    while sum(sum(worker.counts) for worker in workers) < 2:
         time.sleep(0.005)
 
     for worker, thread in zip(workers, threads, strict=True):
@@ -60,8 +60,12 @@ def main(url: str) -> None:
         thread.join()
 
     engine.dispose()
-    tally = sum((worker.tally for worker in workers), Counter[str]())
-    sys.stdout.write(json.dumps({"attempts": attempts, "tally": tally}))
+    counted = Counter[str]()
+
+    for worker in workers:
+        counted.update(worker.counts._asdict())
+
+    sys.stdout.write(json.dumps({"attempts": attempts, "tally": +counted}))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The live page: the requests of an application in debug mode, as they happen."""
+"""The live page of an application in debug mode: its requests and their sends, as they happen."""

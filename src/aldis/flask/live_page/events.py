@@ -1,7 +1,7 @@
-"""What the live page is sent: server-sent events, made of a journal for those who listen.
+"""The page's event stream (server-sent events), made of the journal.
 
-Listeners look for themselves, several times a second, what has changed since they last looked. So nothing waits for
-them: a send costs the same whether anybody listens, and a listener that is slow finds less, and no queue grows.
+Each listener looks several times a second for what has changed since it last looked. So a send never waits for a
+listener and costs the same with or without one; a slow listener gets fewer events, and no queue grows.
 """
 
 from __future__ import annotations
@@ -16,39 +16,41 @@ from typing import TYPE_CHECKING, Any, Final, final
 from uuid import uuid4
 
 from aldis import Signal
-from aldis._cli.format import connected, signal_name
+from aldis._cli.lookup import connected
+from aldis._core.callables import signal_name
 
-from .journal import KEPT
+from .journal import MAX_REQUESTS
 from .redaction import type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from .journal import Journal
-    from .snapshots import Called, Entry, Sent
+    from .snapshots import CallSnapshot, RequestSnapshot, SendSnapshot
 
-MOST_LISTENERS: Final = 3
-"""How many may listen at once. Each holds one of the server's threads, and the application needs some, too.
-Others are sent what there is and come again, as on servers with one thread."""
+MAX_LISTENERS: Final = 3
+"""How many listeners may keep their stream open. Each holds one of the server's threads, and the application needs
+some, too. A further listener gets what there is and asks again after a second, as on a server with one thread."""
 
 _LOOK_EVERY_S: Final = 0.2
 _HEARTBEAT_S: Final = 5.0
 _CONNECTIONS_EVERY_S: Final = 2.0
 _SLOW_S: Final = 5.0
 _POLL_EVERY_MS: Final = 1000
-_MOST_CHARACTERS: Final = 1_000_000
+_MAX_CHARACTERS: Final = 1_000_000
 
 
 @final
 class Feed:
-    """Sends what is in a journal.
+    """The event streams of one journal.
 
     :param journal: the journal.
-    :param sources: gives the signals and namespaces whose connections are to be shown.
-    :param is_on: whether the page may be shown still.
-    :param clock: tells the time in seconds.
-    :param wait: waits for some seconds.
-    :param has_relay: whether there is a relay to look at.
+    :param sources: returns the signals and namespaces whose connections the page shows.
+    :param is_on: returns whether the page may still be shown.
+    :param clock: returns the time in seconds.
+    :param wait: waits for a number of seconds.
+    :param has_relay: whether the application has a relay, so that the page shows a tab for it.
+    :ivar listeners: the number of listeners that keep their stream open.
     """
 
     def __init__(
@@ -67,15 +69,16 @@ class Feed:
         self._clock = clock
         self._wait = wait
         self._has_relay = has_relay
-        self._epoch = uuid4().hex[:12]  # Another in each process: an event's number means nothing to the next one.
+        self._epoch = uuid4().hex[:12]  # Each process has its own: versions of one mean nothing to another.
         self._lock = Lock()
 
     def events(self, last: str, *, lasts_s: float) -> Iterator[bytes]:
-        """The events from the one after ``last`` on.
+        """Return the events after ``last``, as parts of an event stream.
 
-        :param last: the id of the last event that was seen, or anything.
-        :param lasts_s: for how long to listen, in seconds. With 0, there is only what there is already.
-        :return: parts of an event stream. It ends by itself; the listener comes again with the last id.
+        The stream ends by itself; the listener comes again with the id of the last event.
+
+        :param last: the id of the last event that the listener has seen. Any other text means "from the start".
+        :param lasts_s: how long the stream stays open, in seconds. With 0, it holds what there is already.
         """
         has_place = lasts_s > 0 and self._enter()
 
@@ -86,35 +89,19 @@ class Feed:
                 self._leave()
 
     def _events(self, last: str, lasts_s: float) -> Iterator[bytes]:
-        began_s = spoke_s = self._clock()
-        looked_s = began_s - _CONNECTIONS_EVERY_S
-        seen, known = self._version_of(last), ""
+        began_s = self._clock()
+        stream = EventStream(self.journal, self._all_sources, self._epoch, self._version_of(last), self._clock)
         yield self._hello(is_live=lasts_s > 0)
 
         while self._is_on():
-            parts: list[bytes] = []
             self.journal.wake()
+            part = stream.next_part()
 
-            if self.journal.version > seen:
-                seen, part = self._changes(seen)
-                parts.append(part)
+            if part:
+                yield part
 
-            if self._clock() - looked_s >= _CONNECTIONS_EVERY_S:
-                looked_s, text = self._clock(), _connections(self._all_sources())
-
-                if text != known:
-                    known = text
-                    parts.append(_event("connections", text))
-
-            if not parts and self._clock() - spoke_s >= _HEARTBEAT_S:
-                parts.append(b": still here\n\n")
-
-            if parts:
-                spoke_s = self._clock()
-                yield b"".join(parts)
-
-                if self._clock() - spoke_s > _SLOW_S:
-                    return  # Who takes that long to read is dropped, and may come again.
+                if stream.is_slow():
+                    return  # This listener reads too slowly. It may come again.
 
             if self._clock() - began_s >= lasts_s:
                 yield _event("again", str(0 if lasts_s else _POLL_EVERY_MS))
@@ -124,7 +111,7 @@ class Feed:
 
     def _enter(self) -> bool:
         with self._lock:
-            is_free = self.listeners < MOST_LISTENERS
+            is_free = self.listeners < MAX_LISTENERS
             self.listeners += is_free
 
         return is_free
@@ -138,29 +125,90 @@ class Feed:
         return int(version) if epoch == self._epoch and version.isascii() and version.isdigit() else 0
 
     def _hello(self, *, is_live: bool) -> bytes:
-        data = {"epoch": self._epoch, "strong_ref": KEPT, "live": is_live, "values": self.journal.shows_values}
+        data = {"epoch": self._epoch, "kept": MAX_REQUESTS, "live": is_live, "values": self.journal.shows_values}
         data["relay"] = self._has_relay
         return b"retry: 1000\n" + _event("hello", json.dumps(data))
 
-    def _changes(self, seen: int) -> tuple[int, bytes]:
-        texts: list[str] = []
-        room = _MOST_CHARACTERS
-
-        for entry in self.journal.changes(seen):
-            version, text = _text_of(entry)
-
-            if texts and len(text) > room:
-                break  # The rest comes when this has been read.
-
-            room -= len(text)
-            seen = max(seen, version)
-            texts.append(text)
-
-        data = f'{{"requests": {self.journal.requests}, "entries": [{", ".join(texts)}]}}'
-        return seen, _event("entries", data, f"{self._epoch}-{seen}")
-
     def _all_sources(self) -> list[Any]:
         return [*self._sources(), *self.journal.signals()]
+
+
+@final
+class EventStream:
+    """What one listener has been sent so far, and what it is sent next.
+
+    :param journal: the journal.
+    :param sources: returns the signals and namespaces whose connections the page shows.
+    :param epoch: the part of an event's id that names this process.
+    :param version: the journal's version that the listener has seen.
+    :param clock: returns the time in seconds.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        sources: Callable[[], Iterable[Any]],
+        epoch: str,
+        version: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._journal = journal
+        self._sources = sources
+        self._epoch = epoch
+        self._version = version
+        self._connections = ""
+        self._clock = clock
+        self._sent_s = clock()
+        self._looked_s = self._sent_s - _CONNECTIONS_EVERY_S
+
+    def next_part(self) -> bytes:
+        """Return what has changed; a heartbeat if nothing was sent for a while; or nothing."""
+        part = self._requests() + self._changed_connections()
+
+        if not part and self._clock() - self._sent_s >= _HEARTBEAT_S:
+            part = b": still here\n\n"
+
+        if part:
+            self._sent_s = self._clock()
+
+        return part
+
+    def is_slow(self) -> bool:
+        """Return whether the listener took too long to read the last part."""
+        return self._clock() - self._sent_s > _SLOW_S
+
+    def _requests(self) -> bytes:
+        if self._journal.version <= self._version:
+            return b""
+
+        texts: list[str] = []
+        room = _MAX_CHARACTERS
+
+        for version, entry in self._journal.versions(self._version):
+            text = _text_of(entry)
+
+            if texts and len(text) > room:
+                break  # The next part has the rest.
+
+            room -= len(text)
+            self._version = version
+            texts.append(text)
+
+        data = f'{{"requests": {self._journal.requests}, "entries": [{", ".join(texts)}]}}'
+        return _event("entries", data, f"{self._epoch}-{self._version}")
+
+    def _changed_connections(self) -> bytes:
+        if self._clock() - self._looked_s < _CONNECTIONS_EVERY_S:
+            return b""
+
+        self._looked_s = self._clock()
+        text = _connections(self._sources())
+
+        if text == self._connections:
+            return b""
+
+        self._connections = text
+        return _event("connections", text)
 
 
 def _event(kind: str, data: str, number: str | None = None) -> bytes:
@@ -172,20 +220,20 @@ def _event(kind: str, data: str, number: str | None = None) -> bytes:
     return "\n".join([*lines, "", ""]).encode()
 
 
-# Requests.
+# Requests as JSON.
 
 
-def _text_of(entry: Entry) -> tuple[int, str]:
-    # The version first: what changes meanwhile is sent again.
+def _text_of(entry: RequestSnapshot) -> str:
+    # Read the version first: a change that comes meanwhile makes a new text.
     version = entry.version
 
     if entry.text is None or entry.text[0] != version:
         entry.text = (version, json.dumps(_entry(entry), separators=(",", ":")))
 
-    return entry.text
+    return entry.text[1]
 
 
-def _entry(entry: Entry) -> dict[str, Any]:
+def _entry(entry: RequestSnapshot) -> dict[str, Any]:
     return {
         "number": entry.number,
         "method": entry.method,
@@ -201,7 +249,7 @@ def _entry(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _sent(sent: Sent, zero_s: float) -> dict[str, Any]:
+def _sent(sent: SendSnapshot, zero_s: float) -> dict[str, Any]:
     return {
         "signal": sent.name,
         "sender": sent.sender,
@@ -215,7 +263,7 @@ def _sent(sent: Sent, zero_s: float) -> dict[str, Any]:
     }
 
 
-def _called(call: Called, zero_s: float) -> dict[str, Any]:
+def _called(call: CallSnapshot, zero_s: float) -> dict[str, Any]:
     return {
         "receiver": call.name,
         "place": None if call.place is None else short_place(call.place),
@@ -234,11 +282,11 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 4)
 
 
-# Connections.
+# Connections as JSON.
 
 
 def _connections(sources: Iterable[Any]) -> str:
-    """The signals of all sources, each once, in the order of their names; and who is connected to them."""
+    """Return the signals of all sources, each once, by name, with their connections, as JSON."""
     signals: dict[int, Any] = {}
 
     for source in sources:
@@ -251,7 +299,8 @@ def _connections(sources: Iterable[Any]) -> str:
 
 
 def _is_idle_twin(signal: dict[str, Any], ours: set[str]) -> bool:
-    # Where Flask runs on Blinker, its signals have declared twins, which are shown. Others' receivers are shown, too.
+    # Where Flask runs on Blinker, the page shows the declared twins of its signals. It shows Blinker's signal as well
+    # if that has receivers of its own.
     return signal["library"] != "aldis" and signal["connections"] == [] and signal["name"] in ours
 
 
@@ -270,7 +319,7 @@ def _signal(signal: Any) -> dict[str, Any]:
 def _connected(signal: Any) -> list[dict[str, Any]] | None:
     try:
         records = [record._asdict() for record in connected(signal)]
-    except Exception:  # Senders and receivers may have a repr() of their own ways.
+    except Exception:  # The repr() of a sender or a receiver may raise anything.
         return None
 
     for record in records:
@@ -281,14 +330,14 @@ def _connected(signal: Any) -> list[dict[str, Any]] | None:
 
 @cache
 def roots() -> list[str]:
-    """The folders that modules are imported from, the longest first."""
+    """Return the folders that modules are imported from, the longest path first."""
     paths = {str(Path(path or ".").resolve()) for path in (".", *sys.path)}
     return sorted((f"{path}/" for path in paths), key=len, reverse=True)
 
 
 @cache
 def short_place(place: str) -> str:
-    """A place without the folder that it was imported from."""
+    """Return a place ("file:line") without the folder that its module is imported from."""
     for root in roots():
         if place.startswith(root):
             return place[len(root) :]

@@ -1,16 +1,17 @@
-"""What the live page remembers: the last requests, with what was sent in each.
+"""The journal of one application in debug mode: its last requests, with the sends in each.
 
-Records of sends hold their signals, senders and receivers. So that remembering changes nothing in how long those
-live, a send is copied into plain values when it ends, and its record is let go.
+A record of a send refers to its signal, sender and receivers. So that the journal does not change how long those
+live, it copies each send into plain values when the send ends, and drops the record.
 
-This is on the path of every send while an application is in debug mode: it copies, and leaves all else (texts, JSON)
-to those who look at the page.
+Every send comes through here while the application is in debug mode. So the journal only copies; the texts and the
+JSON are made for the listeners of the page, when they ask.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections import deque
+from operator import itemgetter
 from threading import RLock
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Final, final
@@ -19,37 +20,37 @@ from aldis import observe
 from aldis.observe import Watcher, describe_sender
 
 from .redaction import show_types, show_values
-from .snapshots import Called, Entry, Sent, current
+from .snapshots import CallSnapshot, RequestSnapshot, SendSnapshot, current
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from aldis.observe import CallRecord, SendRecord
 
-KEPT: Final = 200
-"""How many requests are kept; and, apart from them, how many sends outside of requests."""
+MAX_REQUESTS: Final = 200
+"""How many requests the journal keeps; and, counted apart, how many sends outside of requests."""
 
 BUDGET: Final = 400
-"""How many sends and calls are noted in a second, about; in the rest of it, nothing is watched. So an application
-under load is not slowed down by what nobody could read."""
+"""About how many sends and calls the journal copies in one second. For the rest of that second it watches nothing, so
+that an application under load is not slowed down by more rows than a person can read."""
 
-MOST_ROWS: Final = 500
-"""How many sends and calls of one request are kept. Of others, their number."""
+MAX_ROWS: Final = 500
+"""How many sends and calls of one request the journal keeps. It counts the rest."""
 
-_MOST_SIGNALS: Final = 1000
+_MAX_SIGNALS: Final = 1000
 
-# A destructor may send in the middle of anything, and so come here while its thread holds locks that the thread which
-# is here waits for. Rather than that either waits for ever, such a send is not noted.
-_PATIENCE_S: Final = 0.1
+# A destructor may send at any moment, so it may come here while its thread holds a lock that the thread inside the
+# journal waits for. Neither may wait for ever: after this time, the journal leaves the send out.
+_LOCK_TIMEOUT_S: Final = 0.1
 
 
 @final
-class _Late:
-    """A send that has ended, with calls that had not, or that a delivery is to make."""
+class LateCalls:
+    """A send that ended before some of its calls: async ones, or calls that a delivery makes later."""
 
     __slots__ = ("entry", "seen", "sent")
 
-    def __init__(self, entry: Entry, sent: Sent, seen: set[int]) -> None:
+    def __init__(self, entry: RequestSnapshot, sent: SendSnapshot, seen: set[int]) -> None:
         self.entry = entry
         self.sent = sent
         self.seen = seen
@@ -57,11 +58,14 @@ class _Late:
 
 @final
 class Journal:
-    """Keeps the last requests of one application.
+    """Keeps the last requests of one application, and what was sent in them.
 
-    :ivar requests: how many there have been.
-    :ivar is_awake: whether it was woken, and not put to sleep since.
-    :ivar shows_values: whether values of payloads are kept too.
+    It watches all signals while the application is in debug mode, as far as the budget of each second allows.
+
+    :param clock: returns the time in seconds.
+    :ivar requests: the number of requests since the journal was made.
+    :ivar is_awake: whether :meth:`wake` was called, and :meth:`sleep` not since.
+    :ivar shows_values: whether the journal keeps values of payloads, too.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
@@ -77,22 +81,22 @@ class Journal:
         self._pauses = 0
         self._version = 0
         self._number = 0
-        self._requests: deque[Entry] = deque(maxlen=KEPT)
-        self._others: deque[Entry] = deque(maxlen=KEPT)
+        self._requests: deque[RequestSnapshot] = deque(maxlen=MAX_REQUESTS)
+        self._outside_requests: deque[RequestSnapshot] = deque(maxlen=MAX_REQUESTS)
         self._last_sender: tuple[Callable[[], Any], str] = (_nothing, "")
-        self._nested: dict[int, Sent] = {}
-        self._late: weakref.WeakKeyDictionary[SendRecord, _Late] = weakref.WeakKeyDictionary()
+        self._nested: dict[int, SendSnapshot] = {}
+        self._late: weakref.WeakKeyDictionary[SendRecord, LateCalls] = weakref.WeakKeyDictionary()
         self._signals: dict[int, weakref.ref[Any]] = {}
 
-    # Watching, while the application is in debug mode, and as much of each second as the budget allows.
+    # Watching.
 
     @property
     def is_watching(self) -> bool:
-        """Whether it watches."""
+        """Whether the journal watches sends at this moment."""
         return self._is_watching
 
     def wake(self) -> None:
-        """Begin to watch, unless what may be noted in this second has been noted."""
+        """Begin to watch, unless this second's budget is used up."""
         self.is_awake = True
 
         with self._lock:
@@ -100,26 +104,28 @@ class Journal:
                 self._second_s = self._clock()
                 self._spent = 0
 
-            wants = self._spent < BUDGET
-            is_right = wants is self._is_watching
+            has_budget = self._spent < BUDGET
 
-        if not is_right and wants:
+            if has_budget is self._is_watching:
+                return
+
+        if has_budget:
             self._watch()
-        elif not is_right:
+        else:
             self._pause()
 
     def sleep(self) -> None:
-        """Watch no more, and forget all."""
+        """Stop watching, and forget all requests and sends."""
         self.is_awake = False
         self._pause()
 
         with self._lock:
             self._requests.clear()
-            self._others.clear()
+            self._outside_requests.clear()
             self._nested.clear()
             self._late.clear()
 
-    # The engine is not called with the lock held: it waits for other threads, in which a destructor may send.
+    # Never call the engine with the lock held: it may wait for a thread in which a destructor sends.
 
     def _watch(self) -> None:
         with self._lock:
@@ -147,10 +153,10 @@ class Journal:
 
     # Requests.
 
-    def begin(self, method: str, path: str) -> Entry:
-        """A request begins."""
+    def begin(self, method: str, path: str) -> RequestSnapshot:
+        """Note that a request begins, and return its snapshot."""
         self.wake()
-        entry = Entry(self, method, path, time())
+        entry = RequestSnapshot(self, method, path, time())
 
         with self._lock:
             self.requests += 1
@@ -159,67 +165,74 @@ class Journal:
 
         return entry
 
-    def end(self, entry: Entry, failure: str | None = None) -> None:
-        """The application has answered, or raised."""
+    def end(self, entry: RequestSnapshot, failure: str | None = None) -> None:
+        """Note that the application has answered, or raised.
+
+        :param failure: the name of the class of the exception, if one was raised.
+        """
         entry.outer = None
         entry.duration_s = time() - entry.started_s
         entry.is_partial = entry.pauses != self._pauses
-        self._fail(entry, failure)
+        self._note_failure(entry, failure)
 
-    def close(self, entry: Entry, failure: str | None = None) -> None:
-        """The answer has been sent, or sending it has raised."""
+    def close(self, entry: RequestSnapshot, failure: str | None = None) -> None:
+        """Note that the response was closed.
+
+        :param failure: the name of the class of the exception, if making the response's body raised one.
+        """
         entry.closed_s = time() - entry.started_s
-        self._fail(entry, failure)
+        self._note_failure(entry, failure)
 
-    def _fail(self, entry: Entry, failure: str | None) -> None:
+    def _note_failure(self, entry: RequestSnapshot, failure: str | None) -> None:
         if failure is not None:
             entry.failure = failure
 
         with self._lock:
             self._touch(entry)
 
-    def _add(self, entry: Entry, entries: deque[Entry]) -> None:
+    def _add(self, entry: RequestSnapshot, entries: deque[RequestSnapshot]) -> None:
         self._number += 1
         entry.number = self._number
         self._touch(entry)
         entries.append(entry)
 
-    def _touch(self, entry: Entry) -> None:
+    def _touch(self, entry: RequestSnapshot) -> None:
         self._version += 1
         entry.version = self._version
 
     # Sends.
 
-    def keep(self, send: SendRecord) -> None:
-        """A send has ended."""
+    def add_send(self, send: SendRecord) -> None:
+        """Copy a send that has ended."""
         entry = current.get()
 
-        if entry is not None and entry.journal is not self:
-            return  # Of another application.
+        if entry is not None and entry.owner is not self:
+            return  # The send belongs to another application.
 
-        if self._lock.acquire(timeout=_PATIENCE_S):
+        if self._lock.acquire(timeout=_LOCK_TIMEOUT_S):
             try:
-                self._keep(send, entry)
+                self._add_send(send, entry)
             finally:
                 self._lock.release()
 
         if entry is None and self._spent >= BUDGET:
             self._pause()
 
-    def _keep(self, send: SendRecord, entry: Entry | None) -> None:
-        self._know(send.signal)
+    def _add_send(self, send: SendRecord, entry: RequestSnapshot | None) -> None:
+        self._remember_signal(send.signal)
         parent = send.parent
         is_root = parent is None or parent.duration_s is not None or (entry is not None and parent is entry.outer)
 
         if is_root and entry is None:
-            entry = Entry(self, None, "", send.started_s)
+            entry = RequestSnapshot(self, None, "", send.started_s)
             entry.duration_s = send.duration_s
-            self._add(entry, self._others)
+            self._add(entry, self._outside_requests)
 
         sent = self._copy(send, entry)
 
         if not is_root or entry is None:
-            self._nested[id(send)] = sent  # Until the call ends in which it was sent; that keeps the record.
+            # It waits here until the call ends in which it was sent. That call keeps the record, and so its id.
+            self._nested[id(send)] = sent
         else:
             self._spent += sent.size
 
@@ -227,30 +240,30 @@ class Journal:
                 entry.sends.append(sent)
                 self._touch(entry)
 
-    def keep_late(self, call: CallRecord) -> None:
-        """A call has ended, after its send."""
-        if self._lock.acquire(timeout=_PATIENCE_S):
+    def add_late_call(self, call: CallRecord) -> None:
+        """Copy a call that ended after its send."""
+        if self._lock.acquire(timeout=_LOCK_TIMEOUT_S):
             try:
-                self._keep_late(call)
+                self._add_late_call(call)
             finally:
                 self._lock.release()
 
-    def _keep_late(self, call: CallRecord) -> None:
+    def _add_late_call(self, call: CallRecord) -> None:
         late = self._late.get(call.send)
 
         if late is None or id(call) in late.seen:
             return
 
-        late.seen.add(id(call))  # The send's record, which is alive as long as this is kept, keeps the call.
+        late.seen.add(id(call))  # The id stays unique: the send's record keeps the call, and this note goes with it.
         size = late.sent.size
         self._copy_call(call, late.sent)
         late.entry.size += late.sent.size - size
         self._touch(late.entry)
 
-    def _copy(self, send: SendRecord, entry: Entry | None) -> Sent:
+    def _copy(self, send: SendRecord, entry: RequestSnapshot | None) -> SendSnapshot:
         payload = send.payload or {}
         arguments = (show_values if self.shows_values else show_types)(payload)
-        sent = Sent(send, self._name_sender(send.sender), arguments)
+        sent = SendSnapshot(send, self._name_sender(send.sender), arguments)
         calls = send.calls
 
         if not calls:
@@ -263,12 +276,12 @@ class Journal:
                 self._copy_call(call, sent)
 
         if entry is not None and (len(seen) < len(calls) or any(call.via is not None for call in calls)):
-            self._late[send] = _Late(entry, sent, seen)
+            self._late[send] = LateCalls(entry, sent, seen)
 
         return sent
 
     def _name_sender(self, sender: Any) -> str:
-        # Nearly always, it is the application, again.
+        # Nearly always, the sender is the same application as before.
         last, name = self._last_sender
 
         if last() is sender and name:
@@ -281,44 +294,53 @@ class Journal:
 
         return name
 
-    def _copy_call(self, call: CallRecord, sent: Sent) -> None:
+    def _copy_call(self, call: CallRecord, sent: SendSnapshot) -> None:
         sends = [nested for send in call.sends if (nested := self._nested.pop(id(send), None)) is not None]
 
-        if sent.size >= MOST_ROWS:
+        if sent.size >= MAX_ROWS:
             sent.left_out += 1 + sum(nested.size + nested.left_out for nested in sends)
             return
 
         sent.size += 1
-        sent.calls.append(Called(call, [nested for nested in sends if _has_room(sent, nested)]))
+        sent.calls.append(CallSnapshot(call, [nested for nested in sends if _has_room(sent, nested)]))
 
-    def _know(self, signal: Any) -> None:
+    def _remember_signal(self, signal: Any) -> None:
         ref = self._signals.get(id(signal))
 
         if ref is not None and ref() is signal:
             return
 
-        if len(self._signals) >= _MOST_SIGNALS:
+        if len(self._signals) >= _MAX_SIGNALS:
             self._signals = {key: ref for key, ref in self._signals.items() if ref() is not None}
 
-        if len(self._signals) < _MOST_SIGNALS:
+        if len(self._signals) < _MAX_SIGNALS:
             self._signals[id(signal)] = weakref.ref(signal)
 
-    # Looking.
+    # What listeners ask for.
 
     @property
     def version(self) -> int:
-        """The number of the last change."""
+        """The number of the last change: it grows by one with each."""
         return self._version
 
-    def changes(self, since: int) -> list[Entry]:
-        """What has changed since a version, from the first change to the last."""
-        with self._lock:
-            entries = [entry for kept in (self._requests, self._others) for entry in kept if entry.version > since]
+    def changes(self, since: int) -> list[RequestSnapshot]:
+        """Return the requests, and the sends outside of requests, that changed after a version, in order of change."""
+        return [entry for _, entry in self.versions(since)]
 
-        return sorted(entries, key=lambda entry: entry.version)
+    def versions(self, since: int) -> list[tuple[int, RequestSnapshot]]:
+        """As :meth:`changes`, each with its version at one moment.
+
+        A request may change right after this, and its own version with it. A listener that took that for what it has
+        seen would miss what changed in between.
+        """
+        with self._lock:
+            entries = [*self._requests, *self._outside_requests]
+            found = [(entry.version, entry) for entry in entries if entry.version > since]
+
+        return sorted(found, key=itemgetter(0))
 
     def signals(self) -> Iterable[Any]:
-        """The signals that were sent, and are alive."""
+        """Return the signals that were sent and still exist."""
         with self._lock:
             refs = list(self._signals.values())
 
@@ -328,13 +350,13 @@ class Journal:
 def _name_of(sender: Any) -> str:
     try:
         return describe_sender(sender)
-    except Exception:  # A module may have attributes of its own ways.
+    except Exception:  # A sender's attributes may raise anything.
         return "(a sender without a name)"
 
 
-def _has_room(whole: Entry | Sent, part: Sent) -> bool:
-    """Whether one more send fits. If not, it is counted."""
-    if whole.size + part.size > MOST_ROWS:
+def _has_room(whole: RequestSnapshot | SendSnapshot, part: SendSnapshot) -> bool:
+    """Return whether one more send fits. Add its rows to the size, or to those that are left out."""
+    if whole.size + part.size > MAX_ROWS:
         whole.left_out += part.size + part.left_out
         return False
 
@@ -347,22 +369,24 @@ def _nothing() -> None: ...
 
 @final
 class JournalWatcher(Watcher):
-    """Watches for a journal, and does not keep it alive."""
+    """Passes what it sees on to a journal, which it holds weakly."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = weakref.ref(journal)
 
     def send_ended(self, send: SendRecord) -> None:
+        """Let the journal copy the send."""
         journal = self._journal()
 
         if journal is not None:
-            journal.keep(send)
+            journal.add_send(send)
 
     def call_ended(self, call: CallRecord) -> None:
+        """Let the journal copy the call, if its send has ended before."""
         if call.send.duration_s is None:
-            return  # It is copied with its send.
+            return  # The journal copies it with its send.
 
         journal = self._journal()
 
         if journal is not None:
-            journal.keep_late(call)
+            journal.add_late_call(call)

@@ -1,31 +1,32 @@
-"""The live page, at ``/_aldis/``: who may see it, and its files.
+"""The live page, at ``/_aldis/``, as WSGI middleware before the application.
 
-It stands before the application, not in it: its own requests reach no hook and no route of the application, and routes
-of the application cannot change it. Who asks for the relay alone has a context of the application pushed, in which the
-database is asked. Outside debug mode the page is not there: all requests go on to the application as they came.
+It stands before the application, not in it: its own requests reach no hook and no route of the application, and no
+route of the application can replace it. Only the relay tab pushes an app context, in which the database is asked.
+Outside debug mode there is no page: the middleware passes each request on as it came.
 """
 
 from __future__ import annotations
 
-import re
+from contextlib import contextmanager
 from functools import cache, partial
 from http import HTTPStatus
-from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast, final
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 
 import flask.signals as flask_signals
+from werkzeug.wrappers import Request, Response
 
 from aldis import default_namespace
 from aldis.flask._core_signals import CORE_SIGNALS
 
+from .access import refusal_of
 from .events import Feed
 from .journal import Journal
 from .snapshots import current
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from typing import TypeAlias
 
     from flask import Flask
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from aldis._web.state import State
     from aldis.relay import Relay
 
-    from .snapshots import Entry
+    from .snapshots import RequestSnapshot
 
     Environ: TypeAlias = dict[str, Any]
     Application: TypeAlias = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
@@ -41,54 +42,56 @@ if TYPE_CHECKING:
 ROOT: Final = "/_aldis"
 
 _FILES: Final = {
-    "": ("page.html", "text/html; charset=utf-8"),
-    "page.css": ("page.css", "text/css; charset=utf-8"),
-    "page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "icon.svg": ("icon.svg", "image/svg+xml"),
+    "/": ("page.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
-_HEADERS: Final = (
-    (
-        "Content-Security-Policy",
-        (
-            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self';"
-            " base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script';"
-            " trusted-types 'none'"
-        ),
+_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self';"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script';"
+        " trusted-types 'none'"
     ),
-    ("X-Content-Type-Options", "nosniff"),
-    ("Cache-Control", "no-store"),
-    ("Referrer-Policy", "no-referrer"),
-    ("X-Frame-Options", "DENY"),
-    ("Cross-Origin-Resource-Policy", "same-origin"),
-    ("Cross-Origin-Opener-Policy", "same-origin"),
-)
-_HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9_.-]+?))\.?(?::\d{1,5})?", re.IGNORECASE)
-_LONGEST_PATH: Final = 300
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+_MAX_PATH: Final = 300
 
-# A server that stops waits for its threads: for some seconds, if they do not end by themselves. Werkzeug's does not
-# wait, and logs each request, so it is not asked again and again.
+# A server that shuts down waits some seconds for threads that do not end by themselves, so streams are short there.
+# Werkzeug's server does not wait, and it logs each request, so a listener should not come again and again.
 _LASTS_S: Final = 4.0
 _LASTS_ON_WERKZEUG_S: Final = 600.0
 
 
-def make_page(app: Flask, inner: Application, state: State) -> Page:
-    """The live page of an application. Whether it may be seen is looked at by each request.
+def make_live_page(app: Flask, inner: Application, state: State) -> LivePageMiddleware:
+    """Return the live page of an application. Each request checks for itself whether the page may be shown.
 
     :param app: the application.
-    :param inner: what answers all requests but those for the page.
-    :param state: has the application's own signals, and its relay.
+    :param inner: the WSGI application that answers all requests but those for the page.
+    :param state: the application's state, which has its relay and the signals to show.
     """
-    return Page(app, inner, partial(_sources, state), state.relay)
+    return LivePageMiddleware(app, inner, partial(_sources, state), state.relay)
 
 
 def _sources(state: State) -> list[Any]:
     signals = getattr(flask_signals, "_signals", {})
-    return [default_namespace, signals, *CORE_SIGNALS, *state.signals]
+    return [default_namespace, signals, *CORE_SIGNALS, *state.shown]
 
 
 @final
-class Page:
-    """WSGI middleware that notes requests, and answers those for the page."""
+class LivePageMiddleware:
+    """WSGI middleware that notes each request in the journal, and answers requests for the page.
+
+    :param app: the application.
+    :param inner: the WSGI application that answers all other requests.
+    :param sources: returns the signals and namespaces whose connections the page shows.
+    :param relay: the application's relay, if it has one.
+    """
 
     def __init__(
         self, app: Flask, inner: Application, sources: Callable[[], Iterable[Any]], relay: Relay | None
@@ -100,240 +103,161 @@ class Page:
         self.feed = Feed(self.journal, sources, lambda: app.debug, has_relay=relay is not None)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer one request."""
         if not self._app.debug:
             if self.journal.is_awake:
                 self.journal.sleep()
 
             return self._inner(environ, start_response)
 
-        self.journal.shows_values = self._option("ALDIS_SHOW_VALUES") == True  # noqa: E712  # And 1; but no text, which may say "no".
+        # Only True or 1: a text may say "no".
+        self.journal.shows_values = self._option("ALDIS_SHOW_VALUES") == True  # noqa: E712
         path = environ.get("PATH_INFO", "")
 
         if path == ROOT or path.startswith(f"{ROOT}/"):
             self.journal.wake()
-            return self._answer(environ, start_response, path[len(ROOT) :])
+            return self._answer(Request(environ, populate_request=False), path[len(ROOT) :])(environ, start_response)
 
         return self._note(environ, start_response)
 
     def _option(self, name: str) -> Any:
         return cast("dict[str, Any]", self._app.config).get(name)
 
-    # Noting.
+    # Requests of the application.
 
     def _note(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        entry = self.journal.begin(environ["REQUEST_METHOD"], _path_of(environ))
-        outer = current.get()
-        current.set(entry)
+        snapshot = self.journal.begin(environ["REQUEST_METHOD"], _path_of(environ))
         failure = None
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
-            entry.status = int(status[:3])
+            snapshot.status = int(status[:3])
             return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
 
         try:
-            body = self._inner(environ, start)
+            with _noted_in(snapshot):
+                body = self._inner(environ, start)
         except BaseException as error:
             failure = type(error).__qualname__
             raise
         finally:
-            current.set(outer)
-            self.journal.end(entry, failure)
+            self.journal.end(snapshot, failure)
 
-        # A file goes to the server as it is: the server may have a faster way to send it.
+        # Pass a file on as it is: the server may have a faster way to send it.
         if isinstance(body, (list, tuple, environ.get("wsgi.file_wrapper", ()))):
             return body
 
-        return _Body(body, entry)
+        return NotedBody(body, snapshot, self.journal)
 
-    # Answering.
+    # Requests for the page.
 
-    def _answer(self, environ: Environ, start_response: Callable[..., Any], name: str) -> Iterable[bytes]:
-        refusal = _refusal(environ, self._option("ALDIS_PAGE_HOSTS") or ())
+    def _answer(self, request: Request, path: str) -> Response:
+        if request.method != "GET":
+            message = "The live page answers GET requests only.\n"
+            return _respond(message, status=HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET"})
+
+        refusal = refusal_of(request, self._option("ALDIS_PAGE_HOSTS") or ())
 
         if refusal is not None:
-            return _respond(start_response, *refusal)
+            return _respond(refusal, status=HTTPStatus.FORBIDDEN)
 
-        if name == "":
-            place = quote(environ.get("SCRIPT_NAME", "").encode("latin-1"))
-            return _respond(start_response, HTTPStatus.PERMANENT_REDIRECT, b"", ("Location", f"{place}{ROOT}/"))
+        if path == "/events":
+            return self._listen(request)
 
-        if name == "/events":
-            return self._listen(environ, start_response)
+        if path == "/relay" and self._relay is not None:
+            return self._look_at(self._relay)
 
-        if name == "/relay" and self._relay is not None:
-            from .relay import look
+        return _redirect(request) if path == "" else _file(path)
 
-            return _respond(start_response, HTTPStatus.OK, look(self._app, self._relay), kind="application/json")
+    def _look_at(self, relay: Relay) -> Response:
+        from .relay import look
 
-        if name[1:] not in _FILES:
-            return _respond(start_response, HTTPStatus.NOT_FOUND, b"The live page has no such file.\n")
+        return _respond(look(self._app, relay), mimetype="application/json")
 
-        file, kind = _FILES[name[1:]]
-        return _respond(start_response, HTTPStatus.OK, _read(file), kind=kind)
-
-    def _listen(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
-        asked = parse_qs(environ.get("QUERY_STRING", "")).get("after", [""])[0]
-        last = environ.get("HTTP_LAST_EVENT_ID") or asked
-        is_werkzeug = environ.get("SERVER_SOFTWARE", "").startswith("Werkzeug/")
+    def _listen(self, request: Request) -> Response:
+        last = request.headers.get("Last-Event-ID") or request.args.get("after", "")
+        is_werkzeug = request.environ.get("SERVER_SOFTWARE", "").startswith("Werkzeug/")
         lasts_s = _LASTS_ON_WERKZEUG_S if is_werkzeug else _LASTS_S
-        events = self.feed.events(last, lasts_s=lasts_s if environ.get("wsgi.multithread") else 0)
-        kind = ("Content-Type", "text/event-stream; charset=utf-8")
-        start_response("200 OK", [kind, ("X-Accel-Buffering", "no"), *_HEADERS])
-        return events
+        events = self.feed.events(last, lasts_s=lasts_s if request.is_multithread else 0)
+        return _respond(events, mimetype="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
 @final
-class _Body:
-    """The body of an answer, in which what is sent belongs to the request."""
+class NotedBody:
+    """A response's body. What is sent while the server reads it belongs to the request."""
 
-    def __init__(self, body: Iterable[bytes], entry: Entry) -> None:
+    def __init__(self, body: Iterable[bytes], snapshot: RequestSnapshot, journal: Journal) -> None:
         self._body = body
         self._iterator = iter(body)
-        self._entry = entry
+        self._snapshot = snapshot
+        self._journal = journal
         self._failure: str | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        outer = current.get()
-        current.set(self._entry)
-
         try:
-            return next(self._iterator)
+            with _noted_in(self._snapshot):
+                return next(self._iterator)
         except StopIteration:
             raise
         except BaseException as error:
             self._failure = type(error).__qualname__
             raise
-        finally:
-            current.set(outer)
 
     def close(self) -> None:
-        """Close the body that this one is of."""
-        close = getattr(self._body, "close", None)
-        outer = current.get()
-        current.set(self._entry)
-
+        """Close the body, and note that the request is over."""
         try:
-            if close is not None:
-                close()
+            with _noted_in(self._snapshot):
+                getattr(self._body, "close", _nothing)()
         finally:
-            current.set(outer)
-            self._entry.journal.close(self._entry, self._failure)
+            self._journal.close(self._snapshot, self._failure)
+
+
+@contextmanager
+def _noted_in(snapshot: RequestSnapshot) -> Generator[None]:
+    """Let what is sent in the block belong to a request."""
+    outer = current.get()
+    current.set(snapshot)
+
+    try:
+        yield
+    finally:
+        current.set(outer)  # Not by a token: the application may change the context in between.
+
+
+def _nothing() -> None: ...
 
 
 def _path_of(environ: Environ) -> str:
     path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    return path.encode("latin-1").decode("utf-8", "replace")[:_LONGEST_PATH]
+    return path.encode("latin-1").decode("utf-8", "replace")[:_MAX_PATH]
 
 
 def _respond(
-    start_response: Callable[..., Any],
-    status: HTTPStatus,
-    body: bytes,
-    *headers: tuple[str, str],
-    kind: str = "text/plain; charset=utf-8",
-) -> list[bytes]:
-    usual = [("Content-Type", kind), ("Content-Length", str(len(body))), *_HEADERS]
-    start_response(f"{status.value} {status.phrase}", [*usual, *headers])
-    return [body]
+    body: str | bytes | Iterable[bytes],
+    *,
+    status: HTTPStatus = HTTPStatus.OK,
+    mimetype: str = "text/plain",
+    headers: dict[str, str] | None = None,
+) -> Response:
+    return Response(body, status=status, mimetype=mimetype, headers={**_HEADERS, **(headers or {})})
+
+
+def _redirect(request: Request) -> Response:
+    """Add the slash. The application may be mounted below a path."""
+    mounted_at = quote(request.environ.get("SCRIPT_NAME", "").encode("latin-1"))
+    return _respond("", status=HTTPStatus.PERMANENT_REDIRECT, headers={"Location": f"{mounted_at}{ROOT}/"})
+
+
+def _file(path: str) -> Response:
+    if path not in _FILES:
+        return _respond("The live page has no such file.\n", status=HTTPStatus.NOT_FOUND)
+
+    name, mimetype = _FILES[path]
+    return _respond(_read(name), mimetype=mimetype)
 
 
 @cache
 def _read(name: str) -> bytes:
-    return (Path(__file__).parent / "_page_files" / name).read_bytes()
-
-
-# Refusal.
-
-
-def _refusal(environ: Environ, hosts: Iterable[str]) -> tuple[Any, ...] | None:
-    """Why the page is not shown, if it is not."""
-    hosts = [hosts] if isinstance(hosts, str) else [str(host) for host in hosts]
-
-    if environ["REQUEST_METHOD"] != "GET":
-        return HTTPStatus.METHOD_NOT_ALLOWED, b"The live page is there to GET.\n", ("Allow", "GET")
-
-    if not all(_is_allowed_address(address, hosts) for address in _clients(environ)):
-        return HTTPStatus.FORBIDDEN, _WHY_CLIENT
-
-    if not all(_is_allowed_host(name, hosts) for name in _names(environ)):
-        return HTTPStatus.FORBIDDEN, _WHY_HOST
-
-    is_foreign = environ.get("HTTP_SEC_FETCH_SITE", "none") not in {"none", "same-origin"}
-
-    if is_foreign and environ.get("HTTP_SEC_FETCH_MODE") != "navigate":
-        return HTTPStatus.FORBIDDEN, b"The live page answers to no other site.\n"
-
-    return None
-
-
-_WHY_CLIENT: Final = (
-    b"The live page answers to this machine only. To open it to others, list their addresses or networks in"
-    b" ALDIS_PAGE_HOSTS.\n"
-)
-_WHY_HOST: Final = (
-    b"The live page answers as localhost only. If the application goes by another name, list that in"
-    b" ALDIS_PAGE_HOSTS.\n"
-)
-
-
-def _clients(environ: Environ) -> Iterator[str]:
-    """All addresses that the request may come from: what proxies say cannot be trusted, but can be held against it."""
-    yield environ.get("REMOTE_ADDR", "")
-    original = environ.get("werkzeug.proxy_fix.orig")
-
-    if original is not None:
-        yield original.get("REMOTE_ADDR") or ""
-
-    for header in ("HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP"):
-        if header in environ:
-            yield from (part.strip() for part in environ[header].split(","))
-
-    for part in re.findall(r"for=\"?\[?([^\];,\"]*)", environ.get("HTTP_FORWARDED", ""), re.IGNORECASE):
-        yield part.strip()
-
-
-def _names(environ: Environ) -> Iterator[str]:
-    """All names that the request may be for. A page of another site may send any header of a proxy to its own name."""
-    yield environ.get("HTTP_HOST", "")
-    original = environ.get("werkzeug.proxy_fix.orig")
-
-    if original is not None:
-        yield original.get("HTTP_HOST") or ""
-
-    if "HTTP_X_FORWARDED_HOST" in environ:
-        yield from (part.strip() for part in environ["HTTP_X_FORWARDED_HOST"].split(","))
-
-    for part in re.findall(r"host=\"?([^;,\"]*)", environ.get("HTTP_FORWARDED", ""), re.IGNORECASE):
-        yield part.strip()
-
-
-def _is_allowed_address(text: str, hosts: list[str]) -> bool:
-    try:
-        address: Any = ip_address(text)
-    except ValueError:
-        return False
-
-    address = getattr(address, "ipv4_mapped", None) or address
-    return address.is_loopback or any(address in network for network in _networks(hosts))
-
-
-def _networks(hosts: list[str]) -> Iterator[Any]:
-    for host in hosts:
-        try:
-            yield ip_network(host, strict=False)
-        except ValueError:
-            continue  # A name.
-
-
-def _is_allowed_host(header: str, hosts: list[str]) -> bool:
-    match = _HOST.fullmatch(header)
-
-    if match is None:
-        return False
-
-    name = (match[1] or match[2]).lower()
-    names = {"localhost", *(host.lower().rstrip(".") for host in hosts)}
-    return name in names or name.endswith(".localhost") or _is_allowed_address(name, hosts)
+    return (Path(__file__).parent / "static" / name).read_bytes()

@@ -1,6 +1,7 @@
-"""How the live page shows payloads: names and types, and values only where they are harmless.
+"""Turn payloads into text for the live page, and hide values that may be secret.
 
-No code of a payload is run: what is not a plain value of Python's own is shown by its type. Nothing here raises.
+Names and types are always shown, values only if the application asks for it. No code of a payload runs: a value that is
+not of a plain built-in type is shown as its type. Nothing here raises.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
 
 HIDDEN: Final = "(hidden)"
 
-_LONGEST: Final = 80
-_MOST_ARGUMENTS: Final = 20
-_MOST_ITEMS: Final = 5
-_DEEPEST: Final = 2
-_LARGEST_BITS: Final = 256
+_MAX_LENGTH: Final = 80
+_MAX_ARGUMENTS: Final = 20
+_MAX_ITEMS: Final = 5
+_MAX_DEPTH: Final = 2
+_MAX_BITS: Final = 256
 
-_BEGINNING: Final = slice(_LONGEST)
-_WHERE_SECRETS_ARE: Final = slice(10_000)
-_Nameless: Final = type("", (), {})
+_BEGINNING: Final = slice(_MAX_LENGTH)
+_SEARCHED: Final = slice(10_000)
+_NoClass: Final = type("", (), {})
 
 _SECRET: Final = re.compile(
     r"passw|passphrase|passcode|passkey|token|secret|key|auth|cookie|session|csrf|xsrf|card|credential|private"
@@ -35,41 +36,41 @@ _SECRET: Final = re.compile(
 )
 _SECRET_INSIDE: Final = re.compile(rf"(?:{_SECRET.pattern})[\w-]*[\"']?\s*[=:]|\bbearer\s|\beyJ[\w-]+\.", re.IGNORECASE)
 _CREDENTIALS: Final = re.compile(r"//[^/\s@]*@")
-_HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_CAMEL_CASE: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 Argument = tuple[str, type[Any]] | tuple[str, type[Any], str]
-"""The name, the class, and the value as it is shown, if it is."""
+"""The name, the class and, if values are shown, the value as text."""
 
 
-# What clients send may become names, by send(**request.json): a journal that keeps them has to be bounded.
+# A view may call send(**request.json), so clients may choose the names. Their number and their length are limited.
 
 
 def show_types(payload: dict[str, Any]) -> tuple[Argument, ...]:
-    """A payload without its values."""
-    if len(payload) > _MOST_ARGUMENTS:
+    """Return the names and classes of a payload."""
+    if len(payload) > _MAX_ARGUMENTS:
         return (*show_types(_first(payload)), _more(payload))
 
     return tuple(zip(map(plain_text, payload), map(type, payload.values()), strict=True))
 
 
 def show_values(payload: dict[str, Any]) -> tuple[Argument, ...]:
-    """A payload with its values, as far as they may be shown."""
-    if len(payload) > _MOST_ARGUMENTS:
+    """Return the names, classes and values of a payload. Secret values are hidden."""
+    if len(payload) > _MAX_ARGUMENTS:
         return (*show_values(_first(payload)), _more(payload))
 
     return tuple((plain_text(name), _class_of(value), show_argument(name, value)) for name, value in payload.items())
 
 
 def _first(payload: dict[str, Any]) -> dict[str, Any]:
-    return dict(islice(payload.items(), _MOST_ARGUMENTS))
+    return dict(islice(payload.items(), _MAX_ARGUMENTS))
 
 
 def _more(payload: dict[str, Any]) -> Argument:
-    return f"… {len(payload) - _MOST_ARGUMENTS} more", _Nameless
+    return f"… {len(payload) - _MAX_ARGUMENTS} more", _NoClass
 
 
 def plain_text(text: Any) -> str:
-    """The beginning of a text, as a plain ``str`` that keeps nothing else alive."""
+    """Return the beginning of a text, as a plain ``str`` that keeps nothing else alive."""
     return str.__getitem__(text, _BEGINNING)
 
 
@@ -78,38 +79,38 @@ def _class_of(value: object) -> type[Any]:
 
 
 def type_name(kind: type[Any]) -> str:
-    """The name of a class, past what its metaclass may have to say."""
+    """Return the name of a class, without calling its metaclass."""
     return str(type.__dict__["__qualname__"].__get__(kind))
 
 
 def show_argument(name: Any, value: Any) -> str:
-    """A value in a few characters, unless its name looks secret."""
+    """Return a value as a short text; hide it if its name looks secret."""
     return HIDDEN if is_secret(name) else show(value)
 
 
 def is_secret(name: Any) -> bool:
-    """Whether what goes by this name is better not shown."""
-    return any(_SECRET.search(_HUMP.sub("_", text)) for text in _texts_of(name))
+    """Return whether the value of this name may be a secret."""
+    return any(_SECRET.search(_CAMEL_CASE.sub("_", text)) for text in _texts_of(name))
 
 
 def _texts_of(name: Any) -> Iterator[str]:
-    """The texts in a name. Keys may be bytes, members of an enumeration, or of another class derived from ``str``."""
+    """Yield the texts in a name. A key may be bytes, a member of an enumeration, or a subclass of ``str``."""
     kind = _class_of(name)
 
     if issubclass(kind, str):
-        yield str.__getitem__(name, _WHERE_SECRETS_ARE)
+        yield str.__getitem__(name, _SEARCHED)
     elif issubclass(kind, bytes):
-        yield bytes.__getitem__(name, _WHERE_SECRETS_ARE).decode("latin-1")
+        yield bytes.__getitem__(name, _SEARCHED).decode("latin-1")
 
     if issubclass(kind, Enum):
         yield from (text for text in object.__getattribute__(name, "__dict__").values() if type(text) is str)
 
 
 def show(value: Any) -> str:
-    """A value in a few characters."""
+    """Return a value as a short text."""
     try:
         return _cut(_show(value, 0))
-    except Exception:  # It may change in another thread meanwhile.
+    except Exception:  # Another thread may change the value meanwhile.
         return "(cannot be shown)"
 
 
@@ -127,23 +128,23 @@ def _show(value: Any, depth: int) -> str:
 
     first, last = _BRACKETS[kind]
 
-    if depth == _DEEPEST and value:
+    if depth == _MAX_DEPTH and value:
         return f"{first}…{last}"
 
     parts = _items(value, depth + 1) if kind is dict else _elements(value, depth + 1)
-    more = [f"… {len(value) - _MOST_ITEMS} more"] if len(value) > _MOST_ITEMS else []
+    more = [f"… {len(value) - _MAX_ITEMS} more"] if len(value) > _MAX_ITEMS else []
     return f"{first}{', '.join([*parts, *more])}{last}"
 
 
 def _items(value: dict[Any, Any], depth: int) -> Iterable[str]:
-    for key, item in islice(value.items(), _MOST_ITEMS):
+    for key, item in islice(value.items(), _MAX_ITEMS):
         yield f"{_show(key, depth)}: {HIDDEN if is_secret(key) else _show(item, depth)}"
 
 
 def _elements(value: Any, depth: int) -> Iterable[str]:
-    elements: list[Any] = list(islice(value, _MOST_ITEMS))
+    elements: list[Any] = list(islice(value, _MAX_ITEMS))
 
-    # Headers and forms are often lists of such pairs.
+    # Headers and forms are often lists of (name, value) pairs.
     if len(value) == 2 and is_secret(elements[0]):
         return [_show(elements[0], depth), HIDDEN]
 
@@ -151,7 +152,7 @@ def _elements(value: Any, depth: int) -> Iterable[str]:
 
 
 def _show_text(value: str) -> str:
-    if _SECRET_INSIDE.search(_HUMP.sub("_", value[_WHERE_SECRETS_ARE])):
+    if _SECRET_INSIDE.search(_CAMEL_CASE.sub("_", value[_SEARCHED])):
         return HIDDEN
 
     return repr(_CREDENTIALS.sub("//…@", _cut(value)))
@@ -162,11 +163,11 @@ def _show_bytes(value: bytes) -> str:
 
 
 def _show_int(value: int) -> str:
-    return repr(value) if value.bit_length() <= _LARGEST_BITS else f"an int of {value.bit_length()} bits"
+    return repr(value) if value.bit_length() <= _MAX_BITS else f"an int of {value.bit_length()} bits"
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return text if len(text) <= _MAX_LENGTH else f"{text[: _MAX_LENGTH - 1]}…"
 
 
 _PLAIN: Final[dict[type, Callable[[Any], str]]] = {

@@ -1,7 +1,7 @@
-"""What the live page says of the application's relay: who has messages waiting, and which were given up.
+"""The relay tab of the live page: how many messages wait for each receiver, and the dead letters.
 
-It is asked for while somebody looks at it, and at no other time. Names, numbers and reasons are said, and nothing of
-what the messages are about.
+The database is asked only while somebody looks at the tab. The answer has names, numbers and reasons, and nothing of a
+message's payload.
 """
 
 from __future__ import annotations
@@ -13,25 +13,24 @@ from aldis._core.callables import qualified_name
 from aldis.exceptions import AldisError
 
 from .events import roots
-from .journal import Journal
-from .snapshots import Entry, current
+from .snapshots import RequestSnapshot, current
 
 if TYPE_CHECKING:
     from flask import Flask
 
     from aldis.relay import DeadLetter, ReceiverStatus, Relay
 
-MOST_LETTERS: Final = 50
-"""How many dead letters are listed. Of others, their number."""
+MAX_DEAD_LETTERS: Final = 50
+"""How many dead letters the tab lists. It shows the number of the rest."""
 
-# To ask takes a context of the application, which sends signals. They are noted in no journal that is looked at.
-_UNSEEN: Final = Entry(Journal(), "GET", "", 0.0)
+# Asking takes an app context, which sends signals. No journal owns this request, so no journal keeps those sends.
+_UNSEEN: Final = RequestSnapshot(None, "GET", "", 0.0)
 
 
 def look(app: Flask, relay: Relay) -> bytes:
-    """How the relay's messages are doing, as JSON; or why that cannot be told.
+    """Return the state of the relay's receivers and the dead letters as JSON; or what keeps the relay from telling it.
 
-    :param app: the application, in whose context the database is asked.
+    :param app: the application. The database is asked in its context.
     :param relay: its relay.
     """
     token = current.set(_UNSEEN)
@@ -45,12 +44,12 @@ def look(app: Flask, relay: Relay) -> bytes:
 def _look(app: Flask, relay: Relay) -> dict[str, Any]:
     try:
         with app.app_context():
-            receivers, letters = relay.status(), relay.dead_letters(most=MOST_LETTERS)
+            receivers, letters = relay.status(), relay.dead_letters(limit=MAX_DEAD_LETTERS)
 
         return {"receivers": [*map(_receiver, receivers)], "letters": [*map(_letter, letters)]}
     except AldisError as error:
         return {"problem": str(error)}
-    except Exception as error:  # What that says may have values in it.
+    except Exception as error:  # Its message may have values in it.
         return {"problem": f"The database could not be asked: {qualified_name(type(error))}."}
 
 
@@ -78,8 +77,8 @@ def _letter(letter: DeadLetter) -> dict[str, Any]:
 
 
 def _short(reason: object) -> str:
-    """A reason, without the folder in which the receiver's file is. A database of SQLite may have anything there."""
-    text = str(reason)
+    """Return a reason without the folder of the receiver's file."""
+    text = str(reason)  # A column of SQLite may hold any type.
 
     for root in roots():
         text = text.replace(f"({root}", "(")

@@ -1,4 +1,4 @@
-"""What the live page remembers of requests, sends and calls: plain values, which keep nothing alive but classes."""
+"""Copies of requests, sends and calls in plain values, which keep no sender, receiver or payload alive."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, final
 
 from aldis._core.callables import place_of, qualified_name
-from aldis._core.watching import _call_that_runs
+from aldis._core.watching import running_call
 from aldis.observe import describe_delivery
 
 if TYPE_CHECKING:
     from aldis.observe import CallRecord, SendRecord
 
-    from .journal import Journal
     from .redaction import Argument
 
 
 @final
-class Called:
+class CallSnapshot:
     """One call of a receiver, in plain values."""
 
     __slots__ = (
@@ -33,7 +32,7 @@ class Called:
         "via",
     )
 
-    def __init__(self, call: CallRecord, sends: list[Sent]) -> None:
+    def __init__(self, call: CallRecord, sends: list[SendSnapshot]) -> None:
         self.name = qualified_name(call.receiver)
         self.place = place_of(call.receiver)
         self.outcome = call.outcome
@@ -47,12 +46,12 @@ class Called:
 
 
 @final
-class Sent:
-    """One send, in plain values.
+class SendSnapshot:
+    """One send, in plain values. Of the classes in its payload, it keeps the classes themselves.
 
-    :ivar payload: the names, the classes, and the values where they are shown.
-    :ivar size: how many sends and calls are in it, itself included.
-    :ivar left_out: how many more there were.
+    :ivar payload: for each argument its name, its class and, if values are shown, its value as text.
+    :ivar size: the number of sends and calls in this tree, this send included.
+    :ivar left_out: the number of sends and calls that were not kept because the tree was full.
     """
 
     __slots__ = (
@@ -76,22 +75,24 @@ class Sent:
         self.is_muted = send.is_muted
         self.started_s = send.started_s
         self.duration_s = send.duration_s
-        self.calls: list[Called] = []
+        self.calls: list[CallSnapshot] = []
         self.size = 1
         self.left_out = 0
 
 
 @final
-class Entry:
-    """A request, or a send outside of one.
+class RequestSnapshot:
+    """One request, or one send outside of requests.
 
-    :ivar version: the number of the journal's last change of it.
-    :ivar method: of the request; ``None`` outside of one.
-    :ivar duration_s: until the application has given its answer; ``None`` until then.
-    :ivar closed_s: until the answer was sent and closed, both in seconds from the beginning.
-    :ivar is_partial: whether there was a pause in watching meanwhile.
-    :ivar pauses: how many pauses there had been when it began; -1 in a pause.
-    :ivar text: what was made of it for those who look, and of which version.
+    :ivar owner: the journal that keeps it. It is compared by identity and never called.
+    :ivar version: the journal's version at the last change of this request.
+    :ivar method: the request's method; ``None`` outside of requests.
+    :ivar duration_s: the time until the application answered; ``None`` until then.
+    :ivar closed_s: the time until the response was sent and closed; ``None`` until then.
+    :ivar is_partial: whether watching paused while the application worked on the request.
+    :ivar pauses: the journal's number of pauses when the request began; -1 if it began in a pause.
+    :ivar outer: the call of a receiver in which the request was made, as a test client may do.
+    :ivar text: the JSON of one version, made for the first listener that asks: (version, JSON).
     """
 
     __slots__ = (
@@ -99,11 +100,11 @@ class Entry:
         "duration_s",
         "failure",
         "is_partial",
-        "journal",
         "left_out",
         "method",
         "number",
         "outer",
+        "owner",
         "path",
         "pauses",
         "sends",
@@ -122,8 +123,8 @@ class Entry:
     status: int | None
     text: tuple[int, str] | None
 
-    def __init__(self, journal: Journal, method: str | None, path: str, started_s: float) -> None:
-        self.journal = journal
+    def __init__(self, owner: object, method: str | None, path: str, started_s: float) -> None:
+        self.owner = owner
         self.method = method
         self.path = path
         self.started_s = started_s
@@ -131,16 +132,16 @@ class Entry:
         self.closed_s = None
         self.status = None
         self.failure = None
-        self.sends: list[Sent] = []
+        self.sends: list[SendSnapshot] = []
         self.size = 0
         self.left_out = 0
         self.is_partial = False
         self.pauses = 0
         self.text = None
 
-        # A test client in a receiver makes a request in a send: what is sent there belongs to the request.
-        self.outer = None if method is None else _call_that_runs()
+        # A receiver may make a request with a test client: what is sent there belongs to that request.
+        self.outer = None if method is None else running_call()
 
 
-current: Final[ContextVar[Entry | None]] = ContextVar("aldis_page_entry", default=None)
-"""The request that is being handled."""
+current: Final[ContextVar[RequestSnapshot | None]] = ContextVar("aldis_page_entry", default=None)
+"""The request that the application handles in this context."""

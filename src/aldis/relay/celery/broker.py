@@ -1,4 +1,4 @@
-"""The broker of a Celery application, as the relay uses it: nothing counts as published that it has not confirmed."""
+"""Publish to the broker of a Celery application. Nothing counts as published before the broker has confirmed it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _PERSISTENT: Final = 2
 _VISIBLE_S: Final = 3600
 
-# What makes a queue lose messages: as an attribute of kombu's Queue, and the value that does not.
+# Attributes of kombu's Queue with which it may lose messages, each with the safe value.
 _HARMFUL: Final = {"durable": True, "auto_delete": False, "exclusive": False, "no_ack": False}
 _LIMITS: Final = {
     "expires": "x-expires",
@@ -27,7 +27,7 @@ _LIMITS: Final = {
 
 @final
 class Broker:
-    """Publishes to one task, and knows what would lose its messages.
+    """Publishes messages for one task, and refuses settings that would lose them.
 
     :param app: the Celery application.
     :param task: the name of the task.
@@ -42,14 +42,15 @@ class Broker:
 
     @property
     def is_eager(self) -> bool:
-        """Whether tasks run where they are sent, as tests may have it."""
+        """Return whether tasks run where they are sent. Tests may configure Celery so."""
         return bool(self._app.conf.task_always_eager)
 
     def publish(self, envelope: dict[str, Any], receiver: str) -> None:
-        """Publish an envelope, and wait until the broker has it.
+        """Publish an envelope, and wait until the broker has confirmed it.
 
-        :param receiver: what the message is to be called in Celery's logs and events.
-        :raises Exception: when it may not have it: it is away, has refused it, or has no queue for it.
+        :param envelope: the envelope.
+        :param receiver: the receiver's name, by which Celery's logs and events show the message.
+        :raises Exception: when the broker may not have it: it is away, refused it, or has no queue for it.
         """
         with self._producer() as producer:
             self._app.send_task(
@@ -65,13 +66,16 @@ class Broker:
                 ignore_result=True,
                 add_to_parent=False,
                 shadow=receiver,
-                argsrepr="(...)",  # Payloads are not to be logged.
+                argsrepr="(...)",  # Payloads must not be logged.
                 kwargsrepr="{}",
             )
 
     @contextmanager
     def _producer(self) -> Generator[Any, None, None]:
-        """A connection for one thread. After an error it is closed: a confirmation that comes late is for no other."""
+        """Return a producer with a connection of its own.
+
+        After an error the connection is closed: a late confirmation must not be taken for that of another message.
+        """
         connection = self._idle_connection() or self._connect()
 
         try:
@@ -86,7 +90,7 @@ class Broker:
         while self._idle:
             pid, connection = self._idle.pop()
 
-            if pid == os.getpid():  # Else it belongs to the process that this one was forked from.
+            if pid == os.getpid():  # Otherwise it belongs to the process from which this one was forked.
                 return connection
 
         return None
@@ -105,21 +109,21 @@ class Broker:
         return connection
 
     def _timeouts(self, connection: Any) -> dict[str, float]:
-        """What keeps a broker that says nothing from holding a thread for ever."""
+        """Return options with which a silent broker cannot hold a thread for ever."""
         names = {"amqp": ("read_timeout", "write_timeout"), "redis": ("socket_timeout", "socket_connect_timeout")}
         return dict.fromkeys(names.get(connection.transport.driver_type, ()), self._timeout_s)
 
     def close(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the connections that are not in use."""
         while (connection := self._idle_connection()) is not None:
             connection.release()
 
     # Settings.
 
     def check(self) -> None:
-        """Refuse settings with which messages would be lost, and warn of those with which some could be.
+        """Refuse settings that would lose messages, and warn of settings that might.
 
-        :raises InvalidOptionError: when they would.
+        :raises InvalidOptionError: when messages would be lost.
         """
         with self._app.connection_for_write() as connection:
             kind: str = connection.transport.driver_type
@@ -138,8 +142,9 @@ class Broker:
             _warn(
                 "Redis does not confirm that a message is safe: what it has not written to its disk, or not copied to"
                 " its replica, is lost when it fails. Turn appendonly on, set maxmemory-policy to noeviction, or use"
-                f" RabbitMQ. And it gives messages of a dead worker to another only {visible_s} seconds after they were"
-                " fetched (visibility_timeout), those of a receiver that runs for longer a second time."
+                f" RabbitMQ. And it delivers the messages of a dead worker to another worker only {visible_s} seconds"
+                " after they were fetched (visibility_timeout). If a receiver runs for longer than that, its message is"
+                " received a second time."
             )
         elif kind != "amqp":
             _warn(f"CeleryRunner is tested with RabbitMQ and Redis, and not with {kind}, which may lose messages.")
@@ -163,7 +168,7 @@ class Broker:
         queue: Any = self._app.amqp.router.route({}, self._task, (), {}).get("queue")
 
         if queue is None:
-            return  # It is published to an exchange, and who made that knows what becomes of it.
+            return  # The task is published to an exchange. Whoever set that up knows where its messages go.
 
         harm = [
             f"{name}={getattr(queue, name)}"
@@ -189,7 +194,7 @@ def _confirms(connection: Any) -> dict[str, bool]:
 
 
 def _drop(connection: Any) -> None:
-    """Close a connection without a word: who is at the other end may not answer any more."""
+    """Close a connection without telling the broker, which may not answer any more."""
     collect = getattr(connection._connection, "collect", None)
 
     if collect is not None:

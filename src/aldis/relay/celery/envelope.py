@@ -1,4 +1,4 @@
-"""What is published of a row: its columns as they were sent, and how often it was tried. JSON, and never pickle."""
+"""Encode a row for the broker: its columns as they were sent, and its counts of attempts. JSON, never pickle."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ FORMAT: Final = 1
 
 
 class NewerEnvelopeError(Exception):
-    """An envelope of a newer Aldis."""
+    """The envelope was written by a newer Aldis."""
 
 
 class MalformedEnvelopeError(Exception):
-    """No envelope."""
+    """It is no envelope of a row."""
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
-    """A row on its way.
+    """A row on its way through the broker.
 
-    ``token`` is that of the publication, and ``end`` what came of it, if that could not be written when it was known.
-    The others are columns of :class:`Row`.
+    ``token`` identifies the publication. ``end`` is the outcome of the attempt, if the database was away when it was to
+    be written. The other fields are columns of :class:`Row`.
     """
 
     format: Literal[1] = FORMAT
@@ -38,7 +38,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
     ordering_key: str | None
     sent_ms: int
     attempts: int
-    losses: int
+    crashes: int
     token: str
     end: tuple[Literal["failed", "dead", "waits"], str, float, bool] | None = None
 
@@ -46,22 +46,23 @@ class Envelope(Struct, frozen=True, kw_only=True):
 _COLUMNS: Final = tuple(name for name in Envelope.__struct_fields__ if name in Row._fields)
 
 
-def written(row: Row, outcome: Outcome | None = None) -> dict[str, Any]:
-    """The envelope of a row, as JSON can be made of it.
+def encode(row: Row, outcome: Outcome | None = None) -> dict[str, Any]:
+    """Return the envelope of a row, in types that JSON has.
 
-    :raises MalformedEnvelopeError: when a column has a value of another type than its own, as SQLite lets it.
+    :param outcome: how the attempt ended, if that is still to be written.
+    :raises MalformedEnvelopeError: when a column has a value of a wrong type, which SQLite allows.
     """
-    end = None if outcome is None else (outcome.what.value, *outcome[1:])
+    end = None if outcome is None else (outcome.disposition.value, *outcome[1:])
     columns = {name: getattr(row, name) for name in _COLUMNS}
     found: dict[str, Any] = to_builtins(_checked({**columns, "format": FORMAT, "end": end}))
     return found
 
 
-def read(found: Any) -> tuple[Row, Outcome | None]:
-    """The row of an envelope, and what came of it if that is to be written yet.
+def decode(found: Any) -> tuple[Row, Outcome | None]:
+    """Return the row of an envelope, and the outcome of the attempt if that is still to be written.
 
-    :raises NewerEnvelopeError: when a newer Aldis wrote it.
-    :raises MalformedEnvelopeError: when it is none.
+    :raises NewerEnvelopeError: when a newer Aldis wrote the envelope.
+    :raises MalformedEnvelopeError: when it is no envelope.
     """
     format = found.get("format") if isinstance(found, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
 
@@ -78,4 +79,4 @@ def _checked(found: Any) -> Envelope:
     try:
         return convert(found, Envelope)
     except ValidationError as error:
-        raise MalformedEnvelopeError(str(error)) from None  # It names places and types, and no values.
+        raise MalformedEnvelopeError(str(error)) from None  # The text has places and types, and no values.

@@ -19,7 +19,7 @@ from aldis.exceptions import AsyncReceiverError, PayloadError
 from aldis.relay._payload import schema_of
 from aldis.relay._trace import written
 from aldis.relay.storage.dialects import CHANNEL, is_busy, is_full
-from aldis.relay.storage.tables import messages, now_ms
+from aldis.relay.storage.tables import LARGEST_PAYLOAD, messages, now_ms
 
 from .uncommitted import note
 
@@ -29,16 +29,14 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from aldis._core.types import AnySignal
-    from aldis.relay._sender_names import Senders
+    from aldis.relay._sender_names import SenderNames
     from aldis.relay.storage.database import Database
 
     from .transactions import Caller
 
-LARGEST_PAYLOAD: Final = 1_000_000
-
 # Nobody asks for the ids of the rows, which would take some time to find out.
 _NONE: Final = literal_column("0", Integer)
-_INSERT: Final = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms(), attempts=_NONE, losses=_NONE).inline()
+_INSERT: Final = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms(), attempts=_NONE, crashes=_NONE).inline()
 _NOTIFY: Final = func.pg_notify(CHANNEL, "")
 _INSERT_AND_NOTIFY: Final = _INSERT.returning(_NOTIFY)
 
@@ -76,7 +74,7 @@ class Outgoing:
 class Outbox:
     """Where sends of one relay are written: see :class:`aldis.delivery.DeliveryGroup`."""
 
-    def __init__(self, relay: object, database: Database, senders: Senders, notifies: bool) -> None:
+    def __init__(self, relay: object, database: Database, senders: SenderNames, notifies: bool) -> None:
         self._relay = relay
         self._database = database
         self._senders = senders

@@ -76,18 +76,18 @@ class Database:
         if isinstance(target, (Engine, AsyncEngine)):
             check_dialect(target.dialect.name)
 
-    def impatient(self) -> Database:
+    def for_drain(self) -> Database:
         """The same for a worker: it does not wait where the database is away, for then it could not be stopped."""
         found = copy(self)
         found.wait_s = 0.0
         return found
 
-    def apart(self) -> Database:
-        """As :meth:`impatient`, with connections of its own: receivers that use up the pool cannot keep the worker from
+    def for_worker(self) -> Database:
+        """As :meth:`for_drain`, with connections of its own: receivers that use up the pool cannot keep the worker from
         extending their leases. Nor does it wait for other transactions for long: it tries again, and has other things
         to do meanwhile.
         """
-        found = self.impatient()
+        found = self.for_drain()
         found._own_engines = {}
         found._portal_engines = {}
         return found
@@ -212,7 +212,7 @@ class Database:
         return self._own_engines[engine]
 
     def close(self) -> None:
-        """Close the connections of its own, if it has some, see :meth:`apart`."""
+        """Close the connections of its own, if it has some, see :meth:`for_worker`."""
         if self._own_engines is not None:
             self.close_portal()
 

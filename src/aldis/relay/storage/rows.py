@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from .tables import SENT_COLUMNS
 
-_LAST_MS: Final = 253_402_300_799_000  # The end of the year 9999.
+LAST_MS: Final = 253_402_300_799_000
+"""The end of the year 9999: the last time that there can be."""
 
 
 class Row(NamedTuple):
@@ -25,12 +26,66 @@ class Row(NamedTuple):
     ordering_key: str | None
     sent_ms: int
     attempts: int
-    losses: int
+    crashes: int
     token: str
 
     def sent(self) -> dict[str, Any]:
-        """What was sent, by the names of the columns."""
+        """Return what was sent, by the names of the columns."""
         return {name: getattr(self, name) for name in SENT_COLUMNS}
+
+    @property
+    def is_malformed(self) -> bool:
+        """Whether the claim found numbers that no send writes, and has put zeros in their place."""
+        return self.version < 1
+
+
+class KnownReceiver(NamedTuple):
+    """What a claim needs to know of a receiver whose rows this process can receive."""
+
+    name: str
+    """The receiver's name."""
+
+    names: tuple[str, ...]
+    """Its name and its aliases: all names by which rows may be for it."""
+
+    key: str | None
+    """The keyword whose values are received in order."""
+
+    versions: dict[str, int]
+    """The newest version that can be read, by the names of its signals."""
+
+
+class DrainCounts(NamedTuple):
+    """How many messages came to which end: what :meth:`Relay.drain` returns. A worker counts likewise.
+
+    .. versionadded:: 0.1
+    """
+
+    done: int = 0
+    """Messages that were received."""
+
+    failed: int = 0
+    """Attempts in which the receiver raised. The message waits for its next attempt."""
+
+    dead: int = 0
+    """Messages that became dead letters."""
+
+    waiting: int = 0
+    """Messages that could not be received here now. They count no attempt."""
+
+    lost: int = 0
+    """Messages whose lease ended before the worker could write their outcome. They are received again."""
+
+    released: int = 0
+    """Messages that a worker had claimed and gave back unopened, because it stops or has no free thread."""
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={count}" for name, count in self._asdict().items() if count)
+        return f"DrainCounts({shown})"
+
+    def plus(self, other: DrainCounts) -> DrainCounts:
+        """Return the sums of two counts."""
+        return DrainCounts(*(mine + its for mine, its in zip(self, other, strict=True)))
 
 
 class Message(NamedTuple):
@@ -87,13 +142,18 @@ class DeadLetter(NamedTuple):
 
 
 def message_of(row: Row) -> Message:
-    """A row as its receiver sees it."""
+    """Return a row as its receiver sees it."""
     return Message(row.message_id, row.signal, row.receiver, row.attempts, as_time(row.sent_ms))
 
 
 def as_time(milliseconds: int) -> datetime:
-    """A time of the database, if it is one that there can be; else the first or the last of those."""
-    return datetime.fromtimestamp(min(max(milliseconds, 0), _LAST_MS) / 1000, UTC)
+    """Return a time of the database."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def printable(reason: str) -> str:
+    """Return a reason as every database takes it: of up to 500 characters that can be printed."""
+    return "".join(letter if letter.isprintable() else "?" for letter in reason[:500])
 
 
 current: Final[ContextVar[Message | None]] = ContextVar("aldis.relay.current", default=None)

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 SCHEMA_VERSION: Final = 1
 LONGEST_NAME: Final = 200
 
+LARGEST_PAYLOAD: Final = 1_000_000
+"""How many characters of JSON a send may write."""
+
 metadata: Final = MetaData()
 
 _Id: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only with this type.
@@ -73,7 +76,7 @@ def _what_was_sent() -> list[Column[Any]]:
 
 # A row is for one receiver of one message. It can be claimed when it is due. Who claims it writes a token, and puts the
 # time at which it is due to the end of the lease: so one index finds what is new, what is to be tried again, and what
-# was lost with its worker. `losses` comes before `token`, for MySQL assigns from left to right.
+# was lost with its worker. `crashes` comes before `token`: MySQL assigns from left to right.
 messages: Final = Table(
     "aldis_messages",
     metadata,
@@ -81,7 +84,7 @@ messages: Final = Table(
     *_what_was_sent(),
     Column("due_ms", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False, default=0),
-    Column("losses", Integer, nullable=False, default=0),
+    Column("crashes", Integer, nullable=False, default=0),
     Column("token", String(32)),
     Column("failure", String(500)),
     **_OPTIONS,

@@ -30,6 +30,8 @@ from __future__ import annotations
 
 import pytest
 
+from aldis.relay._parts import parts_of
+
 from ._claims import ClaimsContract
 from ._deploys import DeploysContract
 from ._harness import Harness, Shop, orders
@@ -45,7 +47,7 @@ class _Contract:
     @pytest.fixture
     def shop(self, harness: Harness) -> Shop:
         """A program that uses the set-up."""
-        harness.relay._database.run(orders.metadata.create_all)
+        parts_of(harness.relay).database.run(orders.metadata.create_all)
         return Shop(harness)
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 import pytest
 from sqlalchemy import insert, select
 
-from aldis.relay.storage import claims as _store
+from aldis.relay._parts import parts_of
+from aldis.relay.storage import claims as _claims, dead_letters
 from aldis.relay.storage.tables import messages, now_ms
 
 if TYPE_CHECKING:
@@ -33,37 +34,37 @@ class Claims:
     """The store of a shop, each call in a transaction of its own, as workers make them."""
 
     def __init__(self, shop: Shop) -> None:
-        self._relay = shop.relay
+        self._parts = parts_of(shop.relay)
 
     def run(self, work: Callable[[Connection], T]) -> T:
         """Do some work in a transaction."""
-        return self._relay._database.run(work)
+        return self._parts.database.run(work)
 
     def claim(self, name: str = "billing", most: int = 100, lease_ms: int = _LEASE_MS) -> list[Row]:
         """Claim rows of a receiver, as a worker does."""
-        known = self._relay._registry.known()[name]
-        return self.run(lambda connection: _store.claim(connection, name, known, most, lease_ms))
+        known = self._parts.receivers.known()[name]
+        return self.run(lambda connection: _claims.claim(connection, name, known, most, lease_ms))
 
-    def extend(self, *rows: Row, lease_ms: int = _LEASE_MS) -> set[int]:
+    def renew(self, *rows: Row, lease_ms: int = _LEASE_MS) -> set[int]:
         """Extend leases. Gives the ids of those that are still held."""
-        held = self.run(lambda connection: _store.extend(connection, _leases(rows), lease_ms))
+        held = self.run(lambda connection: _claims.renew_leases(connection, _leases(rows), lease_ms))
         return {id for id, _ in held}
 
-    def finish(self, *rows: Row) -> int:
+    def acknowledge(self, *rows: Row) -> int:
         """Say that rows were received. Gives how many leases were still held."""
-        return self.run(lambda connection: _store.finish(connection, _leases(rows)))
+        return self.run(lambda connection: _claims.acknowledge(connection, _leases(rows)))
 
     def fail(self, row: Row, wait_ms: int = 0) -> bool:
         """Say that a row is to be tried again. Gives whether the lease was still held."""
-        return self.run(lambda connection: _store.try_again(connection, row, wait_ms, "it failed"))
+        return self.run(lambda connection: _claims.retry(connection, row, wait_ms, "it failed"))
 
-    def put_back(self, row: Row, wait_ms: int = 0) -> bool:
+    def release(self, row: Row, wait_ms: int = 0) -> bool:
         """Give a row back. Gives whether the lease was still held."""
-        return self.run(lambda connection: _store.put_back(connection, row, wait_ms))
+        return self.run(lambda connection: _claims.release(connection, row, wait_ms))
 
-    def bury(self, row: Row) -> bool:
+    def dead_letter(self, row: Row) -> bool:
         """Say that a row is dead. Gives whether the lease was still held."""
-        return self.run(lambda connection: _store.bury(connection, row, "it died"))
+        return self.run(lambda connection: dead_letters.dead_letter(connection, row, "it died"))
 
     def wait_ms(self) -> list[int]:
         """In how many milliseconds rows are due, or their leases end, in the order in which they were sent."""
@@ -107,7 +108,7 @@ class CompetingContract:
             while shop.rows():
                 rows: list[Any] = claims.claim(most=3)
                 found.extend(loads(row.payload)["order_id"] for row in rows)
-                claims.finish(*rows)
+                claims.acknowledge(*rows)
 
         with ThreadPoolExecutor(shop.harness.threads) as executor:
             list(executor.map(work, range(shop.harness.threads)))
@@ -160,9 +161,9 @@ class ClaimsContract(CompetingContract):
         shop.place(1, 2, 3)
         rows = claims.claim(most=2)
 
-        assert claims.finish(*rows) == 2
+        assert claims.acknowledge(*rows) == 2
         assert shop.rows() == {"billing": 1}
-        assert claims.finish(*rows) == 0
+        assert claims.acknowledge(*rows) == 0
 
     def test_what_failed(self, shop: Shop, claims: Claims) -> None:
         """R3: A row that failed is not claimed before its wait is over; then the next attempt counts."""
@@ -174,7 +175,7 @@ class ClaimsContract(CompetingContract):
         assert claims.wait_ms()[0] > 3_500_000
 
         shop.make_due()
-        assert [(row.attempts, row.losses) for row in claims.claim()] == [(2, 0)]
+        assert [(row.attempts, row.crashes) for row in claims.claim()] == [(2, 0)]
 
     def test_what_was_not_begun(self, shop: Shop, claims: Claims) -> None:
         """R3: An attempt that was not begun does not count."""
@@ -182,8 +183,8 @@ class ClaimsContract(CompetingContract):
         shop.place(1)
         (row,) = claims.claim()
 
-        assert claims.put_back(row)
-        assert [(row.attempts, row.losses) for row in claims.claim()] == [(1, 0)]
+        assert claims.release(row)
+        assert [(row.attempts, row.crashes) for row in claims.claim()] == [(1, 0)]
 
     def test_a_lease_that_ran_out(self, shop: Shop, claims: Claims) -> None:
         """R3: A row whose worker died is claimed again, and the attempt in which it died counts."""
@@ -193,10 +194,10 @@ class ClaimsContract(CompetingContract):
         shop.make_due()
         (second,) = claims.claim()
 
-        assert (second.id, second.message_id, second.attempts, second.losses) == (first.id, first.message_id, 2, 1)
+        assert (second.id, second.message_id, second.attempts, second.crashes) == (first.id, first.message_id, 2, 1)
         assert second.token != first.token
 
-    @pytest.mark.parametrize("late", ["finish", "fail", "put_back", "bury"])
+    @pytest.mark.parametrize("late", ["acknowledge", "fail", "release", "dead_letter"])
     def test_what_is_said_too_late(self, shop: Shop, claims: Claims, late: str) -> None:
         """R3: Whatever a worker says of a row that another has claimed meanwhile changes nothing."""
         shop.connect()
@@ -207,7 +208,7 @@ class ClaimsContract(CompetingContract):
 
         assert not getattr(claims, late)(first)
         assert (shop.rows(), shop.reasons(), claims.claim()) == ({"billing": 1}, [], [])
-        assert claims.finish(second) == 1
+        assert claims.acknowledge(second) == 1
 
     def test_what_is_said_late_of_a_row_that_nobody_claimed(self, shop: Shop, claims: Claims) -> None:
         """R3: A lease that ran out without another's claim still counts: the row was received."""
@@ -216,7 +217,7 @@ class ClaimsContract(CompetingContract):
         (row,) = claims.claim()
         shop.make_due()
 
-        assert claims.finish(row) == 1
+        assert claims.acknowledge(row) == 1
 
     def test_leases_that_are_extended(self, shop: Shop, claims: Claims) -> None:
         """R3: A lease that is extended in time holds."""
@@ -225,7 +226,7 @@ class ClaimsContract(CompetingContract):
         first, second = claims.claim()
         shop.make_due()
 
-        assert claims.extend(first) == {first.id}
+        assert claims.renew(first) == {first.id}
         assert [row.id for row in claims.claim()] == [second.id]
 
     def test_leases_that_are_extended_too_late(self, shop: Shop, claims: Claims) -> None:
@@ -236,7 +237,7 @@ class ClaimsContract(CompetingContract):
         shop.make_due()
         claims.claim(most=1)
 
-        assert claims.extend(first, second, lease_ms=3_600_000) == {second.id}
+        assert claims.renew(first, second, lease_ms=3_600_000) == {second.id}
         assert claims.wait_ms()[0] <= _LEASE_MS
 
     def test_what_is_dead(self, shop: Shop, claims: Claims) -> None:
@@ -244,7 +245,7 @@ class ClaimsContract(CompetingContract):
         shop.connect()
         shop.place(1)
         (row,) = claims.claim()
-        assert claims.bury(row)
+        assert claims.dead_letter(row)
         (letter,) = shop.relay.dead_letters()
 
         assert (letter.message_id, letter.receiver, letter.attempts) == (row.message_id, "billing", 1)
@@ -263,7 +264,7 @@ class ClaimsContract(CompetingContract):
             self._lose(shop, claims, ids[1])
 
         assert [row.id for row in claims.claim()] == ids[:1]
-        assert [(row.id, row.losses, row.attempts) for row in claims.claim()] == [(ids[1], 2, 3)]
+        assert [(row.id, row.crashes, row.attempts) for row in claims.claim()] == [(ids[1], 2, 3)]
         assert [row.id for row in claims.claim()] == ids[2:]
 
     def _lose(self, shop: Shop, claims: Claims, suspect: int) -> None:
@@ -272,7 +273,7 @@ class ClaimsContract(CompetingContract):
 
         for row in claims.claim():
             if row.id != suspect:
-                claims.put_back(row)
+                claims.release(row)
 
         shop.make_due()
 
@@ -286,13 +287,13 @@ class ClaimsContract(CompetingContract):
 
         claims.fail(first, wait_ms=3_600_000)
         assert claims.claim() == []
-        claims.finish(third)
+        claims.acknowledge(third)
         assert [row.ordering_key for row in claims.claim()] == ["B"]
 
         shop.make_due()
         (again,) = [row for row in claims.claim() if row.ordering_key == "A"]
         assert again.id == first.id
-        claims.bury(again)
+        claims.dead_letter(again)
         assert [row.ordering_key for row in claims.claim()] == ["A"]
 
     def test_keys_that_are_alike(self, shop: Shop, claims: Claims) -> None:
@@ -308,12 +309,12 @@ class ClaimsContract(CompetingContract):
         shop.connect(key="customer")
         self._send(shop, (1, "B"), (2, "A"))
         first, younger = claims.claim()
-        claims.finish(first)
-        older = {**younger.sent(), "id": younger.id - 1, "due_ms": 0, "attempts": 0, "losses": 0}
+        claims.acknowledge(first)
+        older = {**younger.sent(), "id": younger.id - 1, "due_ms": 0, "attempts": 0, "crashes": 0}
         claims.run(lambda connection: connection.execute(insert(messages), older))
         assert claims.claim() == []
 
-        claims.finish(younger)
+        claims.acknowledge(younger)
         assert [row.id for row in claims.claim()] == [younger.id - 1]
 
     def test_the_next_look(self, shop: Shop, claims: Claims) -> None:
@@ -324,7 +325,7 @@ class ClaimsContract(CompetingContract):
         (row, _) = claims.claim("mail", lease_ms=3_600_000)
         claims.fail(row, wait_ms=1_800_000)
 
-        found = claims.run(lambda connection: _store.due(connection, ["billing", "mail", "nobody"]))
+        found = claims.run(lambda connection: _claims.next_due(connection, ["billing", "mail", "nobody"]))
         assert sorted(found) == ["billing", "mail"]
         assert found["billing"] <= 0
         assert 1_700_000 < found["mail"] <= 1_800_000

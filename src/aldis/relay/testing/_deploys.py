@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import insert
 
 from aldis import Namespace
+from aldis.relay._parts import parts_of
 from aldis.relay.storage.tables import messages, now_ms
 
 from ._harness import order_placed
@@ -187,10 +188,10 @@ class DeploysContract:
             "version": 1,
             "payload": '{"order_id":7}',
             "attempts": 0,
-            "losses": 0,
+            "crashes": 0,
         }
         statement = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms(), **{**row, **values})
-        shop.relay._database.run(lambda connection: connection.execute(statement))
+        parts_of(shop.relay).database.run(lambda connection: connection.execute(statement))
 
 
 def _ignore(sender: Any, **payload: Any) -> None: ...

@@ -9,6 +9,7 @@ from sqlalchemy import Column, Integer, MetaData, Table, insert, select, update
 
 from aldis import ANY, Namespace
 from aldis.aio import sync_to_async
+from aldis.relay._parts import parts_of
 from aldis.relay.storage.tables import messages, now_ms
 
 if TYPE_CHECKING:
@@ -73,7 +74,9 @@ class Harness:
 
     def make_due(self) -> None:
         """Let time pass: what waits for its next attempt is due, and the leases have run out."""
-        self.relay._database.run(lambda connection: connection.execute(update(messages).values(due_ms=now_ms() - 1)))
+        parts_of(self.relay).database.run(
+            lambda connection: connection.execute(update(messages).values(due_ms=now_ms() - 1))
+        )
 
 
 class Received(NamedTuple):

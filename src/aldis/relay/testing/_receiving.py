@@ -148,7 +148,7 @@ class ReceivingContract:
         billing = shop.relay.dead_letters("billing")
         assert [letter.id for letter in letters] == sorted(letter.id for letter in letters)
         assert (len(letters), [letter.receiver for letter in billing]) == (4, ["billing", "billing"])
-        assert shop.relay.dead_letters("billing", most=1) == billing[:1]
+        assert shop.relay.dead_letters("billing", limit=1) == billing[:1]
         assert shop.relay.dead_letters("billing", after=billing[0].id) == billing[1:]
         assert shop.relay.dead_payload(billing[1].id) == '{"order_id":2,"customer":"Ada"}'
         assert {status.receiver: status.dead for status in shop.relay.status()} == {"billing": 2, "mail": 2}

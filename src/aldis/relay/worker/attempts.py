@@ -1,7 +1,7 @@
-"""How observers are told of attempts: of each message that is taken in hand, and of what came of it.
+"""Tell observers of attempts: when a receiver begins with a message, and how that ended.
 
-Nobody observes, mostly: then an attempt costs one test more. It is a port, so that what observes is loaded only where
-somebody wants it.
+Usually there are no observers. Then an attempt costs one more test. Telemetry is such an observer, and is loaded only
+where a program uses it.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from threading import Lock
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Any, final
 
 from aldis._core.callables import place_of, qualified_name
-from aldis._core.watching import Watch, Watcher
+from aldis._core.watching import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
 
-    from aldis.relay._registry import Receiver
+    from aldis.relay._registry import DurableReceiver
     from aldis.relay.storage.rows import Row
 
 
@@ -28,15 +28,15 @@ class Attempt:
     :ivar message_id: the message's id.
     :ivar signal: the signal's name.
     :ivar receiver: the receiver's name, as it stands in the row.
-    :ivar number: which attempt it is, from 1.
+    :ivar number: the number of the attempt, from 1.
     :ivar sent_s: when the message was sent, by the database's clock, in seconds since 1970.
-    :ivar function: the receiver's qualified name; ``None`` if there is none here, or the row cannot be read.
-    :ivar place: where that is defined, if it is known.
+    :ivar function: the receiver's qualified name; ``None`` if it is not connected here, or the row cannot be read.
+    :ivar place: where the function is defined, if that is known.
     :ivar is_async: whether the receiver is async.
-    :ivar started_s: when it began, by this machine's clock.
-    :ivar duration_s: how long it took; ``None`` until it has ended.
-    :ivar outcome: what came of it: ``done``, ``failed``, ``dead`` or ``waits``; ``None`` until it has ended.
-    :ivar exception: what the receiver raised, until all were told of the end.
+    :ivar started_s: when the attempt began, by this machine's clock.
+    :ivar duration_s: how many seconds it took; ``None`` until it has ended.
+    :ivar outcome: how it ended: ``done``, ``failed``, ``dead`` or ``waits``; ``None`` until it has ended.
+    :ivar exception: the exception that the receiver raised. It is dropped when all observers have been told.
     """
 
     __slots__ = (
@@ -58,7 +58,7 @@ class Attempt:
     exception: BaseException | None
     outcome: str | None
 
-    def __init__(self, row: Row, found: Receiver | None) -> None:
+    def __init__(self, row: Row, found: DurableReceiver | None) -> None:
         self.message_id = row.message_id
         self.signal = row.signal
         self.receiver = row.receiver
@@ -73,28 +73,28 @@ class Attempt:
         self.exception = None
 
 
-class Observer(Watcher):
-    """Observes attempts. Subclass it, and override what you want to know of.
+class Observer:
+    """Observes attempts. Subclass it, and override the methods that you need.
 
     Each method is called in the thread that runs the receiver, in the context that the receiver sees: that of the
-    sender's trace, where it crossed. Who was told of a beginning is told of its end, in any case. With several, the one
-    that was added last is told of ends first.
+    sender's trace, if a trace came with the message. An observer that was told of a beginning is always told of the
+    end. Of several observers, the one that was added last is told of ends first.
 
     An observer that raises is removed and reported, whatever it raises: the attempt goes on.
     """
 
     def attempt_began(self, attempt: Attempt) -> None:
-        """A receiver is about to run, if there is one that can."""
+        """Note that a receiver is about to run, if there is one that can."""
 
     def attempt_ended(self, attempt: Attempt) -> None:
-        """It has ended, with whatever came of it."""
+        """Note that the attempt has ended, in whatever way."""
 
 
 @final
 class Observers:
-    """Who observes the attempts of one relay in this process.
+    """The observers of one relay in this process.
 
-    :ivar watches: those who do.
+    :ivar watches: the watches of the observers.
     """
 
     __slots__ = ("_lock", "watches")
@@ -106,11 +106,12 @@ class Observers:
         self.watches = ()
 
     def add(self, observer: Observer) -> Watch:
-        """Tell an observer of what begins from now on.
+        """Tell an observer of the attempts that begin from now on.
 
-        :return: what stops it.
+        :return: a watch that stops this.
         """
-        watch = Watch(observer, self._remove)
+        given: Any = observer  # A watch stops and reports watchers of any kind. Only sends call a Watcher's methods.
+        watch = Watch(given, self._remove)
 
         with self._lock:
             self.watches = (*self.watches, watch)
@@ -122,8 +123,8 @@ class Observers:
             self.watches = tuple(other for other in self.watches if other is not watch)
 
     @contextmanager
-    def attempt(self, row: Row, found: Receiver | None) -> Generator[Attempt, None, None]:
-        """Tell of an attempt, which is made in the ``with`` block and puts into the record what came of it."""
+    def attempt(self, row: Row, found: DurableReceiver | None) -> Generator[Attempt, None, None]:
+        """Tell the observers of an attempt: the ``with`` block makes it, and puts its outcome into the record."""
         attempt = Attempt(row, found)
         told = _tell(self.watches, "attempt_began", attempt)
         began = time.perf_counter()
@@ -136,14 +137,14 @@ class Observers:
             attempt.exception = None
 
 
-def _tell(watches: Iterable[Watch], what: str, attempt: Attempt) -> list[Watch]:
-    """Call one method of observers. Gives those that did not fail."""
+def _tell(watches: Iterable[Watch], method: str, attempt: Attempt) -> list[Watch]:
+    """Call one method of the observers. Return the watches of those that did not fail."""
     told: list[Watch] = []
 
     for watch in watches:
         try:
-            getattr(watch.watcher, what)(attempt)
-        except BaseException as error:  # What got out of here would end a thread of the worker.
+            getattr(watch.watcher, method)(attempt)
+        except BaseException as error:  # An exception that leaves this function would end a thread of the worker.
             watch.fail(error)
         else:
             told.append(watch)

@@ -1,4 +1,4 @@
-"""One message, received: who receives it, with what, and what came of it."""
+"""Receive one message: find its receiver, decode its payload, call the receiver, and return the outcome."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
     from typing import TypeAlias
 
-    from aldis.relay._registry import Receiver, Registry
-    from aldis.relay._sender_names import Senders
+    from aldis.relay._registry import DurableReceiver, ReceiverRegistry
+    from aldis.relay._sender_names import SenderNames
     from aldis.relay.storage.rows import Row
 
     Guard: TypeAlias = Callable[[float | None], AbstractContextManager[Any]]
-    Prepared: TypeAlias = tuple[Receiver, Any, dict[str, Any]]
+    Prepared: TypeAlias = tuple[DurableReceiver, Any, dict[str, Any]]
 
 logger: Final = logging.getLogger("aldis.relay")
 
-# How long to leave a row that cannot be received here. Another deploy may receive it meanwhile.
+# For how many seconds a row waits that cannot be received here. Another deploy may receive it meanwhile.
 WAITING_S: Final = 15.0
 
 
 class Disposition(Enum):
-    """What is to be done with a row."""
+    """What the worker does with a row after an attempt: delete it, retry it, make it a dead letter, or let it wait."""
 
     DONE = "done"
     FAILED = "failed"
@@ -50,12 +50,19 @@ class Disposition(Enum):
 
 
 class Outcome(NamedTuple):
-    """What came of an attempt, why, for how many seconds to leave the row, if it stays, and whether it began at all."""
+    """How an attempt ended."""
 
-    what: Disposition
-    why: str = ""
+    disposition: Disposition
+    """What the worker does with the row."""
+
+    reason: str = ""
+    """Why it does this. It shows nothing of the payload."""
+
     wait_s: float = 0.0
+    """For how many seconds the row waits, if it stays."""
+
     is_begun: bool = True
+    """Whether the receiver was called."""
 
 
 DONE: Final = Outcome(Disposition.DONE)
@@ -63,15 +70,15 @@ DONE: Final = Outcome(Disposition.DONE)
 
 @final
 class Consumer:
-    """How one relay's messages are received in this process.
+    """Receives one relay's messages in this process.
 
-    :ivar scope: gives what is entered around each receiver: an application's context in Flask.
-    :ivar async_scope: gives what is entered around each receiver in the loop: an application's context in Quart. If
-        there is one, sync receivers run in a thread of the loop.
-    :ivar observers: who is told of attempts.
+    :ivar scope: returns a context manager that is entered around each receiver: an application context in Flask.
+    :ivar async_scope: returns an async context manager that is entered around each receiver in the event loop: an
+        application context in Quart. If it is set, sync receivers run in a thread of the loop.
+    :ivar observers: the observers of attempts.
     """
 
-    def __init__(self, registry: Registry, senders: Senders) -> None:
+    def __init__(self, registry: ReceiverRegistry, senders: SenderNames) -> None:
         self._registry = registry
         self._senders = senders
         self.scope: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -81,8 +88,9 @@ class Consumer:
     def receive(self, row: Row, guard: Guard) -> Outcome:
         """Run the receiver of a row.
 
-        :param row: as it was claimed.
-        :param guard: entered around the receiver, with its ``timeout_s``.
+        :param row: the claimed row.
+        :param guard: a context manager that is called with the receiver's ``timeout_s``, and entered around it.
+        :return: how that ended.
         """
         prepared = self.prepare(row)
 
@@ -94,11 +102,11 @@ class Consumer:
 
             with self.observers.attempt(row, found) as attempt:
                 outcome, attempt.exception = self._attempt(row, prepared, guard)
-                attempt.outcome = outcome.what.value
+                attempt.outcome = outcome.disposition.value
                 return outcome
 
     def _attempt(self, row: Row, prepared: Outcome | Prepared, guard: Guard) -> tuple[Outcome, BaseException | None]:
-        """Run the receiver, if there is one. Gives what it raised, too."""
+        """Run the receiver, if there is one. Return the outcome, and the exception that the receiver raised."""
         if isinstance(prepared, Outcome):
             return prepared, None
 
@@ -112,35 +120,38 @@ class Consumer:
                     self._call(found, partial(found.receiver, sender, **payload), guard)
             finally:
                 current.reset(token)
-        except BaseException as error:  # A receiver that exits is no reason to end the worker.
+        except BaseException as error:  # A receiver that calls sys.exit() must not end the worker.
             if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
-                raise  # Somebody stops the program that drains the relay.
+                raise  # The user stops the program that drains the relay.
 
             return _failed(row, found, error), error
 
         return DONE, None
 
-    def _call(self, found: Receiver, call: Callable[[], Any], guard: Guard) -> None:
+    def _call(self, found: DurableReceiver, call: Callable[[], Any], guard: Guard) -> None:
         if found.is_async or self.async_scope is not None:
             portal.run(self._call_in_loop(found, call, guard))
         else:
             _call_guarded(found, call, guard)
 
-    async def _call_in_loop(self, found: Receiver, call: Callable[[], Any], guard: Guard) -> None:
+    async def _call_in_loop(self, found: DurableReceiver, call: Callable[[], Any], guard: Guard) -> None:
         async with nullcontext() if self.async_scope is None else self.async_scope():
             if found.is_async:
-                await _awaited(found, call)
+                await _await_guarded(found, call)
             else:
                 await asyncio.to_thread(_call_guarded, found, call, guard)
 
     def prepare(self, row: Row) -> Outcome | Prepared:
-        """Who receives a row, from whom, and with what; or why nobody does."""
+        """Return the receiver, the sender and the payload of a row; or the outcome, if it cannot be received."""
         try:
             return self._prepare(row)
-        except Exception as error:  # It may be of any make.
+        except Exception as error:  # A malformed row can cause any exception. The worker must survive it.
             return _dead(f"the row is malformed ({type(error).__qualname__})")
 
     def _prepare(self, row: Row) -> Outcome | Prepared:
+        if row.is_malformed:
+            return _dead("the row is malformed")
+
         try:
             sender = self._senders.read(row.sender)
         except UnknownSenderError as unknown:
@@ -153,15 +164,16 @@ class Consumer:
         if found is None:
             return _waits("no receiver of that name is connected for that sender here")
 
-        if row.attempts > found.queue.max_attempts:
-            return _dead(f"its worker died, or lost it, in the last of {found.queue.max_attempts} attempts")
+        if row.attempts > found.durable.max_attempts:
+            return _dead(f"its worker died, or lost its lease, in the last of {found.durable.max_attempts} attempts")
 
         payload = _payload_of(row, found)
         return payload if isinstance(payload, Outcome) else (found, sender, payload)
 
 
-def _payload_of(row: Row, found: Receiver) -> Outcome | dict[str, Any]:
-    schema = schema_of(registry_of(found.signal).contract, found.signal)
+def _payload_of(row: Row, found: DurableReceiver) -> Outcome | dict[str, Any]:
+    contract: Any = registry_of(found.signal).contract
+    schema = schema_of(contract, found.signal)
 
     if row.version > schema.version:
         return _waits(f"its version {row.version} is newer than the code here")
@@ -175,21 +187,21 @@ def _payload_of(row: Row, found: Receiver) -> Outcome | dict[str, Any]:
         return _dead(str(error))
 
 
-def _waits(why: str) -> Outcome:
-    return Outcome(Disposition.WAITS, why, WAITING_S)
+def _waits(reason: str) -> Outcome:
+    return Outcome(Disposition.WAITS, reason, WAITING_S)
 
 
-def _dead(why: str) -> Outcome:
-    return Outcome(Disposition.DEAD, why, is_begun=False)
+def _dead(reason: str) -> Outcome:
+    return Outcome(Disposition.DEAD, reason, is_begun=False)
 
 
-def _call_guarded(found: Receiver, call: Callable[[], Any], guard: Guard) -> None:
-    with guard(found.queue.timeout_s):
+def _call_guarded(found: DurableReceiver, call: Callable[[], Any], guard: Guard) -> None:
+    with guard(found.durable.timeout_s):
         call()
 
 
-async def _awaited(found: Receiver, call: Callable[[], Any]) -> None:
-    limit = asyncio.timeout(found.queue.timeout_s)
+async def _await_guarded(found: DurableReceiver, call: Callable[[], Any]) -> None:
+    limit = asyncio.timeout(found.durable.timeout_s)
 
     try:
         async with limit:
@@ -201,23 +213,26 @@ async def _awaited(found: Receiver, call: Callable[[], Any]) -> None:
         raise
 
 
-def _failed(row: Row, found: Receiver, error: BaseException) -> Outcome:
-    """What to do after a receiver raised. The reason has the kind of the exception: its message may show values."""
-    why = f"{describe(found.receiver)} raised {type(error).__qualname__}"
+def _failed(row: Row, found: DurableReceiver, error: BaseException) -> Outcome:
+    """Return the outcome of an attempt whose receiver raised.
+
+    The reason names the class of the exception only: its message may show values of the payload.
+    """
+    reason = f"{describe(found.receiver)} raised {type(error).__qualname__}"
     logger.warning(
         "Message %s: attempt %d of %d: %s",
         row.message_id,
         row.attempts,
-        found.queue.max_attempts,
-        why,
+        found.durable.max_attempts,
+        reason,
         exc_info=error,
     )
 
-    if row.attempts >= found.queue.max_attempts:
-        return Outcome(Disposition.DEAD, f"{why}, in the last of {row.attempts} attempts")
+    if row.attempts >= found.durable.max_attempts:
+        return Outcome(Disposition.DEAD, f"{reason}, in the last of {row.attempts} attempts")
 
     try:
-        return Outcome(Disposition.FAILED, why, seconds_of(found.queue.backoff, row.attempts))
+        return Outcome(Disposition.FAILED, reason, seconds_of(found.durable.backoff, row.attempts))
     except Exception as broken:
-        logger.exception("The backoff of %r failed; the message waits a minute", found.queue)
-        return Outcome(Disposition.FAILED, f"{why}, and its backoff {type(broken).__qualname__}", 60.0)
+        logger.exception("The backoff of %r failed; the message waits a minute", found.durable)
+        return Outcome(Disposition.FAILED, f"{reason}, and its backoff raised {type(broken).__qualname__}", 60.0)

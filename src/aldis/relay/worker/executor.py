@@ -1,4 +1,4 @@
-"""The threads of a worker that run receivers, and the limit of their time."""
+"""Run receivers in the threads of a worker, and limit their time."""
 
 from __future__ import annotations
 
@@ -17,8 +17,12 @@ from .consumer import WAITING_S, Disposition, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from typing import TypeAlias
 
     from aldis.relay.storage.rows import Row
+
+    # The row's id, and the token of its claim.
+    Lease: TypeAlias = tuple[int, str]
 
 T = TypeVar("T")
 
@@ -28,15 +32,16 @@ _raise_in: Final = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
 
 @final
-class Job:
-    """A claimed row in the hands of a worker.
+class ReceiverJob:
+    """The work on one claimed row: its receiver runs, or is still to run.
 
-    :param limited: called when its time begins to be limited, so that it is seen to in time.
+    :param limited: called when a time limit begins, so that the worker calls :meth:`interrupt` in time.
     :ivar row: the row.
-    :ivar held_until: until when the lease is surely held, by this machine's monotonic clock.
-    :ivar outcome: what came of it; ``None`` until it has run, and if it was not begun.
-    :ivar started: when it was begun, and ``ended`` when that was over.
-    :ivar is_late: whether its time was over, and it has been told so.
+    :ivar held_until: until when the lease is certainly held, by this machine's monotonic clock.
+    :ivar outcome: how the attempt ended; ``None`` until then, and if the receiver was not begun.
+    :ivar started: when the receiver was begun; ``None`` before.
+    :ivar ended: when that was over.
+    :ivar is_late: whether the time limit was over, and the receiver has been interrupted.
     """
 
     __slots__ = (
@@ -72,13 +77,13 @@ class Job:
         self._deadline: float | None = None
 
     @property
-    def lease(self) -> tuple[int, str]:
-        """What the claim is known by."""
+    def lease(self) -> Lease:
+        """Return the row's id and the token of the claim."""
         return self.row.id, self.row.token
 
     @contextmanager
     def guard(self, timeout_s: float | None) -> Generator[None, None, None]:
-        """Limit the time of a ``with`` block, if there is a limit. See :meth:`interrupt`."""
+        """Limit the time of a ``with`` block, if there is a limit. :meth:`interrupt` ends the block then."""
         if timeout_s is None:
             yield
             return
@@ -86,7 +91,7 @@ class Job:
         with self._lock:
             self._thread = get_ident()
             self._deadline = time.monotonic() + timeout_s
-            self._limited()  # Under the lock: nothing is raised in the middle of it.
+            self._limited()  # Under the lock, so that no interruption is raised in the middle of it.
 
         try:
             yield
@@ -94,7 +99,7 @@ class Job:
             self._release()
 
     def _release(self) -> None:
-        # The exception may come at any line, this one too, as long as interrupt() may find the thread here.
+        # The interruption may arrive at any line, this one too, as long as interrupt() can find the thread here.
         is_released = False
 
         while not is_released:
@@ -106,13 +111,13 @@ class Job:
                 continue
 
         if self.is_late:
-            _forget_what_was_not_raised()
+            _discard_pending_interruption()
 
     def interrupt(self, now: float) -> float:
         """Raise :class:`~aldis.exceptions.ReceiverTimeoutError` in the receiver, if its time is over.
 
         :param now: the monotonic time.
-        :return: when its time will be over, if it will.
+        :return: when its time will be over; infinity if it is not limited, or over already.
         """
         with self._lock:
             if self._deadline is None:
@@ -126,50 +131,50 @@ class Job:
             _raise_in(ctypes.c_ulong(self._thread or 0), ctypes.py_object(ReceiverTimeoutError))
             return float("inf")
 
-    def run(self, receive: Callable[[Job], Outcome]) -> None:
-        """Run it, unless its lease is over."""
+    def run(self, receive: Callable[[ReceiverJob], Outcome]) -> None:
+        """Run the receiver, unless the lease may be over."""
         self.started = time.monotonic()
 
         if self.started < self.held_until:
-            # In a context of its own: what a receiver sets there is none of the next one's.
-            self.outcome = copy_context().run(self._received, receive)
+            # In a context of its own: the next receiver must not see the context variables that this one sets.
+            self.outcome = copy_context().run(self._receive, receive)
 
         self.ended = time.monotonic()
 
-    def _received(self, receive: Callable[[Job], Outcome]) -> Outcome:
+    def _receive(self, receive: Callable[[ReceiverJob], Outcome]) -> Outcome:
         try:
             return receive(self)
-        except Exception as error:  # A handler of logs may be of any make. Without its thread, the job would never end.
+        except Exception as error:  # A logging handler may raise anything. It must not end the thread.
             with suppress(Exception):
-                logger.exception("Message %s could not be seen to", self.row.message_id)
+                logger.exception("The worker failed with message %s", self.row.message_id)
 
             return Outcome(Disposition.FAILED, f"the worker raised {type(error).__qualname__}", WAITING_S)
 
 
-class _OverError(Exception):
-    """Raised in place of what was to be raised."""
+class _DiscardError(Exception):
+    """Replaces an interruption that is pending."""
 
 
-def _forget_what_was_not_raised() -> None:
-    """Have nothing raised in this thread any more that was asked for before.
+def _discard_pending_interruption() -> None:
+    """Discard an interruption that is pending in this thread: replace it by an exception, and catch that.
 
-    To ask for nothing in its place would do, and leave Python 3.11 looking for it at each step: for ever, where a
-    debugger or a measurement of coverage traces the thread.
+    Rejected: to replace it by nothing. Python 3.11 then looks for it at each step, for ever where a debugger or a
+    measurement of coverage traces the thread.
     """
-    is_over = False
+    is_discarded = False
 
-    while not is_over:
+    while not is_discarded:
         try:
             while True:
-                _raise_in(ctypes.c_ulong(get_ident()), ctypes.py_object(_OverError))
+                _raise_in(ctypes.c_ulong(get_ident()), ctypes.py_object(_DiscardError))
         except ReceiverTimeoutError:
             continue
-        except _OverError:
-            is_over = True
+        except _DiscardError:
+            is_discarded = True
 
 
 def drain_queue(queue: SimpleQueue[T]) -> list[T]:
-    """What is in a queue, which others take from and put to meanwhile."""
+    """Take everything out of a queue. Other threads may take from it and put into it meanwhile."""
     found: list[T] = []
 
     while True:
@@ -181,14 +186,15 @@ def drain_queue(queue: SimpleQueue[T]) -> list[T]:
 
 @final
 class ThreadExecutor:
-    """Threads that run jobs. They are daemons: a receiver that never ends cannot keep the process from ending.
+    """Runs jobs in threads. These are daemons: a receiver that never ends cannot keep the process from ending.
 
-    :param run: gives what came of a job.
-    :param ended: called in the thread, when a job has run or was not begun because its lease was over.
+    :param count: how many threads.
+    :param run: runs a job, and returns the outcome.
+    :param ended: called in the thread when a job has run, or was not begun because its lease may be over.
     """
 
-    def __init__(self, count: int, run: Callable[[Job], Outcome], ended: Callable[[Job], None]) -> None:
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+    def __init__(self, count: int, run: Callable[[ReceiverJob], Outcome], ended: Callable[[ReceiverJob], None]) -> None:
+        self._jobs: SimpleQueue[ReceiverJob | None] = SimpleQueue()
         self._run = run
         self._ended = ended
         self._threads = [Thread(target=self._work, name=f"aldis-worker-{n}", daemon=True) for n in range(1, count + 1)]
@@ -196,16 +202,16 @@ class ThreadExecutor:
         for thread in self._threads:
             thread.start()
 
-    def put(self, job: Job) -> None:
-        """Have a job run when a thread is free."""
+    def put(self, job: ReceiverJob) -> None:
+        """Run a job when a thread is free."""
         self._jobs.put(job)
 
-    def take_back(self) -> list[Job]:
-        """The jobs that no thread has begun."""
+    def take_back(self) -> list[ReceiverJob]:
+        """Take back and return the jobs that no thread has begun."""
         return [job for job in drain_queue(self._jobs) if job is not None]
 
     def end(self) -> None:
-        """Have the threads end when they are free."""
+        """End the threads when they are free."""
         for _ in self._threads:
             self._jobs.put(None)
 
@@ -213,25 +219,25 @@ class ThreadExecutor:
         while (job := self._jobs.get()) is not None:
             job.run(self._run)
             self._ended(job)
-            del job  # Nothing of a message is kept while the thread waits.
+            del job  # Keep no message alive while the thread waits.
 
 
 @final
-class Inline:
-    """Runs jobs in the thread that brings them. As :class:`ThreadExecutor`, for who waits for them anyway."""
+class InlineExecutor:
+    """Runs jobs in the thread that puts them, like :class:`ThreadExecutor` otherwise. Used by ``relay.drain()``."""
 
-    def __init__(self, run: Callable[[Job], Outcome], ended: Callable[[Job], None]) -> None:
+    def __init__(self, run: Callable[[ReceiverJob], Outcome], ended: Callable[[ReceiverJob], None]) -> None:
         self._run = run
         self._ended = ended
 
-    def put(self, job: Job) -> None:
+    def put(self, job: ReceiverJob) -> None:
         """Run a job."""
         job.run(self._run)
         self._ended(job)
 
-    def take_back(self) -> list[Job]:
-        """None: all have run."""
+    def take_back(self) -> list[ReceiverJob]:
+        """Return no job: all have run."""
         return []
 
     def end(self) -> None:
-        """Nothing."""
+        """Do nothing: there are no threads."""

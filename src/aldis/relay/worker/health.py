@@ -1,4 +1,4 @@
-"""How a worker tells whoever supervises it that it works: a file, and systemd's socket."""
+"""Report the health of a worker to its supervisor: by a file, and by systemd's socket."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @final
 class Readiness:
-    """Says that a worker is ready, that it still is, and that it stops.
+    """Reports that a worker is ready, that it is still alive, and that it stops.
 
-    The file is made when the database was found in order, touched with each heartbeat, and removed at the end: it is
-    there while the worker is ready, and its age tells whether that still lives.
+    The file is created when the tables were found in order, touched with each heartbeat, and removed at the end. So it
+    exists while the worker is ready, and its age shows whether the worker is still alive.
 
-    :param file: the file, if there is to be one.
+    :param file: the file; ``None`` for no file.
     """
 
     def __init__(self, file: Path | None) -> None:
@@ -26,7 +26,7 @@ class Readiness:
         self._is_ready = False
 
     def beat(self) -> None:
-        """The worker is ready, or still is."""
+        """Report that the worker is ready, or still alive."""
         if self._file is not None:
             self._file.touch()
 
@@ -34,7 +34,7 @@ class Readiness:
         self._is_ready = True
 
     def stop(self) -> None:
-        """The worker stops."""
+        """Report that the worker stops."""
         if self._file is not None:
             with suppress(OSError):
                 self._file.unlink()

@@ -1,8 +1,8 @@
-"""How a worker learns of new rows before its next look: each a thread that sets an event.
+"""Wake a worker when rows are written, before its next poll. A thread listens for that.
 
-PostgreSQL tells by ``NOTIFY``, if the driver can be asked for it. Of a file of SQLite, the version of the data is read,
-some hundred times a second, which costs a few microseconds each. Elsewhere the worker looks at intervals, and it does
-so everywhere: behind a pooler, notifications may not come.
+PostgreSQL notifies by ``NOTIFY``, if the driver can receive that. For a file of SQLite, the thread reads the version of
+the data some hundred times a second, which costs a few microseconds each time. With other databases the worker only
+polls. It polls with these two as well: behind a pooler, notifications may not arrive.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _AGAIN_S: Final = 5.0
 
 @final
 class Listener:
-    """Wakes a worker. Its connection is one of its own, for as long as it lives.
+    """Wakes a worker. It has a connection of its own, as long as it lives.
 
     :param engine: the database.
-    :param listens: whether to have PostgreSQL tell of new rows.
-    :param wake: called when there may be something new.
+    :param listens: whether to listen for the notifications of PostgreSQL.
+    :param wake: called when new rows may be due.
     """
 
     def __init__(self, engine: Engine, *, listens: bool, wake: Callable[[], object]) -> None:
@@ -43,7 +43,7 @@ class Listener:
         watch = self._watch()
 
         if watch is not None:
-            Thread(target=self._run, args=(watch,), name="aldis-wakeups", daemon=True).start()
+            Thread(target=self._run, args=(watch,), name="aldis-listener", daemon=True).start()
 
     def _watch(self) -> Any:
         name, driver = self._engine.dialect.name, self._engine.dialect.driver
@@ -57,13 +57,13 @@ class Listener:
         return self._listen if self._listens and name == "postgresql" and driver in ("psycopg", "psycopg2") else None
 
     def stop(self) -> None:
-        """End the thread, soon."""
+        """End the thread soon."""
         self._stopped.set()
 
     def _run(self, watch: Any) -> None:
         while not self._stopped.is_set():
             try:
-                # Not one of the pool's: it would be gone when the pool is emptied because the database was away.
+                # Detached from the pool: the pool is emptied when the database was away.
                 pooled = self._engine.raw_connection()
                 connection: Any = pooled.driver_connection
                 pooled.detach()
@@ -71,16 +71,16 @@ class Listener:
                 try:
                     watch(connection)
                 finally:
-                    connection.close()  # Not reset before, for it may be lost.
-            except Exception as error:  # Any driver's.
-                logger.debug("No wakeups for %g s: %s", _AGAIN_S, type(error).__qualname__)
+                    connection.close()  # Without a reset before: the connection may be lost.
+            except Exception as error:  # Each driver has exceptions of its own.
+                logger.debug("The listener pauses for %g s: %s", _AGAIN_S, type(error).__qualname__)
                 self._stopped.wait(_AGAIN_S)
 
     def _watch_sqlite(self, connection: Any) -> None:
         version = None
 
         while not self._stopped.is_set():
-            connection.rollback()  # Python 3.12 can have it be in a transaction, which sees no changes.
+            connection.rollback()  # From Python 3.12, it may be in a transaction, in which it sees no changes.
             (found,) = connection.execute("PRAGMA data_version").fetchone()
 
             if found != version:
@@ -95,7 +95,7 @@ class Listener:
         with connection.cursor() as cursor:
             cursor.execute(f"LISTEN {CHANNEL}")
 
-        self._wake()  # What came before is not told of.
+        self._wake()  # Nothing notifies of the rows that were written before.
 
         while not self._stopped.is_set():
             readable, _, _ = select.select([connection.fileno()], [], [], 1.0)

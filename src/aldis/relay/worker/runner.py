@@ -1,4 +1,4 @@
-"""What a worker does with the rows that it has claimed: an engine. By default it receives them in its own threads."""
+"""Runners: they decide where receivers run. By default, receivers run in the threads of the worker."""
 
 from __future__ import annotations
 
@@ -10,67 +10,69 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from aldis.relay._durable import Durable
-    from aldis.relay._relay import Relay
+    from aldis.relay.storage.database import Database
     from aldis.relay.storage.rows import Row
 
-    from .consumer import Outcome
+    from .consumer import Consumer, Outcome
 
     Guard: TypeAlias = Callable[[float | None], AbstractContextManager[Any]]
 
 
-class Engine(Protocol):
-    """What ``Relay(engine=...)`` takes: :class:`aldis.relay.celery.CeleryRunner`, or nothing."""
+class Runner(Protocol):
+    """What ``Relay(runner=...)`` takes: for example :class:`aldis.relay.celery.CeleryRunner`."""
 
-    def attach(self, relay: Relay, /) -> None:
-        """Be the engine of this relay. Called when the relay is made.
+    def attach(self, consumer: Consumer, database: Database, /) -> None:
+        """Run the receivers of one relay. Called when the relay is made.
 
-        :raises InvalidOptionError: when it is another's.
+        :param consumer: receives the relay's rows.
+        :param database: the relay's database.
+        :raises InvalidOptionError: when the runner already belongs to another relay.
         """
         raise NotImplementedError
 
-    def check(self, queue: Durable, /) -> None:
-        """Refuse what this engine cannot do. Called when a queue is made.
+    def check(self, durable: Durable, /) -> None:
+        """Refuse options that this runner cannot keep. Called by ``relay.durable()``.
 
-        :raises InvalidOptionError: when it cannot.
+        :raises InvalidOptionError: when it cannot keep one of them.
         """
         raise NotImplementedError
 
     def start(self) -> None:
-        """Called before a worker begins.
+        """Prepare for a worker. Called before the worker begins.
 
-        :raises InvalidOptionError: when messages would be lost as things are set up.
+        :raises InvalidOptionError: when messages would be lost with the current settings.
         """
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Called when a worker has ended."""
+        """Clean up after a worker. Called when the worker has ended."""
         raise NotImplementedError
 
     def handle(self, row: Row, guard: Guard, /) -> Outcome:
-        """Do with a claimed row what is to be done. Called in a thread of a worker; raises nothing.
+        """Run the receiver of a claimed row, or hand the row over. Called in a thread of a worker; raise nothing.
 
         :param guard: limits the time of a receiver: a context manager that takes its ``timeout_s``.
-        :return: what the worker is to do with the row.
+        :return: what the worker does with the row.
         """
         raise NotImplementedError
 
 
 @final
-class InProcess:
-    """Receivers run in the threads of the worker."""
+class InProcessRunner:
+    """Runs receivers in the threads of the worker."""
 
-    def attach(self, relay: Relay, /) -> None:
-        """Receive what this relay's workers claim."""
-        self._receive = relay._receiving.receive
+    def attach(self, consumer: Consumer, database: Database, /) -> None:
+        """Receive the rows that this relay's workers claim."""
+        self._receive = consumer.receive
 
-    def check(self, queue: Durable, /) -> None:
-        """Nothing is refused."""
+    def check(self, durable: Durable, /) -> None:
+        """Accept all options."""
 
     def start(self) -> None:
-        """Nothing is needed."""
+        """Do nothing: there is nothing to prepare."""
 
     def stop(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: there is nothing to clean up."""
 
     def handle(self, row: Row, guard: Guard, /) -> Outcome:
         """Run the receiver."""

@@ -1,95 +1,222 @@
-"""When a worker looks for due rows, and whose turn it is then: no receiver waits for the backlog of another."""
+"""Decide when a worker polls for due rows, which receiver is served next, and how many rows are claimed.
+
+No receiver waits for the backlog of another, no more rows are claimed than can be begun soon, and a poison message runs
+alone.
+"""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Final, final
 
-from aldis.relay.storage import claims as _store
+from aldis.relay.storage import claims
+
+from .consumer import Disposition, Outcome
 
 if TYPE_CHECKING:
-    from aldis.relay._registry import Known, Registry
+    from collections.abc import Mapping
+
+    from aldis.relay._registry import ReceiverRegistry
     from aldis.relay.storage.database import Database
+    from aldis.relay.storage.rows import KnownReceiver
+
+    from .executor import Lease, ReceiverJob
 
 _KNOWN_S: Final = 1.0
 _AMONG_BACKLOGS_S: Final = 0.05
-_LEAST_S: Final = 0.01
+_SHORTEST_IDLE_S: Final = 0.01
+_AHEAD_S: Final = 0.25
+_ALONE_S: Final = 5.0
 
 
 @final
 class FairScheduler:
-    """The receivers of one relay that have due rows, in the order in which a worker claims for them.
+    """The receivers of one relay that have due rows, in the order in which a worker serves them.
 
-    :param poll_s: the most seconds between two looks.
-    :ivar hungry: the names that may have due rows.
+    :param poll_s: the most seconds between two polls.
+    :ivar due: the names of the receivers that may have due rows.
     """
 
     __slots__ = (
-        "_has_news",
         "_idle_s",
+        "_is_woken",
         "_known",
         "_known_until",
-        "_look_at",
-        "_looked_at",
+        "_poll_at",
         "_poll_s",
-        "_registry",
-        "hungry",
+        "_polled_at",
+        "_receivers",
+        "due",
     )
 
-    def __init__(self, registry: Registry, poll_s: float) -> None:
-        self.hungry: list[str] = []
-        self._look_at = 0.0
-        self._registry = registry
+    def __init__(self, receivers: ReceiverRegistry, poll_s: float) -> None:
+        self.due: list[str] = []
+        self._poll_at = 0.0
+        self._receivers = receivers
         self._poll_s = poll_s
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, KnownReceiver] = {}
         self._known_until = 0.0
-        self._has_news = False
-        self._looked_at = 0.0
+        self._is_woken = False
+        self._polled_at = 0.0
         self._idle_s = 0.0
 
-    def hear(self) -> None:
-        """There may be rows that were not there, or could not be claimed, before. May be called in any thread."""
-        self._has_news = True
+    def wake(self) -> None:
+        """Poll at the next opportunity: new rows may be due. May be called in any thread."""
+        self._is_woken = True
 
     def note_claimed(self) -> None:
-        """A row was claimed, and where there is one, others come: have the next look be soon."""
+        """Note that a row was claimed. Rows come in bursts, so poll again soon."""
         self._idle_s = 0.0
-        self._look_at = min(self._look_at, time.monotonic() + _LEAST_S)
+        self._poll_at = min(self._poll_at, time.monotonic() + _SHORTEST_IDLE_S)
 
     def next_at(self, now: float) -> float:
-        """When to claim, or to look, if nothing is heard before."""
-        return now if self.hungry or self._has_news else self._look_at
+        """Return when to claim or to poll, if nothing wakes the worker before."""
+        return now if self.due or self._is_woken else self._poll_at
 
-    def is_to_look(self) -> bool:
-        """Whether it is time to look."""
+    def should_poll(self) -> bool:
+        """Return whether it is time to poll."""
         now = time.monotonic()
 
-        if self.hungry:
-            return now >= self._looked_at + _AMONG_BACKLOGS_S  # A backlog may last for hours, and others have rows too.
+        if self.due:
+            # A backlog may last for hours, and other receivers may have rows meanwhile.
+            return now >= self._polled_at + _AMONG_BACKLOGS_S
 
-        return self._has_news or now >= self._look_at
+        return self._is_woken or now >= self._poll_at
 
-    def look(self, database: Database) -> None:
-        """Ask which receivers have due rows. Those that have waited for their turn keep it."""
-        self._looked_at = now = time.monotonic()
-        self._has_news = False
+    def poll(self, database: Database) -> None:
+        """Ask the database which receivers have due rows. Receivers that already wait to be served keep their place."""
+        self._polled_at = now = time.monotonic()
+        self._is_woken = False
 
         if now >= self._known_until:
-            self._known = self._registry.known()
+            self._known = self._receivers.known()
             self._known_until = now + _KNOWN_S
 
-        waits = database.look(lambda connection: _store.due(connection, self._known))
+        waits = database.look(lambda connection: claims.next_due(connection, self._known))
         due = [name for name, wait_ms in waits.items() if wait_ms <= 0]
-        waiting = [name for name in self.hungry if name in due]
-        self.hungry = waiting + [name for name in due if name not in waiting]
-        self._idle_s = min(max(self._idle_s * 2, _LEAST_S), self._poll_s)
+        waiting = [name for name in self.due if name in due]
+        self.due = waiting + [name for name in due if name not in waiting]
+        self._idle_s = min(max(self._idle_s * 2, _SHORTEST_IDLE_S), self._poll_s)
         soonest_s = min((wait_ms / 1000 for wait_ms in waits.values() if wait_ms > 0), default=self._idle_s)
-        self._look_at = now + min(max(soonest_s, 0.001), self._idle_s)
+        self._poll_at = now + min(max(soonest_s, 0.001), self._idle_s)
 
-    def take(self, name: str) -> Known | None:
-        """Have it be the turn of one, which has no other until it is added to :attr:`hungry` again.
+    def take(self, name: str) -> KnownReceiver | None:
+        """Take a receiver out of :attr:`due`. Add it again when it may have more due rows.
 
-        :return: what is known of it; ``None`` if that is nothing any more.
+        :return: what a claim needs to know of it; ``None`` if it is not connected any more.
         """
-        self.hungry.remove(name)
+        self.due.remove(name)
         return self._known.get(name)
+
+
+@final
+class ClaimAhead:
+    """Decides how many rows a worker claims.
+
+    It claims enough for every thread, and ahead of that as many as will be begun within a quarter of a second: rows
+    that wait here for long are kept from other workers. It claims ahead when half of the rows ahead are used up, so
+    that one claim fetches several.
+
+    :param concurrency: how many threads run receivers.
+    :param batch: the most rows to claim at once.
+    """
+
+    def __init__(self, concurrency: int, batch: int) -> None:
+        self._concurrency = concurrency
+        self._batch = batch
+        self._took_s = 0.0
+        self._waiting: set[Lease] = set()
+
+    def note_duration(self, took_s: float) -> None:
+        """Note how long a receiver took."""
+        took_s = max(took_s, 1e-6)
+        self._took_s = took_s if not self._took_s else 0.9 * self._took_s + 0.1 * took_s
+
+    def room(self, in_hand: int) -> int:
+        """Return how many rows to claim now.
+
+        :param in_hand: how many claimed rows run or wait for a thread.
+        """
+        threads = self._concurrency
+        ahead = min(self._batch - 1, int(threads * _AHEAD_S / self._took_s)) if self._took_s else 0
+        room = threads + ahead - in_hand
+        return min(room, self._batch) if in_hand < threads or room > ahead // 2 else 0
+
+    def is_stalled(self, waiting: set[Lease]) -> bool:
+        """Return whether rows wait for threads that do not come free. Then claim nothing ahead until one does.
+
+        :param waiting: the rows that wait. The answer is true if one of them waited at the last call already.
+        """
+        is_stalled = bool(waiting & self._waiting)
+        self._waiting = waiting
+
+        if is_stalled:
+            self._took_s = 0.0
+
+        return is_stalled
+
+
+@final
+class PoisonSlot:
+    """Holds one poison message back until it can run alone.
+
+    A message that was in the hands of two workers that died may have killed them. It runs when nothing else runs, so
+    that its death takes no other message along, and so that innocent messages, which were lost in the same crash, are
+    told from the guilty one: a message that completes is innocent, and a failed attempt clears its count of crashes.
+    This is one rule over several places, and is kept whole on purpose: the claim ends its batch before a poison message
+    (:func:`aldis.relay.storage.claims.claim`), this slot holds it back, and nothing is claimed while it waits or runs.
+
+    :param jobs: the rows in hand. The worker adds and removes them.
+    :param concurrency: how many threads run receivers.
+    :ivar job: the message that is held back.
+    :ivar until: how long it is held back, by the monotonic clock.
+    """
+
+    def __init__(self, jobs: Mapping[Lease, ReceiverJob], concurrency: int) -> None:
+        self._jobs = jobs
+        self._concurrency = concurrency
+        self.job: ReceiverJob | None = None
+        self.until = 0.0
+
+    def blocks_claims(self) -> bool:
+        """Return whether nothing may be claimed: a poison message waits, or runs within its time limit."""
+        return self.job is not None or any(is_poison(job) and not job.is_late for job in self._jobs.values())
+
+    def hold_back(self, job: ReceiverJob) -> bool:
+        """Hold a job back if it is a poison message and something else runs. Return whether it is held back."""
+        if not is_poison(job) or self._is_alone(job):
+            return False
+
+        self.job = job
+        self.until = time.monotonic() + _ALONE_S
+        return True
+
+    def take(self, lease_s: float) -> ReceiverJob | None:
+        """Take the job out, if it can run now or has waited for too long.
+
+        :param lease_s: for how many seconds a job that has waited for too long is left to other workers.
+        :return: the job. If it has an outcome, it was not run, and is released.
+        """
+        job = self.job
+
+        if job is None:
+            return None
+
+        if not self._is_alone(job):
+            if time.monotonic() < self.until:
+                return None
+
+            job.outcome = Outcome(Disposition.WAITS, "it must run alone, and other receivers take long", lease_s)
+
+        self.job = None
+        return job
+
+    def _is_alone(self, job: ReceiverJob) -> bool:
+        """Return whether nothing else runs, except receivers that run on after their time limit and may never end."""
+        others = [other for other in self._jobs.values() if other is not job]
+        return len(others) < self._concurrency and all(other.is_late for other in others)
+
+
+def is_poison(job: ReceiverJob) -> bool:
+    """Return whether a message was in the hands of so many workers that died that it may have killed them."""
+    return job.row.crashes >= claims.POISON

@@ -1,7 +1,7 @@
-"""Several worker processes below one that looks after them.
+"""Run several worker processes, and start a process again that dies.
 
-Each is started as the first one was, by the same command line, so that nothing of the parent crosses a fork. One that
-dies is started again.
+The supervisor starts each process by its own command line, and does not fork: so no lock, connection or thread of the
+supervisor is copied into a worker.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger: Final = logging.getLogger("aldis.relay")
 
 CHILD: Final = "ALDIS_WORKER_READY_FILE"
-"""The variable of the environment that makes a process a child: the file by which it says that it is ready."""
+"""The environment variable that makes a process a worker of a supervisor. It names the file that reports readiness."""
 
 _LOOK_S: Final = 0.1
 _AGAIN_S: Final = 2.0
@@ -33,12 +33,12 @@ _STOPPED_FOR_GOOD: Final = (Exit.STOPPED, Exit.MISCONFIGURED)
 
 
 @final
-class Processes:
-    """Runs worker processes until it is told to stop.
+class Supervisor:
+    """Runs worker processes until it is stopped.
 
-    :param count: how many.
+    :param count: how many processes.
     :param beat: called now and then, while all of them are ready.
-    :param stale_s: when a process that has not said for so many seconds that it is ready is not taken to be.
+    :param stale_s: after how many seconds without a heartbeat a process does not count as ready any more.
     """
 
     def __init__(self, count: int, beat: Callable[[], object], stale_s: float) -> None:
@@ -50,26 +50,26 @@ class Processes:
         self._codes: list[int] = []
         self._folder = Path()
         self._stops = 0
-        self._bell = WakeEvent()
+        self._wake_event = WakeEvent()
         self._beat_at = 0.0
 
     def stop(self) -> None:
-        """Have all processes stop. A second time: at once. May be called in a signal handler."""
+        """Stop all processes; at the second call, at once. May be called in a signal handler."""
         self._stops += 1
-        self._bell.ring()
+        self._wake_event.set()
 
         for child in self._children.values():
             child.send_signal(signal.SIGTERM)
 
     def run(self) -> int:
-        """Run them. Gives the exit code: the worst of theirs."""
+        """Run the processes. Return the exit code: the worst of theirs."""
         with TemporaryDirectory(prefix="aldis-worker-") as folder:
             self._folder = Path(folder)
             self._start_at = dict.fromkeys(range(self._count), 0.0)
 
             while self._children or (self._start_at and not self._stops):
                 self._start_due()
-                self._bell.wait(_LOOK_S)
+                self._wake_event.wait(_LOOK_S)
                 self._reap()
                 self._beat_if_ready()
 
@@ -81,15 +81,19 @@ class Processes:
         for number, start_at in list(self._start_at.items()):
             if now >= start_at and not self._stops:
                 del self._start_at[number]
-                environment = {**os.environ, CHILD: str(self._folder / str(number))}
-                environment.pop("NOTIFY_SOCKET", None)  # To systemd, this process speaks for all of them.
-                # In a group of its own, or Ctrl-C would reach it twice.
-                self._children[number] = subprocess.Popen(  # noqa: S603
-                    [sys.executable, *sys.orig_argv[1:]], env=environment, process_group=0
-                )
+                self._start(number)
 
-                if self._stops:  # Since it was looked at: the child was not there yet to be told.
-                    self._children[number].send_signal(signal.SIGTERM)
+    def _start(self, number: int) -> None:
+        environment = {**os.environ, CHILD: str(self._folder / str(number))}
+        environment.pop("NOTIFY_SOCKET", None)  # Only the supervisor reports to systemd.
+        # In a process group of its own: otherwise Ctrl-C would reach it twice.
+        child = subprocess.Popen(  # noqa: S603
+            [sys.executable, *sys.orig_argv[1:]], env=environment, process_group=0
+        )
+        self._children[number] = child
+
+        if self._stops:  # The stop came while the process was being started.
+            child.send_signal(signal.SIGTERM)
 
     def _reap(self) -> None:
         for number, child in list(self._children.items()):
@@ -108,7 +112,7 @@ class Processes:
                 self._start_at[number] = time.monotonic() + _AGAIN_S
 
             if code == Exit.MISCONFIGURED and not self._stops:
-                self.stop()  # The others cannot do better.
+                self.stop()  # The other processes have the same problem.
 
     def _beat_if_ready(self) -> None:
         now = time.monotonic()
@@ -127,8 +131,8 @@ class Processes:
 
 
 def _exit_of(code: int) -> int:
-    """With what a process counts that has ended since all were to stop."""
+    """Return the exit code of a process that ended after the stop, as a worker's exit code."""
     if code == -signal.SIGTERM:
-        return Exit.STOPPED  # It was still starting, and did not know yet how to stop.
+        return Exit.STOPPED  # It was still starting, and did not handle signals yet.
 
     return code if code >= 0 else Exit.FAILED

@@ -1,22 +1,22 @@
-// The live page of Aldis. What comes from the application is set as text and nothing else.
+// The live page of Aldis. Everything from the application is put into the page as text, never as HTML.
 
 "use strict";
 
 const KEPT = 200;
 const OUTSIDE = "outside";
-// An application sends its own signals, and each has a page of its own: to say so each time tells nothing.
+// Most signals are sent by the application itself, so that sender is not shown.
 const isUsualSender = (sender) => sender === "None" || sender.startsWith("Flask '");
 const $ = (id) => document.getElementById(id);
 
 const entries = new Map(); // By "epoch:number": the newest data, and the element that shows it.
-let waiting = new Map(); // What has come while the page is paused.
+let waiting = new Map(); // The newest data that arrived while the page is paused.
 let connections = [];
 let handled = 0;
 let epoch = null;
 let cleared = { epoch: null, number: 0 };
 let isPaused = false;
 
-// Making elements.
+// Build elements.
 
 function make(tag, names, ...children) {
   const element = document.createElement(tag);
@@ -42,7 +42,7 @@ function qualified(name) {
   return make("code", "", make("span", "quiet", name.slice(0, end)), make("span", "own", name.slice(end)));
 }
 
-// What a request comes to.
+// Sum up a request.
 
 function walk(sends, visit, depth = 0) {
   for (const send of sends) {
@@ -85,7 +85,7 @@ function place(element, item, end) {
   return element;
 }
 
-// One request, closed.
+// Show one request, folded.
 
 function statusOf(data) {
   if (data.method === null) return null;
@@ -128,14 +128,14 @@ function summarise(entry) {
   what.title = isRequest ? `${data.method} ${data.path}` : `${data.sends[0]?.signal} ${OUTSIDE} a request`;
   const parts = [when, what, stripOf(data, sum), countsOf(data, sum), statusOf(data), make("span", "took", showTime(data.duration))];
 
-  // At phone width the counts are not to be seen, but a failure is not told by colour alone.
+  // At phone width the counts are hidden. Colour alone must not tell a failure, so add a mark and a word.
   if (sum.isFailed) what.append(make("span", "failure", "✗"), make("span", "sr", "failed"));
 
   entry.element.className = `entry${sum.isFailed ? " failed" : ""}${isRequest ? "" : ` ${OUTSIDE}`}`;
   entry.element.firstChild.replaceChildren(...parts.filter(Boolean));
 }
 
-// One request, open.
+// Show one request, unfolded.
 
 function chipsOf(payload) {
   return payload.map(([name, type, value]) => {
@@ -155,7 +155,7 @@ function nameOf(kind, item, depth) {
 
     if (item.failure) name.append(make("span", "failure", `stopped by ${item.failure}`));
     if (item.muted) name.append(make("span", "badge", "muted"));
-    else if (item.calls.length === 0) name.append(make("span", "alone", "nobody listens"));
+    else if (item.calls.length === 0) name.append(make("span", "alone", "no receivers"));
     if (!isUsualSender(item.sender)) name.append(make("span", "place", `by ${item.sender}`));
 
     name.append(...chipsOf(item.payload));
@@ -173,7 +173,7 @@ function nameOf(kind, item, depth) {
   return name;
 }
 
-// Whether something is sent or run when the application has given its answer.
+// Return whether something was sent or called after the application had answered.
 const goesOn = ({ data, sum }) => data.method !== null && Boolean(data.duration) && sum.end > data.duration * 1.001;
 
 function rowOf(entry, kind, item, depth) {
@@ -222,12 +222,12 @@ function unfold(entry) {
   const fall = make("div", "fall", axisOf(sum), rows);
 
   if (data.failure) fall.append(make("p", "note failure", `The request ended with ${data.failure}.`));
-  if (data.partial) fall.append(make("p", "note", "Under load, signals are noted only in a part of each second. Of this request, not all are here."));
+  if (data.partial) fall.append(make("p", "note", "Under load, signals are recorded for only a part of each second, so some of this request are missing."));
   else if (data.duration !== null && data.sends.length === 0) fall.append(make("p", "note", "No signal was sent."));
-  if (leftOut) fall.append(make("p", "note", `${plural(leftOut, "more row")} not kept.`));
+  if (leftOut) fall.append(make("p", "note", `${plural(leftOut, "more row")} left out.`));
   if (goesOn(entry)) {
-    const closed = data.closed === null ? "" : `, and was sent and closed after ${showTime(data.closed)}`;
-    fall.append(make("p", "note", make("span", "mark mark-answered"), `The answer was ready after ${showTime(data.duration)}${closed}.`));
+    const closed = data.closed === null ? "" : `, and the response was sent and closed after ${showTime(data.closed)}`;
+    fall.append(make("p", "note", make("span", "mark mark-answered"), `The application answered after ${showTime(data.duration)}${closed}.`));
   }
 
   element.querySelector(".fall")?.remove();
@@ -235,7 +235,7 @@ function unfold(entry) {
   mark(entry);
 }
 
-// All requests.
+// Keep the list of requests.
 
 function insert(entry) {
   const list = $("requests");
@@ -312,7 +312,7 @@ function take(list) {
   count();
 }
 
-// Another process answers: the server was restarted. If the one before comes again, there are several.
+// When another process answers, the server was restarted. When an earlier process answers again, there are several.
 const processes = new Set();
 let areSeveral = false;
 
@@ -458,7 +458,7 @@ function nameSignals() {
   $("signal-names").replaceChildren(...names.map((name) => Object.assign(document.createElement("option"), { value: name })));
 }
 
-// The relay. It is asked for while its tab is seen, and at no other time.
+// The relay. The server is asked only while somebody sees the relay tab.
 
 const RELAY_EVERY_MS = 2000;
 let relay = null; // The last answer.
@@ -482,13 +482,13 @@ async function askRelay() {
     const response = await fetch("relay", { signal });
     answer = response.ok ? await response.json() : { problem: `The server answers with ${response.status}.` };
   } catch {
-    // It is away, or nobody looks any more.
+    // The server is down, or the page has stopped asking.
   }
 
   asking = null;
 
   if (signal.aborted) {
-    lookAtRelay(); // Unless somebody looks again.
+    lookAtRelay(); // The tab may be seen again by now.
     return;
   }
 
@@ -504,7 +504,7 @@ function showAge(seconds) {
 
 const ageOf = (receiver) => (receiver.backlog + receiver.in_flight ? showAge(receiver.age) : "–");
 
-// Roles that hold where the style makes no table of it.
+// Set the role, because the style sheet may show a table as something else, and then its own roles are lost.
 function as(role, element) {
   element.setAttribute("role", role);
   return element;
@@ -523,7 +523,7 @@ function receiverRow(receiver) {
 
   if (!receiver.known) {
     const badge = make("span", "badge warn", "not known here");
-    badge.title = "No receiver of that name is connected in this process: here, its messages would wait.";
+    badge.title = "No receiver of this name is connected in this process. Its messages wait for a process that has it.";
     name.append(badge);
   }
 
@@ -555,7 +555,7 @@ function letterRow(letter) {
 }
 
 function relayCard(title, rows, ...note) {
-  // The heads are the labels of the cells, which have them of their own where the table is too narrow for columns.
+  // The column heads repeat the labels of the cells. A narrow screen has no columns and shows the labels instead.
   const heads = [...rows[0].children].map((first) => as("columnheader", make("th", first.className.split(" ")[0], first.dataset.label)));
   const head = as("rowgroup", make("thead", "", as("row", make("tr", "", ...heads))));
   const body = as("rowgroup", make("tbody", "", ...rows.map((row) => as("row", row))));
@@ -571,7 +571,7 @@ function showRelay(answer) {
   relay = answer;
   $("relay-time").textContent = `as of ${new Date().toLocaleTimeString("en-GB")}`;
 
-  // What somebody has selected, to copy it, stays selected while nothing changes but ages.
+  // If only the ages change, update them in place, so that a selected text stays selected.
   if (isNews) renderRelay();
   else showAges();
 }
@@ -600,8 +600,8 @@ function renderRelay() {
   if (dead.length) {
     const isAll = letters.length >= sum("dead");
     const title = isAll ? "Dead letters" : `Dead letters, the oldest ${letters.length} of ${sum("dead").toLocaleString("en")}`;
-    const [retry, ...others] = ["flask signals relay dead retry NUMBER", "retry", "show", "drop"].map((text) => make("code", "", text));
-    const note = ["In a terminal, ", retry, " has one received again. With ", others[1], " in place of ", others[0], " it is told of, with ", others[2], " it is deleted."];
+    const [retry, ...others] = ["flask relay dead retry NUMBER", "retry", "show", "drop"].map((text) => make("code", "", text));
+    const note = ["In a terminal, ", retry, " retries one. With ", others[1], " instead of ", others[0], " it is shown; with ", others[2], " it is deleted."];
     cards.push(relayCard(title, dead.map(letterRow), ...note));
   }
 
@@ -612,10 +612,10 @@ function renderRelay() {
   $("relay-problem-text").textContent = problem ?? "";
   $("empty-relay").hidden = Boolean(problem) || cards.length > 0;
   $("empty-relay-title").textContent = receivers.length ? "No receiver of that name" : "No durable receiver is connected";
-  $("empty-relay-text").textContent = receivers.length ? "" : "And no message waits.";
+  $("empty-relay-text").textContent = receivers.length ? "" : "No message waits either.";
 }
 
-// Whether there is a relay is said by each server anew.
+// Each server says whether it has a relay.
 function offerRelay(isThere) {
   $("tab-relay").hidden = !isThere;
 
@@ -623,7 +623,7 @@ function offerRelay(isThere) {
   if (isThere && location.hash === "#relay" && $("panel-relay").hidden) choose($("tab-relay"));
 }
 
-// Listening. A server that restarts, or that wants its thread back, is asked again.
+// Listen. If the server restarts or ends the stream to free its thread, connect again.
 
 let source = null;
 let timer = null;
@@ -687,7 +687,7 @@ function sayHowItIs() {
   else say("live", "Live");
 }
 
-// A page that nobody sees gives the server its thread back.
+// Stop listening while nobody sees the page, to free a thread of the server.
 let resting = null;
 
 document.addEventListener("visibilitychange", () => {
@@ -701,7 +701,7 @@ document.addEventListener("visibilitychange", () => {
 window.addEventListener("pagehide", stop);
 window.addEventListener("pageshow", (event) => event.persisted && listen());
 
-// Using it.
+// Handle clicks and keys.
 
 const tabs = [$("tab-requests"), $("tab-connections"), $("tab-relay")];
 
