@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from tests.relay.conftest import MakeEngine, Server
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "test-an-engine.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "test-a-database-or-a-runner.md"
 
 
 def harness_of(relay: Relay, sessions: Any) -> Harness:
