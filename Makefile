@@ -15,6 +15,7 @@ SOURCES := $(shell find src -name '*.py') src/aldis/py.typed pyproject.toml READ
 # The Pythons to test on: the main one, and those of the others that are installed.
 MAIN := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 PYTHONS := $(shell sh tools/pythons.sh $(PYTHON))
+OTHERS := $(filter-out $(MAIN),$(PYTHONS))
 MISSING := $(filter-out $(notdir $(PYTHONS)) $(MAIN),3.11 3.12 3.13)
 
 .PHONY: help
@@ -64,13 +65,16 @@ bench-relay: .venv/.ready ## Measure the relay beside its peers, and write docs/
 
 # Checking
 
-# What runs at the same time. Each of it uses one core.
+# How many targets run at the same time. Each of them uses one core.
 JOBS ?= 2
+
+# All targets of `make test`, the longest first, so that no core waits at the end for a long one that began late.
+CHECKS := relay shop $(OTHERS:%=test-%) flask rest stress pyright mypy docs core typing complete-types lint coverage
 
 .PHONY: test
 test: ## Everything that CI checks.
-	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target lint core relay types docs $(PYTHONS:%=test-%)
-	@echo "Tested on Python $(PYTHONS)$(if $(OTHERS),; whole programs and browsers on $(MAIN) only)."
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target $(CHECKS)
+	@echo "Tested on Python $(PYTHONS)$(if $(OTHERS),; examples, whole programs and browsers on $(MAIN) only)."
 	@$(if $(MISSING),echo "Not tested on Python $(MISSING): not installed here.")
 
 .PHONY: lint
@@ -95,23 +99,63 @@ complete-types: .venv/.ready .venvs/$(MAIN)/.ready
 typing: .venv/.ready .venvs/$(MAIN)/.ready
 	$(BIN)/python tests/typing/check.py .venvs/$(MAIN)/bin/python
 
+# The tests on the main Python are several targets, so that they can run at the same time. Together, those with `--cov` run
+# every branch of the source, which `coverage` checks. Each keeps its data in a file of its own in .coverages.
+PYTEST := -m pytest -q --no-header
+COVERED := relay core flask rest
+WITH_COVERAGE = @mkdir -p .coverages; COVERAGE_FILE=$(CURDIR)/.coverages/$@ .venvs/$(if $(filter core,$@),core,$(MAIN))/bin/python $(PYTEST) \
+	--cov=aldis --cov-branch --cov-report=
+
+# The folders whose tests need nothing but the standard library.
+CORE := tests/core tests/aio tests/delivery tests/observe
+FLASK := tests/flask tests/quart
+SHOP := tests/examples
+
+# README, docs and docstrings are tests too: see conftest.py.
+EXAMPLES := README.md docs src
+
 .PHONY: core
 core: .venvs/core/.ready ## The core's tests, with no optional package installed.
-	.venvs/core/bin/python -m pytest $(PYTEST) --cov=aldis --cov-branch --cov-report= tests/core
+	$(WITH_COVERAGE) -m "not stress" $(CORE)
 
-# Beside the others of the main Python, for these wait more than they work. Its coverage is in a folder of its own, where
-# nobody takes it for a part of theirs.
+# To measure coverage takes two thirds of the time of tests that repeat the same lines many times, and adds no branch.
+.PHONY: stress
+stress: .venvs/core/.ready ## The core's tests of threads, interruptions and random programs.
+	.venvs/core/bin/python $(PYTEST) -m stress $(CORE)
+
 .PHONY: relay
 relay: .venvs/$(MAIN)/.ready .venv/.ready programs ## The relay's tests.
-	@mkdir -p .coverages
-	COVERAGE_FILE=$(CURDIR)/.coverages/relay .venvs/$(MAIN)/bin/python -m pytest $(PYTEST) --cov=aldis --cov-branch --cov-report= tests/relay
+	$(WITH_COVERAGE) tests/relay
 
+.PHONY: flask
+flask: .venvs/$(MAIN)/.ready .venv/.ready programs ## The tests of the Flask and Quart rooms, with browsers.
+	$(WITH_COVERAGE) $(FLASK)
+
+# Whole programs are run from outside; what they do is covered by the tests of their parts.
+.PHONY: shop
+shop: .venvs/$(MAIN)/.ready ## The tests of the example shop and of its demo.
+	.venvs/$(MAIN)/bin/python $(PYTEST) $(SHOP)
+
+.PHONY: rest
+rest: .venvs/$(MAIN)/.ready .venv/.ready ## All other tests, and the examples of README, docs and docstrings.
+	$(WITH_COVERAGE) $(EXAMPLES) tests $(patsubst %,--ignore=%,tests/relay $(CORE) $(FLASK) $(SHOP))
+
+.PHONY: coverage
+coverage: $(COVERED)
+	.venvs/$(MAIN)/bin/python -m coverage combine --quiet --keep $(COVERED:%=.coverages/%)
+	.venvs/$(MAIN)/bin/python -m coverage report --show-missing --skip-covered --fail-under=100
+
+.PHONY: test-$(MAIN)
+test-$(MAIN): $(COVERED) coverage stress shop
+
+# Another Python may run the same code in another way: it frees, collects and switches threads at other moments, traces
+# other lines, and has another asyncio, inspect and import. So all tests of what the source does run there too. What only
+# takes long there and proves the same as on the main Python is left out: the examples, whole programs and browsers; and
+# there are fewer random programs and interruptions (see `brief` in tests/conftest.py).
+ELSEWHERE := -m "not program" tests
+test-%: export HYPOTHESIS_PROFILE ?= brief
 test-%: .venvs/%/.ready .venv/.ready programs
-	.venvs/$*/bin/python -m pytest $(PYTEST) $(EXAMPLES) $(if $(filter $(MAIN),$*),$(REST),tests $(OTHERS))
-	$(if $(filter $(MAIN),$*),$(COVERED))
-
-# Its coverage is added to that of the two.
-test-$(MAIN): core relay
+	.venvs/$*/bin/python $(PYTEST) $(ELSEWHERE)
 
 # What some tests run, and Debian has.
 .PHONY: programs
@@ -119,33 +163,25 @@ programs:
 	@sh tools/debian.sh chromium "The tests of the live page in a browser"
 	@sh tools/debian.sh pgbouncer "The tests behind PgBouncer"
 
-# README, docs and docstrings are tests too: see conftest.py.
-EXAMPLES := README.md docs src
-PYTEST := -q --no-header
-
-# Whole programs and browsers take half of the time, and the tests of their parts run everywhere.
-OTHERS := -m "not program"
-
-# On the main Python, `core` and `relay` have run theirs already; together the three cover every branch.
-REST := tests --ignore=tests/core --ignore=tests/relay --cov=aldis --cov-branch --cov-append --cov-report=
-COVERED = .venvs/$(MAIN)/bin/python -m coverage combine --quiet --keep --append .coverages/relay && \
-	.venvs/$(MAIN)/bin/python -m coverage report --show-missing --skip-covered --fail-under=100
-
 .PHONY: docs
 docs: .venv/.ready ## Build the documentation; warnings are errors.
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 
 .PHONY: test-everywhere
-test-everywhere: ## As test, with whole programs and browsers on each Python.
-	@$(MAKE) --no-print-directory test OTHERS=
+test-everywhere: ## As test, with examples, whole programs and browsers on each Python.
+	@HYPOTHESIS_PROFILE=default $(MAKE) --no-print-directory test ELSEWHERE="$(EXAMPLES) tests"
 
 .PHONY: test-long
 test-long: .venvs/$(MAIN)/.ready ## The state machine and the thread tests for much longer.
-	HYPOTHESIS_PROFILE=long .venvs/$(MAIN)/bin/python -m pytest -q tests/core
+	HYPOTHESIS_PROFILE=long .venvs/$(MAIN)/bin/python -m pytest -q -m stress $(CORE)
+
+.PHONY: test-steady
+test-steady: .venvs/$(MAIN)/.ready .venv/.ready programs ## Run the tests of threads and processes 20 times on busy cores. ARGS="--runs=5 FILE" is faster.
+	.venvs/$(MAIN)/bin/python tools/steady.py $(ARGS)
 
 .PHONY: mutants
-mutants: .venv/.ready ## Break the engine line by line, and see that each break is noticed.
-	$(BIN)/python tools/mutate.py
+mutants: .venv/.ready ## Break the source on purpose, and see that a test notices each break. ARGS="--promise e01_order" is faster.
+	$(BIN)/python -m tools.mutants --jobs $(JOBS) $(ARGS)
 
 .PHONY: chaos
 chaos: .venv/.ready ## Kill the relay's senders and workers a thousand times, and count. ARGS=--kills=100 is faster.
@@ -166,4 +202,4 @@ lock: $(UV) ## Take the newest versions into uv.lock.
 
 .PHONY: clean
 clean: ## Remove all that the targets made.
-	rm -rf .tools .venv .venvs build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage
+	rm -rf .tools .venv .venvs build dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverages .steady

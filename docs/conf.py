@@ -19,11 +19,12 @@ nitpick_ignore_regex = [
     # Python's own, whose documentation is not fetched for a build.
     (r"py:.*", r"(concurrent\.futures|threading|typing)\..*|Executor|ParamSpec|TypeVar"),
     # Type variables, and names that only annotations use.
-    (r"py:.*", r"(aldis\._typing\.)?([FPQRST]|P\.args|P\.kwargs|AnySignal|ErrorPolicy|Wrapper|Connector|Undeclared)"),
+    (r"py:.*", r"(aldis\._core\.types\.)?([FPQRST]|P\.args|P\.kwargs|AnySignal|ErrorPolicy|Wrapper|Connector)"),
+    (r"py:.*", r"(aldis\._core\.types\.)?Undeclared|AldisSignals|AnySignals"),
     (r"py:.*", r"AbstractContextManager|AnySession"),
     # The frameworks', whose documentation is not fetched either.
     (r"py:.*", r"(flask\.app\.)?Flask|(quart\.app\.)?Quart"),
-    (r"py:.*", r"aldis\._receivers\.Receivers"),
+    (r"py:.*", r"aldis\._core\.receivers_view\.Receivers"),
     # The relay's, and what it is given.
     (r"py:.*", r"(aldis\.relay\._\w+\.)?(Backoff|Runner|Durable|Forward|Target|Upgrader)"),
     (r"py:.*", r"(sqlalchemy\..*\.)?(Async)?(Connection|Session)"),

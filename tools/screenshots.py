@@ -1,7 +1,7 @@
 """Makes the pictures of the live page in docs/images: ``python tools/screenshots.py [FOLDER]``.
 
-The shop of tests/page is served in a process of its own, is sent some requests, and is looked at in Chromium: first as
-it is, and then with a relay.
+The shop of tests/flask/live_page is served in a process of its own, is sent some requests, and is looked at in
+Chromium: first as it is, and then with a relay.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def serving(*arguments: str) -> Iterator[str]:
     command = [sys.executable, "-c", "import shop; shop.serve()", str(port), *arguments]
 
     with subprocess.Popen(
-        command, cwd=ROOT / "tests" / "page", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command, cwd=ROOT / "tests" / "flask" / "live_page", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as server:
         assert server.stdout is not None
         server.stdout.readline()

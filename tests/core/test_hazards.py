@@ -2,7 +2,7 @@
 
 Four receivers of one kind stand in a line: first, actor, victim, last. During a send the actor does
 something to itself, to the victim or to the signal. The matrix is kinds x places x ways of sending x weak or
-strong; each test is a column of it, and says exactly who is called.
+strong; each test is a column of it, goes through all its rows, and says exactly who is called.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from aldis import ANY, Failure, InvalidReceiverError, Namespace, Signal
 from aldis.aio import Concurrent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterator
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 
 LINE = ["first", "actor", "victim", "last"]
 
@@ -354,18 +354,38 @@ class Stage:
         return log
 
 
-def combinations() -> Iterator[Any]:
+def stages(kind: str) -> Iterator[tuple[str, Stage]]:
     """All that differ: every loop of the engine is tried in one place, and two of them in every place."""
-    for kind, place, way, weak in product(KINDS, PLACES, WAYS, (True, False)):
+    for place, way, weak in product(PLACES, WAYS, (True, False)):
         if (kind == UNREFERABLE and weak) or (place != "same thread" and way not in ("send", "send_async")):
             continue
 
-        yield pytest.param((kind, place, way, weak), id="-".join((kind, place, way, "weak" if weak else "strong")))
+        yield f"{place}, {way}, {'weak' if weak else 'strong'}", Stage(kind, place, way, weak)
 
 
-@pytest.fixture(params=combinations())
-def stage(request: pytest.FixtureRequest) -> Stage:
-    return Stage(*request.param)
+def on_stages(kinds: Iterable[str], stages: Callable[[str], Iterator[tuple[str, Stage]]]) -> Any:
+    """Make one test of each kind of receiver, which plays on all its stages. A failure names the stage.
+
+    One test of each stage would be 4,000, and starting them would take longer than what they do.
+    """
+
+    def decorate(play: Callable[[Stage], None]) -> Callable[[str], None]:
+        @pytest.mark.parametrize("kind", kinds)
+        def test(kind: str) -> None:
+            for name, stage in stages(kind):
+                try:
+                    play(stage)
+                except Exception as error:
+                    error.add_note(f"On the stage: {kind}, {name}.")
+                    raise
+
+        test.__doc__ = play.__doc__
+        return test
+
+    return decorate
+
+
+on_all_stages = on_stages(KINDS, stages)
 
 
 @pytest.mark.parametrize("is_by_sender", [False, True])
@@ -379,11 +399,13 @@ def test_an_unreferable_receiver_needs_a_strong_connection(is_by_sender: bool) -
     assert not signal.receivers
 
 
+@on_all_stages
 def test_undisturbed(stage: Stage) -> None:
     """E1: Without a hazard, all are called in the order in which they were connected."""
     assert stage.next_time() == LINE
 
 
+@on_all_stages
 def test_victim_dies(stage: Stage) -> None:
     """E2, E5: A weak receiver that dies before its turn is not called; a strong connection keeps it alive."""
     alive = ["first", "actor", "last"] if stage.weak else LINE
@@ -393,6 +415,7 @@ def test_victim_dies(stage: Stage) -> None:
     assert len(stage.signal.receivers) == len(alive)
 
 
+@on_all_stages
 def test_actor_dies(stage: Stage) -> None:
     """E2, E5: A receiver that drops its own last reference ends its call, and is gone afterwards if weak."""
     assert stage.during(lambda: stage.kill("actor")) == LINE
@@ -400,6 +423,7 @@ def test_actor_dies(stage: Stage) -> None:
     assert stage.next_time() == (["first", "victim", "last"] if stage.weak else LINE)
 
 
+@on_all_stages
 def test_all_die(stage: Stage) -> None:
     """E2, E10: When all die during a send, a weak signal has no receivers afterwards."""
     called = stage.during(stage.owners.clear)
@@ -409,24 +433,28 @@ def test_all_die(stage: Stage) -> None:
     assert bool(stage.signal.receivers) is not stage.weak
 
 
+@on_all_stages
 def test_actor_disconnects_itself(stage: Stage) -> None:
     """E2: A receiver that disconnects itself ends its call, is in the results, and is not called again."""
     assert stage.during(lambda: stage.disconnect("actor")) == LINE
     assert stage.next_time() == ["first", "victim", "last"]
 
 
+@on_all_stages
 def test_actor_disconnects_the_victim(stage: Stage) -> None:
     """E2: A receiver that is disconnected before its turn is not called."""
     assert stage.during(lambda: stage.disconnect("victim")) == ["first", "actor", "last"]
     assert stage.next_time() == ["first", "actor", "last"]
 
 
+@on_all_stages
 def test_actor_disconnects_one_that_was_called(stage: Stage) -> None:
     """E2: Disconnecting a receiver whose turn has been changes nothing for this send."""
     assert stage.during(lambda: stage.disconnect("first")) == LINE
     assert stage.next_time() == ["actor", "victim", "last"]
 
 
+@on_all_stages
 def test_actor_disconnects_all(stage: Stage) -> None:
     """E2, E10: After a clear during the send nobody is called any more."""
     assert stage.during(stage.signal.receivers.clear) == ["first", "actor"]
@@ -434,6 +462,7 @@ def test_actor_disconnects_all(stage: Stage) -> None:
     assert not stage.signal.receivers
 
 
+@on_all_stages
 def test_actor_connects_another(stage: Stage) -> None:
     """E2: A receiver that is connected during a send waits for the next, even one of high priority."""
 
@@ -445,12 +474,14 @@ def test_actor_connects_another(stage: Stage) -> None:
     assert stage.next_time() == ["early", *LINE, "late"]
 
 
+@on_all_stages
 def test_actor_connects_itself_again(stage: Stage) -> None:
     """E1, E2: Connecting again what is connected changes neither its place nor how often it is called."""
     assert stage.during(lambda: stage.connect("actor")) == LINE
     assert stage.next_time() == LINE
 
 
+@on_all_stages
 def test_actor_reconnects_the_victim(stage: Stage) -> None:
     """E2: What is disconnected and connected again before its turn is a new connection: it waits, and is last."""
 
@@ -462,6 +493,7 @@ def test_actor_reconnects_the_victim(stage: Stage) -> None:
     assert stage.next_time() == ["first", "actor", "last", "victim"]
 
 
+@on_all_stages
 def test_actor_sends_again(stage: Stage) -> None:
     """E2: A send within a send calls all; then the outer one goes on where it was."""
     inner: list[list[str]] = []
@@ -483,6 +515,7 @@ def test_actor_sends_again(stage: Stage) -> None:
     assert stage.log == ["first", "actor", *LINE, "victim", "last"]
 
 
+@on_all_stages
 def test_actor_disconnects_the_victim_and_sends_again(stage: Stage) -> None:
     """E2: Neither the send within nor the one that goes on calls what was disconnected."""
 
@@ -497,6 +530,7 @@ def test_actor_disconnects_the_victim_and_sends_again(stage: Stage) -> None:
     assert stage.log == ["first", "actor", *alive, "last"]
 
 
+@on_all_stages
 def test_once_is_once_in_a_send_within_a_send(stage: Stage) -> None:
     """E2: A ``once`` receiver is called by the send that comes to it first, and by no other."""
     stage.connect("victim", once=True)
@@ -508,6 +542,7 @@ def test_once_is_once_in_a_send_within_a_send(stage: Stage) -> None:
     assert stage.next_time() == ["first", "actor", "last"]
 
 
+@on_all_stages
 def test_actor_raises(stage: Stage) -> None:
     """E3: An exception stops the send, or waits until all have run; it comes out unchanged; the next send is whole."""
 
@@ -523,6 +558,7 @@ def test_actor_raises(stage: Stage) -> None:
     assert stage.next_time() == LINE
 
 
+@on_all_stages
 def test_actor_raises_into_a_policy(stage: Stage) -> None:
     """E3: A callable policy is handed each failure, all run, and only those that did not fail have results."""
     failures: list[Failure] = []
@@ -543,6 +579,7 @@ def test_actor_raises_into_a_policy(stage: Stage) -> None:
     assert all(failure.signal is stage.signal and failure.sender is stage.sender for failure in failures)
 
 
+@on_all_stages
 def test_several_raise(stage: Stage) -> None:
     """E3: Collected, several exceptions come out as one group, in the order of their receivers."""
     stage.signal.errors = "collect"
@@ -560,6 +597,7 @@ def test_several_raise(stage: Stage) -> None:
     assert stage.take_log() == LINE
 
 
+@on_all_stages
 def test_actor_disconnects_the_victim_and_raises(stage: Stage) -> None:
     """E2, E3: What a receiver did before it raised holds."""
 
@@ -581,14 +619,15 @@ def test_actor_disconnects_the_victim_and_raises(stage: Stage) -> None:
 POLICIES = {"propagate": "propagate", "collect": "collect", "callable": lambda failure: None}
 
 
-@pytest.fixture(
-    params=list(product(ASYNC_KINDS, PLACES, POLICIES, (True, False))), ids=lambda param: "-".join(map(str, param))
-)
-def waiting_stage(request: pytest.FixtureRequest) -> Stage:
-    kind, place, errors, weak = request.param
-    stage = Stage(kind, place, "send_async", weak)
-    stage.signal.errors = POLICIES[errors]
-    return stage
+def waiting_stages(kind: str) -> Iterator[tuple[str, Stage]]:
+    """Receivers that wait, under each policy."""
+    for place, errors, weak in product(PLACES, POLICIES, (True, False)):
+        stage = Stage(kind, place, "send_async", weak)
+        stage.signal.errors = POLICIES[errors]
+        yield f"{place}, {errors}, {'weak' if weak else 'strong'}", stage
+
+
+on_waiting_stages = on_stages(ASYNC_KINDS, waiting_stages)
 
 
 async def cancel_in_turn(stage: Stage, unwound: list[str]) -> None:
@@ -616,9 +655,9 @@ async def cancel_in_turn(stage: Stage, unwound: list[str]) -> None:
     stage.place = place
 
 
-def test_actor_is_cancelled(waiting_stage: Stage) -> None:
+@on_waiting_stages
+def test_actor_is_cancelled(stage: Stage) -> None:
     """E3, E9: A cancelled send stops where it was under every policy, unwinds its receiver, and harms no later send."""
-    stage = waiting_stage
     unwound: list[str] = []
 
     asyncio.run(cancel_in_turn(stage, unwound))
@@ -628,9 +667,9 @@ def test_actor_is_cancelled(waiting_stage: Stage) -> None:
     assert stage.next_time() == LINE
 
 
-def test_actor_is_cancelled_among_others(waiting_stage: Stage) -> None:
+@on_waiting_stages
+def test_actor_is_cancelled_among_others(stage: Stage) -> None:
     """E3, E9: Side by side, a cancelled send cancels all that still run, and ends when all have ended."""
-    stage = waiting_stage
     stage.signal.async_policy = Concurrent()
     unwound: list[str] = []
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import tracemalloc
 import weakref
 from contextlib import suppress
 from contextvars import copy_context
@@ -19,30 +18,12 @@ import pytest
 from aldis import Failure, Namespace, PayloadError, Signal
 from aldis.aio import Concurrent
 
+from ..leaks import AsyncFailing, AsyncThing, Failing, Stumbled, Thing, engine_objects, finish, growth_of, left
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 pytestmark = pytest.mark.usefixtures("no_gc")
-
-
-class Stumbled(Exception):
-    """What receivers raise here."""
-
-
-class Thing:
-    """A receiver, its method another, and a sender."""
-
-    def __call__(self, sender: Any, **payload: Any) -> Any:
-        return self
-
-    def method(self, sender: Any, **payload: Any) -> Any:
-        return self
-
-
-class Failing(Thing):
-    def __call__(self, sender: Any, **payload: Any) -> Any:
-        here = Thing()
-        raise Stumbled(str(here))
 
 
 class Slotted:
@@ -54,16 +35,6 @@ class Slotted:
         return None
 
 
-class AsyncThing:
-    async def __call__(self, sender: Any, **payload: Any) -> Any:
-        return self
-
-
-class AsyncFailing:
-    async def __call__(self, sender: Any, **payload: Any) -> Any:
-        raise Stumbled
-
-
 class Inline:
     """A delivery that runs receivers at once."""
 
@@ -71,17 +42,6 @@ class Inline:
 
     def deliver(self, call: Any, /) -> Any:
         return call()
-
-
-def finish(coroutine: Any) -> Any:
-    """Run a coroutine that waits for nothing, without an event loop: those make garbage of their own."""
-    # Not by suppress(): since Python 3.12 that raises groups anew, and its frame then holds what it raised.
-    try:
-        coroutine.send(None)
-    except StopIteration:
-        return
-
-    raise AssertionError("a send waited for something")
 
 
 def cross(receiver: Any) -> Any:
@@ -407,20 +367,6 @@ def play(request: pytest.FixtureRequest) -> Callable[[Any], None]:
     return found
 
 
-def left(signal: Any) -> dict[str, int]:
-    """What is in the engine's tables, by table, the empty ones left out."""
-    table = signal._registry
-    slots = [name for kind in type(table).__mro__ for name in getattr(kind, "__slots__", ())]
-    sizes = {name: len(part) for name in slots if isinstance(part := getattr(table, name), dict)}
-    sizes["any sender"] = len(table.for_any.connections)
-    return {name: size for name, size in sizes.items() if size}
-
-
-def engine_objects() -> int:
-    """How many objects of the engine's own classes there are."""
-    return sum(type(thing).__module__.startswith("aldis") for thing in gc.get_objects())
-
-
 def test_round_leaves_no_cycles(play: Callable[[Any], None]) -> None:
     """E5: After any round nothing is left for the cyclic collector: all was freed by reference counts."""
     if play is namespace_dies:
@@ -463,28 +409,13 @@ def test_round_leaves_no_engine_objects(play: Callable[[Any], None]) -> None:
     assert engine_objects() == before
 
 
+@pytest.mark.stress
 def test_rounds_take_no_memory(play: Callable[[Any], None]) -> None:
     """E5: Memory after many rounds is that after a few."""
     signal = Signal()
 
-    def rounds(count: int) -> int:
-        for _ in range(count):
-            play(signal)
-
-        gc.collect()
-        return tracemalloc.get_traced_memory()[0]
-
-    tracemalloc.start()
-
-    try:
-        rounds(20)
-        before = rounds(20)
-        growth = rounds(100) - before
-    finally:
-        tracemalloc.stop()
-
     # A forgotten entry would be some fifty bytes a round. What is allowed is the noise of tables and free lists.
-    assert growth < 1000
+    assert growth_of(lambda: play(signal)) < 1000
 
 
 # Who dies when.

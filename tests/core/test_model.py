@@ -12,6 +12,7 @@ import gc
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -19,6 +20,8 @@ from aldis import ANY, Failure, Namespace, Signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+pytestmark = pytest.mark.stress
 
 Action: TypeAlias = tuple[Any, ...]
 Scripts: TypeAlias = dict[str, list[Action]]

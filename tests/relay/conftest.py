@@ -11,14 +11,24 @@ import pytest
 from sqlalchemy import Engine, NullPool, create_engine, make_url, text
 from sqlalchemy.exc import OperationalError
 
+from aldis.relay import Relay
+from tests.relay.programs.worker_program import Program
 from tools.chaos.processes import Nursery, TooLateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Servers that may be used. Each run of the tests makes a database of its own there, and drops it.
+# Servers that may be used. Each run of the tests makes databases of its own there, and drops them.
 POSTGRESQL = os.environ.get("ALDIS_TEST_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 MARIADB = os.environ.get("ALDIS_TEST_MARIADB", "mariadb+pymysql://root@127.0.0.1:3306/mysql")
+
+
+TABLES = {
+    "postgresql": "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'aldis_relay'",
+    "mariadb": "SELECT table_name FROM information_schema.tables"
+    " WHERE table_schema = database() AND table_name <> 'aldis_relay'",
+}
+"""The tables of a database whose rows are those of a test."""
 
 
 class MakeEngine(Protocol):
@@ -34,12 +44,18 @@ def pytest_exception_interact(call: pytest.CallInfo[object], report: pytest.Test
 
 
 class Server:
-    """A server, and the database on it that is ours."""
+    """A server, and the database on it that is ours.
+
+    A test of the tables themselves begins with :meth:`empty`. Most tests want the relay's tables, with no row in them:
+    to make those takes a server longer than such a test, so they share a second database, and begin with
+    :meth:`clear`.
+    """
 
     def __init__(self, url: str) -> None:
         self.engine = create_engine(url, isolation_level="AUTOCOMMIT", connect_args={"connect_timeout": 10})
         self.name = f"aldis_test_{uuid4().hex}"
         self.url = make_url(url).set(database=self.name).render_as_string(hide_password=False)
+        self._has_tables = False
         self.is_postgresql = self.engine.dialect.name == "postgresql"
         self.inside = create_engine(self.url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
 
@@ -55,8 +71,7 @@ class Server:
 
             pytest.skip(missing)
 
-    def empty(self) -> None:
-        """Leave nothing of the test before: neither tables nor connections."""
+    def _end_connections(self) -> None:
         for id in self.execute(
             "SELECT pid FROM pg_stat_activity WHERE datname = :name"
             if self.is_postgresql
@@ -64,6 +79,10 @@ class Server:
         ):
             with suppress(OperationalError):  # It may have gone by itself.
                 self.execute("SELECT pg_terminate_backend(:id)" if self.is_postgresql else f"KILL {id}", id=id)
+
+    def empty(self) -> None:
+        """Leave nothing of the test before: neither tables nor connections."""
+        self._end_connections()
 
         if self.is_postgresql:  # To make databases takes PostgreSQL long.
             self.execute(f"ALTER DATABASE {self.name} RESET ALL")
@@ -74,6 +93,19 @@ class Server:
         else:
             self.drop()
             self.execute(f"CREATE DATABASE {self.name}")
+
+    def clear(self) -> None:
+        """Delete all rows of the test before, but for the version of the relay's tables. Make these if need be."""
+        self._end_connections()
+
+        if not self._has_tables:
+            engine = create_engine(self.url, poolclass=NullPool)
+            Relay(engine).create_tables()
+            self._has_tables = True
+
+        with self.inside.connect() as connection:
+            for table in connection.scalars(text(TABLES[self.engine.dialect.name])).all():
+                connection.execute(text(f"DELETE FROM {table}"))
 
     def drop(self) -> None:
         """Drop the database, whoever is connected."""
@@ -107,6 +139,18 @@ def mariadb() -> Iterator[Server]:
     yield from serve(MARIADB)
 
 
+@pytest.fixture(scope="session")
+def shared_postgresql() -> Iterator[Server]:
+    """The same, with the relay's tables, which no test changes."""
+    yield from serve(POSTGRESQL)
+
+
+@pytest.fixture(scope="session")
+def shared_mariadb() -> Iterator[Server]:
+    """The same, with the relay's tables, which no test changes."""
+    yield from serve(MARIADB)
+
+
 @pytest.fixture
 def sqlite_url(tmp_path: Any) -> str:
     """An empty database of SQLite, in a file."""
@@ -135,6 +179,36 @@ def any_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def ready_postgresql_url(shared_postgresql: Server) -> str:
+    """A database of PostgreSQL with the relay's tables, without rows."""
+    shared_postgresql.clear()
+    return shared_postgresql.url
+
+
+@pytest.fixture
+def ready_mariadb_url(shared_mariadb: Server) -> str:
+    """A database of MariaDB with the relay's tables, without rows."""
+    shared_mariadb.clear()
+    return shared_mariadb.url
+
+
+@pytest.fixture
+def ready_sqlite_url(sqlite_url: str) -> str:
+    """A file of SQLite with the relay's tables, without rows."""
+    engine = create_engine(sqlite_url)
+    Relay(engine).create_tables()
+    engine.dispose()
+    return sqlite_url
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def ready_url(request: pytest.FixtureRequest) -> str:
+    """A database of each kind with the relay's tables, without rows, one after the other."""
+    found: str = request.getfixturevalue(f"ready_{request.param}_url")
+    return found
+
+
+@pytest.fixture
 def make_engine() -> Iterator[MakeEngine]:
     """Makes engines that are disposed of when the test is over."""
     with ExitStack() as stack:
@@ -145,3 +219,9 @@ def make_engine() -> Iterator[MakeEngine]:
             return engine
 
         yield make
+
+
+@pytest.fixture
+def program(sqlite_url: str, make_engine: MakeEngine) -> Program:
+    """A program with workers, in a file of SQLite."""
+    return Program(make_engine(sqlite_url))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,7 +39,16 @@ def run(library: str, tmp_path: Path) -> Run:
         text = [PROLOGUES[library], f"LIBRARY = {library!r}\n", *map(dedent, pieces)]
         program.write_text("\n".join(text), "utf-8")
         command = [sys.executable, "-X", "utf8", "-W", "error", str(program)]
-        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", timeout=120, check=False)
+        ended = subprocess.run(
+            command,
+            cwd=tmp_path,
+            # Coverage is measured elsewhere: to start it takes these small programs as long as what they do.
+            env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
         assert ended.returncode == 0, ended.stderr
         return ended.stdout
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 Run = Callable[..., str]
+
+pytestmark = pytest.mark.program
 
 
 def test_every_request_is_recorded(run: Run) -> None:

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 Run = Callable[..., str]
+
+pytestmark = pytest.mark.program
 
 # What most snippets take for granted: an app, with a page that renders a template.
 APP = """

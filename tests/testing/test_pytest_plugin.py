@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
+# Each test runs pytest in a process of its own. What the plugin does hangs on pytest, which is the same on all Pythons.
+pytestmark = pytest.mark.program
+
 SHOP = """
     from aldis import Namespace, Signal
 

@@ -196,12 +196,18 @@ class SendRun:
 
         return receiver(self.sender, **self.payload)
 
-    async def call_async(
+    def call_async(
+        self, connection: Connection, options: Options, receiver: Callable[..., Any], wrapper: Wrapper | None
+    ) -> Awaitable[Any]:
+        """Return a coroutine that awaits an async receiver, a sync one through ``wrapper``, or a delivery."""
+        # Not itself a coroutine: each coroutine on the way to the receiver costs time.
+        call = self._call_async if self.span is None else self._call_async_in_span
+        return call(connection, options, receiver, wrapper)
+
+    async def _call_async_in_span(
         self, connection: Connection, options: Options, receiver: Callable[..., Any], wrapper: Wrapper | None
     ) -> Any:
-        """Await an async receiver, a sync one through ``wrapper``, or what a delivery returns."""
-        if self.span is None:
-            return await self._call_async(connection, options, receiver, wrapper)
+        assert self.span is not None
 
         with self.span.call(receiver, connection.is_async, options, is_delivery=options.via is not None):
             return await self._call_async(connection, options, receiver, wrapper)
@@ -394,7 +400,7 @@ async def _send_async(run: SendRun, wrapper: Wrapper | None, policy: AsyncPolicy
     wrapper = run.find_wrapper(wrapper, is_async=False)
     run.open_groups(is_awaited=True)
     raises_at_once = policy is None and run.policy == PROPAGATE
-    values: dict[int, tuple[Callable[..., Any], Any]] = {}
+    results: list[tuple[Callable[..., Any], Any] | None] = [None] * len(run.calls)
 
     async def call(position: int, connection: Connection, options: Options) -> bool:
         receiver = run.start(connection, options)
@@ -403,7 +409,7 @@ async def _send_async(run: SendRun, wrapper: Wrapper | None, policy: AsyncPolicy
             return True
 
         try:
-            values[position] = (receiver, await run.call_async(connection, options, receiver, wrapper))
+            results[position] = (receiver, await run.call_async(connection, options, receiver, wrapper))
         except Exception as error:
             if raises_at_once:
                 raise
@@ -424,7 +430,7 @@ async def _send_async(run: SendRun, wrapper: Wrapper | None, policy: AsyncPolicy
 
         raise
 
-    run.results.extend(values[position] for position in sorted(values))
+    run.results.extend(filter(None, results))
     await run.close_groups_async()
     return run.finish()
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from .types import AnySignal
 
 
-_NOT_A_DELIVERY: Final = (
+_NO_NUMBER: Final = "priority must be a number (an int or a float), not {!r}."
+_NO_BOOL: Final = "once must be True or False, not {!r}."
+_NO_DELIVERY: Final = (
     "via must be a delivery, such as aldis.delivery.threads(executor), not {!r}. It has the methods check(signal,"
     " receiver, is_async) and deliver(call)."
 )
@@ -65,18 +67,14 @@ def check_options(signal: AnySignal, receiver: Any, priority: Any, once: Any, vi
 
     :raises InvalidOptionError: when one is wrong.
     """
-    is_delivery = not _is_class(via) and _has_methods(via, "check", "deliver")
+    is_delivery = via is None or (not _is_class(via) and _has_methods(via, "check", "deliver"))
 
-    for is_wrong, message, value in (
-        (not _is_number(priority), "priority must be a number (an int or a float), not {!r}.", priority),
-        (not isinstance(once, bool), "once must be True or False, not {!r}.", once),
-        (
-            via is not None and not is_delivery,
-            _NOT_A_DELIVERY,
-            via,
-        ),
+    for is_right, message, value in (
+        (_is_number(priority), _NO_NUMBER, priority),
+        (isinstance(once, bool), _NO_BOOL, once),
+        (is_delivery, _NO_DELIVERY, via),
     ):
-        if is_wrong:
+        if not is_right:
             raise InvalidOptionError(message.format(value))
 
     if via is not None:

@@ -3,7 +3,7 @@
 ``record`` and ``fake`` work on signals of Aldis and on plain signals of Blinker, ``isolate`` on signals of Aldis. All
 of them hold for the whole process: sends from other threads, such as those of a server, are recorded too, and
 receivers do not run in other threads either. Each function returns a context manager; blocks nest. With unittest, use
-``self.enterContext(...)``; for pytest, :mod:`aldis.pytest_plugin` has the fixture ``signal_tester``.
+``self.enterContext(...)``; for pytest, ``aldis.pytest_plugin`` has the fixture ``signal_tester``.
 
 >>> from aldis import Namespace
 >>> from aldis.testing import record

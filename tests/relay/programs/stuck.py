@@ -37,19 +37,19 @@ def main(url: str) -> None:
         attempts.append(relay.current().attempt)
 
         if attempts == [1]:
-            may_end.wait(60)  # In one piece, in C.
+            may_end.wait(600)  # In one piece, in C.
         else:
             is_received.set()
 
     signal.connect(receive, via=relay.durable("work", timeout_s=0.2))
     signal.send("sender", number=1)
-    workers = [Worker(relay, Settings(concurrency=1, lease_s=0.6, poll_s=0.05)) for _ in range(2)]
+    workers = [Worker(relay, Settings(concurrency=1, lease_s=2.0, poll_s=0.05)) for _ in range(2)]
     threads = [Thread(target=worker.run) for worker in workers]
 
     for thread in threads:
         thread.start()
 
-    is_received.wait(30)
+    is_received.wait(300)
     may_end.set()
 
     while sum(sum(worker.counts) for worker in workers) < 2:

@@ -1,0 +1,85 @@
+"""What is left behind, for the tests of what must leave nothing: entries, objects, memory."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Stumbled(Exception):
+    """What receivers raise here."""
+
+
+class Thing:
+    """A receiver, its method another, a sender and a payload."""
+
+    def __call__(self, sender: Any, **payload: Any) -> Any:
+        return self
+
+    def method(self, sender: Any, **payload: Any) -> Any:
+        return self
+
+
+class Failing(Thing):
+    def __call__(self, sender: Any, **payload: Any) -> Any:
+        here = Thing()
+        raise Stumbled(str(here))
+
+
+class AsyncThing(Thing):
+    async def __call__(self, sender: Any, **payload: Any) -> Any:
+        return self
+
+
+class AsyncFailing(Thing):
+    async def __call__(self, sender: Any, **payload: Any) -> Any:
+        raise Stumbled
+
+
+def finish(coroutine: Any) -> Any:
+    """Run a coroutine that waits for nothing, without an event loop: those make garbage of their own."""
+    # Not by suppress(): since Python 3.12 that raises groups anew, and its frame then holds what it raised.
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        return
+
+    raise AssertionError("a send waited for something")
+
+
+def left(signal: Any) -> dict[str, int]:
+    """Count what is in the engine's tables, by table, the empty ones left out."""
+    registry = signal._registry
+    slots = [name for kind in type(registry).__mro__ for name in getattr(kind, "__slots__", ())]
+    sizes = {name: len(part) for name in slots if isinstance(part := getattr(registry, name), dict)}
+    sizes["any sender"] = len(registry.for_any.connections)
+    return {name: size for name, size in sizes.items() if size}
+
+
+def engine_objects() -> int:
+    """Count the objects of the engine's own classes."""
+    return sum(type(thing).__module__.startswith("aldis") for thing in gc.get_objects())
+
+
+def growth_of(play: Callable[[], None]) -> int:
+    """Return by how many bytes a hundred rounds make memory grow, after the first forty."""
+
+    def rounds(count: int) -> int:
+        for _ in range(count):
+            play()
+
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+
+    try:
+        rounds(20)
+        before = rounds(20)
+        return rounds(100) - before
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,34 @@
+"""What the tests with real processes share: where the programs run, and their database."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.relay.whole_programs.places import PROGRAMS, Nursery, Place, placed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
+    """Where the programs run."""
+    with Nursery(PROGRAMS, tmp_path_factory.mktemp("nursery") / "log") as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, nursery: Nursery) -> Iterator[Place]:
+    """A place in each database."""
+    with placed(request.getfixturevalue(f"{request.param}_url"), tmp_path, nursery) as found:
+        yield found
+
+
+@pytest.fixture
+def postgresql_place(postgresql_url: str, tmp_path: Path, nursery: Nursery) -> Iterator[Place]:
+    """A place in PostgreSQL."""
+    with placed(postgresql_url, tmp_path, nursery) as found:
+        yield found

@@ -1,0 +1,35 @@
+"""Where the tests with real processes do their work: a database, and a nursery that starts programs."""
+
+from __future__ import annotations
+
+import os
+import random
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tools.chaos.processes import Nursery
+from tools.chaos.scenarios import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PROGRAMS = Path(__file__).with_name("programs.py")
+
+
+@contextmanager
+def placed(url: str, folder: Path, nursery: Nursery) -> Iterator[Place]:
+    """The programs' database."""
+    place = Place(url, folder, nursery, random.Random(1))
+
+    try:
+        yield place
+    finally:
+        place.close()
+
+
+def missing(what: str) -> None:
+    """Skip a test for want of something; in CI, that is a failure."""
+    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(what)

@@ -1,0 +1,34 @@
+"""What the tests of the worker share: how it looks ahead, what wakes it, and what its receivers wait for."""
+
+from __future__ import annotations
+
+from threading import Event
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aldis.relay.worker import worker as _worker
+from tests.relay.programs.worker_program import LONG_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def gate() -> Iterator[Event]:
+    """What receivers that hang wait for."""
+    found = Event()
+    yield found
+    found.set()
+
+
+@pytest.fixture
+def claims_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers claim a whole batch ahead, however long receivers take on this machine."""
+    monkeypatch.setattr(_worker, "_AHEAD_S", LONG_S)
+
+
+@pytest.fixture
+def unwoken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are not woken by what they report each minute."""
+    monkeypatch.setattr(_worker, "_REPORT_S", LONG_S)

@@ -1,0 +1,112 @@
+"""A message that may have killed its workers runs alone."""
+
+from __future__ import annotations
+
+from threading import Barrier, Event, Lock
+
+import pytest
+
+from aldis.relay.worker import scheduler, worker as _worker
+from aldis.relay.worker.worker import Exit
+from tests.relay.programs.worker_program import LONG_S, SOON_S, Gate, Program, hanging, soon
+
+
+def test_a_row_that_runs_alone_and_hangs(program: Program, gate: Event) -> None:
+    """R3: When its time is over, others run beside it."""
+    program.connect("hangs", hanging(gate), timeout_s=0.2, max_attempts=1)
+    program.connect("sound")
+    program.pile_up("hangs", 1, crashes=2)
+
+    with program.working(concurrency=2):
+        soon(lambda: program.numbers("hangs"))
+        program.pile_up("sound", 3)
+        soon(lambda: len(program.numbers("sound")) == 3, "the others")
+        gate.set()
+
+
+def test_a_row_that_is_to_run_alone_does_not_wait_for_ever(
+    program: Program, gate: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R3: Where another receiver takes long, it is left to another worker, and this one goes on."""
+    monkeypatch.setattr(scheduler, "_ALONE_S", 0.2)
+    program.connect("long", lambda _: gate.wait(LONG_S) and None)
+    program.connect("poison")
+    program.connect("sound")
+
+    with program.working(concurrency=2, lease_s=3) as found:
+        program.pile_up("long", 1)
+        soon(lambda: program.numbers("long"))
+        program.pile_up("suspicious", 1, crashes=2)
+        soon(lambda: found.worker.counts.waiting, "the end of its patience")
+        program.pile_up("sound", 5)
+        soon(lambda: len(program.numbers("sound")) == 5, "the others")
+        assert program.numbers("poison") == []
+        gate.set()
+        soon(lambda: program.numbers("poison") == [0], "its turn")
+
+
+# Rows that killed workers.
+
+
+def test_a_row_that_killed_two_workers_runs_alone(program: Program) -> None:
+    """What may have killed workers runs when nothing else does, so that it cannot take others with it."""
+    lock, meeting = Lock(), Barrier(2)
+    to_meet = {0, 1}
+    running: set[int] = set()
+    together: list[set[int]] = []
+
+    def work(number: int) -> None:
+        with lock:
+            running.add(number)
+            together.append(set(running))
+            meets = number in to_meet
+            to_meet.discard(number)
+
+        if meets:
+            meeting.wait(SOON_S)  # Others run side by side.
+
+        with lock:
+            running.discard(number)
+
+    program.connect(work=work, max_attempts=1)
+    program.pile_up("work", 20)
+    program.pile_up("work", 3, crashes=2, payload='{"number": 100}')
+    program.pile_up("work", 20)
+
+    with program.working(concurrency=4, batch=10, poll_s=LONG_S, lease_s=LONG_S):
+        soon(lambda: program.rows() == 0)
+
+    assert [found for found in together if 100 in found] == [{100}] * 3
+    assert program.relay.dead_letters() == []
+
+
+@pytest.mark.usefixtures("unwoken")
+def test_a_row_that_is_alone_begins_at_once(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that is to run alone waits for nothing when nothing else runs."""
+    monkeypatch.setattr(_worker, "_ALONE_S", LONG_S)
+    program.connect()
+    program.pile_up("work", 3, crashes=2)
+
+    with program.working(lease_s=LONG_S, drains=True) as found:
+        found.ended()
+
+    assert (program.rows(), program.numbers()) == (0, [0, 1, 2])
+
+
+def test_a_stop_gives_back_a_row_that_is_to_run_alone(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R3: A worker that stops gives back the row that waits until nothing else runs."""
+    monkeypatch.setattr(_worker, "_ALONE_S", LONG_S)
+    gate = Gate(0)
+    program.connect(work=gate)
+    program.pile_up("work", 1)
+
+    with program.working(concurrency=4) as found:
+        assert gate.is_entered.wait(SOON_S)
+        program.pile_up("work", 1, crashes=2, attempts=2)
+        soon(lambda: program.in_flight() == 2)
+        found.worker.stop()
+        soon(lambda: program.in_flight() == 1)
+        gate.may_end.set()
+        assert found.ended() is Exit.STOPPED
+
+    assert (program.numbers(), program.attempts()) == ([0], [2])

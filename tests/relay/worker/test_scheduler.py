@@ -1,0 +1,99 @@
+"""Whose turn it is, and how many rows a worker claims."""
+
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+from threading import Event
+
+import pytest
+
+from aldis.relay.worker import worker as _worker
+from tests.relay.programs.worker_program import LONG_S, SOON_S, Program, soon
+
+# Who gets a turn.
+
+
+def test_a_backlog_of_one_receiver_keeps_no_other_waiting(program: Program) -> None:
+    """R3: What is sent to one receiver while another has a long backlog is received soon, not when that is done."""
+    is_busy, is_sent = Event(), Event()
+
+    def first(number: int) -> None:
+        time.sleep(0.001)
+
+        if number == 50:
+            is_busy.set()
+            is_sent.wait(LONG_S)
+
+    program.connect("first", first)
+    program.connect("second")
+    program.pile_up("first", 1000)
+
+    with program.working(concurrency=1, batch=10):
+        assert is_busy.wait(SOON_S)
+        program.pile_up("second", 1)
+        is_sent.set()
+        soon(lambda: program.numbers("second"))
+
+    assert [got.receiver for got in program.got].index("second") < 500
+
+
+def test_backlogs_take_turns(program: Program) -> None:
+    """R3: Receivers that all have a backlog are served in turn."""
+    names = ("first", "second", "third")
+
+    for name in names:
+        program.connect(name)
+        program.pile_up(name, 120)
+
+    with program.working(concurrency=2, batch=20):
+        soon(lambda: program.rows() == 0)
+
+    for name in names:
+        places = [place for place, got in enumerate(program.got) if got.receiver == name]
+        assert max(after - before for before, after in pairwise(places)) < 120
+
+
+# How many it takes.
+
+
+def test_few_are_claimed_where_receivers_take_long(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would wait here for long is left to other workers: no more is claimed than threads can begin."""
+    monkeypatch.setattr(_worker, "_AHEAD_S", 0.025)
+    gate = Event()
+    claimed: list[int] = []
+
+    def work(number: int) -> None:
+        time.sleep(0.03)  # A receiver takes longer than the worker looks ahead. It is what this is about.
+        claimed.append(program.in_flight())
+
+        if len(claimed) == 4:
+            gate.set()
+
+    program.connect(work=work)
+    program.pile_up("work", 50)
+
+    with program.working(concurrency=2, batch=50):
+        assert gate.wait(SOON_S)
+
+    assert max(claimed) <= 3
+
+
+@pytest.mark.usefixtures("claims_ahead")
+def test_many_are_claimed_where_receivers_are_quick(program: Program) -> None:
+    """Where receivers take no time, a claim gets as many rows as it may."""
+    gate, go = Event(), Event()
+
+    def work(number: int) -> None:
+        if number == 600:
+            gate.set()
+            go.wait(LONG_S)
+
+    program.connect(work=work)
+    program.pile_up("work", 1000)
+
+    with program.working(concurrency=1, batch=50):
+        assert gate.wait(SOON_S)
+        soon(lambda: program.in_flight() > 10)
+        go.set()
+        soon(lambda: program.rows() == 0)

@@ -1,0 +1,145 @@
+"""E2: a send calls the receivers that were connected when it began, and are still connected at their turn."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from . import Break
+
+BREAKS: Final = (
+    Break(
+        name="taken-away-still-called",
+        what="A send calls a receiver that was disconnected before its turn.",
+        at="ConnectionRegistry._drop",
+        old="connection.ref = gone",
+        new="pass",
+        tests=("test_e02_snapshot.py",),
+    ),
+    Break(
+        name="newcomers-called",
+        what="A send calls a receiver that was connected during this send.",
+        at="Signal.send",
+        old="""
+            for connection in connections:
+                ref = connection.ref
+                receiver = ref()
+
+                if receiver is not None:
+                    results.append((receiver, receiver(sender)))
+        """,
+        new="""
+            for connection in connections:
+                ref = connection.ref
+                receiver = ref()
+
+                if receiver is not None:
+                    results.append((receiver, receiver(sender)))
+
+            for connection in table.route(sender).connections[len(connections) :]:
+                results.append((connection.ref(), connection.ref()(sender)))
+        """,
+        tests=("test_later_sends.py", "test_e02_snapshot.py", "test_hazards.py"),
+    ),
+    Break(
+        name="dead-ends-the-walk",
+        what="A collected receiver ends a send without payload: the receivers after it are not called.",
+        at="Signal.send",
+        old="""
+            if receiver is not None:
+                results.append((receiver, receiver(sender)))
+        """,
+        new="""
+            if receiver is None:
+                break
+
+            results.append((receiver, receiver(sender)))
+        """,
+        tests=("test_later_sends.py", "test_e02_snapshot.py", "test_hazards.py"),
+    ),
+    Break(
+        name="dead-ends-the-walk-payload",
+        what="A collected receiver ends a send with payload: the receivers after it are not called.",
+        at="Signal.send",
+        old="""
+            if receiver is not None:
+                results.append((receiver, receiver(*arguments, **payload)))
+        """,
+        new="""
+            if receiver is None:
+                break
+
+            results.append((receiver, receiver(*arguments, **payload)))
+        """,
+        tests=("test_later_sends.py", "test_e02_snapshot.py", "test_hazards.py"),
+    ),
+    Break(
+        name="dead-ends-the-long-walk",
+        what="A collected receiver ends a send that takes the long way: the receivers after it are not called.",
+        at="_send",
+        old="""
+            if receiver is None:
+                continue
+        """,
+        new="""
+            if receiver is None:
+                break
+        """,
+        tests=("test_e02_snapshot.py", "test_hazards.py"),
+    ),
+    Break(
+        name="double-called-twice",
+        what="A receiver that is connected both for the sender and for any sender is called twice.",
+        at="SendRun.start",
+        old="receiver is None or (self.has_doubles and connection.key in self.called)",
+        new="receiver is None",
+        tests=("test_connect_forms.py",),
+    ),
+    Break(
+        name="doubles-plain",
+        what="A snapshot that contains a receiver twice is sent the short way, which calls it twice.",
+        at="Snapshot.__init__",
+        old="not self.has_doubles and all(connection.is_simple for connection in self.connections)",
+        new="all(connection.is_simple for connection in self.connections)",
+        tests=("test_connect_forms.py",),
+    ),
+    Break(
+        name="plain-stale",
+        what="After a change, sends keep the old snapshot of the receivers for any sender.",
+        at="ConnectionRegistry._invalidate",
+        old="self.plain = None",
+        new="pass",
+        tests=("test_e02_snapshot.py", "test_e01_order.py"),
+    ),
+    Break(
+        name="routes-stale-any",
+        what="After a change for any sender, a sender with receivers of its own keeps its old snapshot.",
+        at="ConnectionRegistry._invalidate",
+        old="self.routes = {}",
+        new="pass",
+        tests=("test_e01_order.py", "test_e06_senders.py"),
+    ),
+    Break(
+        name="others-stale",
+        what="After a change for any sender, senders without receivers of their own keep their old snapshot.",
+        at="ConnectionRegistry._invalidate",
+        old="self.others = self._base = None",
+        new="self._base = None",
+        tests=("test_e01_order.py", "test_e06_senders.py"),
+    ),
+    Break(
+        name="routes-stale-sender",
+        what="After a change for one sender, this sender keeps its old snapshot.",
+        at="ConnectionRegistry._invalidate",
+        old="self.routes.pop(filter.short_key, None)",
+        new="pass",
+        tests=("test_later_sends.py", "test_e01_order.py", "test_e06_senders.py"),
+    ),
+    Break(
+        name="kept-routes-stale",
+        what="After a change for any sender, the cached snapshots of single senders stay in use.",
+        at="ConnectionRegistry._invalidate",
+        old="self._routes = {}",
+        new="pass",
+        tests=("test_later_sends.py", "test_e01_order.py", "test_e06_senders.py"),
+    ),
+)

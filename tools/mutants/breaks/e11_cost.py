@@ -1,0 +1,26 @@
+"""E11: a send costs little more than the loop one would write by hand."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from . import Break
+
+BREAKS: Final = (
+    Break(
+        name="no-plain-snapshot",
+        what="No send takes the short way for receivers of any sender.",
+        at="ConnectionRegistry._keep_base",
+        old="base.is_plain and self.is_ordinary",
+        new="base is None",
+        tests=("test_e11_cost.py",),
+    ),
+    Break(
+        name="no-routes",
+        what="No send takes the short way for receivers of one sender.",
+        at="ConnectionRegistry._keep_route",
+        old="self.routes[filter.short_key] = route.connections",
+        new="pass",
+        tests=("test_later_sends.py", "test_e11_cost.py"),
+    ),
+)

@@ -1,0 +1,137 @@
+"""R3: a claim holds a row for the time of its lease, and a worker that lost its lease changes nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from . import Break
+
+BREAKS: Final = (
+    Break(
+        name="late-ack",
+        what="A worker that lost its lease can still acknowledge the row.",
+        at="_finishing",
+        old='_m.token == bindparam("claim")',
+        new='or_(_m.token == bindparam("claim"), _m.id > 0)',
+        tests=("test_store.py", "test_contract.py", "test_chaos.py"),
+    ),
+    Break(
+        name="late-failure",
+        what="A worker that lost its lease can still release the row or put off its next attempt.",
+        at="_change",
+        old="and_(_m.id == row.id, _m.token == row.token)",
+        new="_m.id == row.id",
+        tests=("test_store.py", "test_contract.py"),
+    ),
+    Break(
+        name="late-death",
+        what="A worker that lost its lease can still make a dead letter of the row.",
+        at="bury",
+        old="and_(_m.id == row.id, _m.token == row.token)",
+        new="_m.id == row.id",
+        tests=("test_store.py", "test_contract.py"),
+    ),
+    Break(
+        name="attempts-uncounted",
+        what="An attempt is not counted when the row is claimed.",
+        at="_claiming",
+        old="_one_more(_m.attempts)",
+        new="_m.attempts",
+        tests=("test_store.py", "test_contract.py", "test_chaos.py"),
+    ),
+    Break(
+        name="leases-without-end",
+        what="The rows that a dead worker had claimed are not claimed again.",
+        at="_claiming",
+        old='bindparam("lease_ms")',
+        new='1000 * bindparam("lease_ms")',
+        tests=("test_store.py", "test_contract.py", "test_chaos.py"),
+    ),
+    Break(
+        name="no-leases",
+        what="Several workers claim the same row.",
+        at="_claiming",
+        old='bindparam("lease_ms")',
+        new='0 * bindparam("lease_ms")',
+        tests=("test_store.py", "test_contract.py"),
+    ),
+    Break(
+        name="no-heartbeats",
+        what="Leases are not renewed while receivers run.",
+        at="Worker._hold",
+        old="if jobs: ...",
+        new="if not self: ...",
+        tests=("test_worker_ends.py",),
+    ),
+    Break(
+        name="late-receivers-hold",
+        what="The lease of a receiver that runs past its time limit is renewed.",
+        at="Worker._hold",
+        old="job.outcome is None and not job.is_late",
+        new="job.outcome is None",
+        tests=("test_worker_ends.py",),
+    ),
+    Break(
+        name="begun-too-late",
+        what="A receiver begins although the lease of its row has ended.",
+        at="Job.run",
+        old="self.started < self.held_until",
+        new='self.started < float("inf")',
+        tests=("test_worker_ends.py", "test_worker_away.py"),
+    ),
+    Break(
+        name="clocks-of-programs",
+        what="Times come from the clock of the program, not from the clock of the database.",
+        at="_now_of_postgresql",
+        old='return "CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000 AS BIGINT)"',
+        new="""
+            import os, tempfile, time
+
+            with tempfile.TemporaryFile() as file:  # Its time is that of the machine.
+                wrong = int(time.time() - os.fstat(file.fileno()).st_mtime) * 1000
+
+            return f"(CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000 AS BIGINT) + {wrong})"
+        """,
+        tests=("test_disasters.py",),
+    ),
+    Break(
+        name="given-back-counts",
+        what="A row that was released before its receiver began counts as an attempt.",
+        at="put_back",
+        old="row.attempts - 1",
+        new="row.attempts",
+        tests=("test_store.py", "test_worker.py"),
+    ),
+    Break(
+        name="ahead-is-kept",
+        what="Rows that were claimed ahead are kept although all threads hang.",
+        at="Worker._leave_what_waits",
+        old="waits & self._waited",
+        new="not self",
+        tests=("test_worker_apart.py",),
+    ),
+    Break(
+        name="counts-overflow",
+        what="The largest possible number of attempts in a row stops the worker.",
+        at="_one_more",
+        old="count < _MOST",
+        new="count <= _MOST",
+        tests=("test_store.py",),
+    ),
+    Break(
+        name="no-own-connections",
+        what="When receivers use up the connection pool, the worker loses its leases.",
+        at="Database.apart",
+        old="found._own_engines = {}",
+        new="found._own_engines = None",
+        tests=("test_worker_apart.py",),
+    ),
+    Break(
+        name="one-loop",
+        what="Async receivers and databases share an event loop, so that a receiver can block the renewal of leases.",
+        at="databases",
+        old='Portal("aldis-databases")',
+        new="portal",
+        tests=("test_worker_apart.py",),
+    ),
+)
