@@ -101,7 +101,7 @@ def test_demo_ends_with_what_the_commands_show(demo: str) -> None:
     """Main job: after the summary the reader sees who is connected, the trace of a request, what waits for workers,
     and what was given up, as she can get them.
     """
-    listed, traced, status, worked, dead = re.split(r"\n\n\$ flask --app shop signals ", demo)[1:]
+    listed, traced, status, worked, dead = re.split(r"\n\n\$ flask --app shop (?:signals|relay) ", demo)[1:]
 
     assert listed.startswith("list\nflask\n├─ request-started\n")
     assert re.search(
@@ -110,9 +110,9 @@ def test_demo_ends_with_what_the_commands_show(demo: str) -> None:
     assert traced.startswith("trace '/lamps/aldis?campaign=spring'\nGET /lamps/aldis?campaign=spring: 200 OK\n")
     assert re.search(r"^└─ shop\.receivers\.count_campaign  [\d.]+ ms  raised ValueError$", traced, re.MULTILINE)
     assert max(map(len, (listed + traced + status + worked).splitlines())) <= 130
-    assert status.startswith("relay status\nRECEIVER ")
+    assert status.startswith("status\nRECEIVER ")
     assert re.search(r"^billing\.invoice +1 .*\nmail\.confirmation +1 .*\nmail\.welcome +2 ", status, re.MULTILINE)
-    assert dead.startswith("relay dead list\nNUMBER ")
+    assert dead.startswith("dead list\nNUMBER ")
     assert re.search(
         r"^ +1  mail\.welcome +3 .*welcome_mail .* raised UndeliverableError, in the last", dead, re.MULTILINE
     )
@@ -324,7 +324,7 @@ def test_serve(tmp_path: Path) -> None:
     assert "live signals" in live_text
     assert (process.returncode, err) == (0, "")
     assert re.search(r"GET /  200(?s:.)+The shop closes(?s:.)+^1 requests +11 +5 +0 +0$", out, re.MULTILINE)
-    assert "\nThe worker has ended: nothing received.\n" in out
+    assert "\nThe worker has ended: no messages.\n" in out
     assert list(tmp_path.iterdir()) == []
 
 
