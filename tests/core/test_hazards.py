@@ -363,7 +363,9 @@ def stages(kind: str) -> Iterator[tuple[str, Stage]]:
         yield f"{place}, {way}, {'weak' if weak else 'strong'}", Stage(kind, place, way, weak)
 
 
-def on_stages(kinds: Iterable[str], stages: Callable[[str], Iterator[tuple[str, Stage]]]) -> Any:
+def on_stages(
+    kinds: Iterable[str], stages: Callable[[str], Iterator[tuple[str, Stage]]]
+) -> Callable[[Callable[[Stage], None]], Callable[[str], None]]:
     """Make one test of each kind of receiver, which plays on all its stages. A failure names the stage.
 
     One test of each stage would be 4,000, and starting them would take longer than what they do.
