@@ -276,7 +276,7 @@ def break_shop_and_run(tmp_path: Path, old: str, new: str) -> list[str]:
 
 
 def test_demo_notices_two_invoices(tmp_path: Path) -> None:
-    """Main job: without relay.first_time(), the kills leave orders with two invoices, and the demo says which, and fails."""
+    """Main job: without relay.first_time(), the kills leave two invoices; the demo says of which orders, and fails."""
     faults = break_shop_and_run(tmp_path, "relay.first_time(db.session)", "True")
     doubles = [fault for fault in faults if re.fullmatch(r"  · Order \d+ has 2 invoices\.", fault)]
 
