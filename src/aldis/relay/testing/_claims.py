@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 import pytest
 from sqlalchemy import insert, select
 
-from aldis.relay._parts import parts_of
 from aldis.relay.storage import claims as _claims, dead_letters
 from aldis.relay.storage.tables import messages, now_ms
+from aldis.relay.worker.parts import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
