@@ -285,6 +285,6 @@ def test_an_application_without_a_relay(is_extended: bool) -> None:
         aldis.flask.Aldis(app)
 
     commands = flask.cli.FlaskGroup(create_app=lambda: app, load_dotenv=False)
-    result = CliRunner().invoke(commands, ["signals", "relay", "status"])
+    result = CliRunner().invoke(commands, ["relay", "status"])
     assert result.exit_code == USAGE
     assert "Give it to the extension: Aldis(app, relay=relay)." in result.output

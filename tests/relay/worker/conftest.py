@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from aldis.relay.worker import worker as _worker
+from aldis.relay.worker import scheduler, settler
 from tests.relay.programs.worker_program import LONG_S
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ def gate() -> Iterator[Event]:
 @pytest.fixture
 def claims_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers claim a whole batch ahead, however long receivers take on this machine."""
-    monkeypatch.setattr(_worker, "_AHEAD_S", LONG_S)
+    monkeypatch.setattr(scheduler, "_AHEAD_S", LONG_S)
 
 
 @pytest.fixture
 def unwoken(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers are not woken by what they report each minute."""
-    monkeypatch.setattr(_worker, "_REPORT_S", LONG_S)
+    monkeypatch.setattr(settler, "_REPORT_S", LONG_S)

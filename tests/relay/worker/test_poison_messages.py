@@ -6,7 +6,7 @@ from threading import Barrier, Event, Lock
 
 import pytest
 
-from aldis.relay.worker import scheduler, worker as _worker
+from aldis.relay.worker import scheduler
 from aldis.relay.worker.worker import Exit
 from tests.relay.programs.worker_program import LONG_S, SOON_S, Gate, Program, hanging, soon
 
@@ -36,7 +36,7 @@ def test_a_row_that_is_to_run_alone_does_not_wait_for_ever(
     with program.working(concurrency=2, lease_s=3) as found:
         program.pile_up("long", 1)
         soon(lambda: program.numbers("long"))
-        program.pile_up("suspicious", 1, crashes=2)
+        program.pile_up("poison", 1, crashes=2)
         soon(lambda: found.worker.counts.waiting, "the end of its patience")
         program.pile_up("sound", 5)
         soon(lambda: len(program.numbers("sound")) == 5, "the others")
@@ -79,14 +79,14 @@ def test_a_row_that_killed_two_workers_runs_alone(program: Program) -> None:
 
 def test_a_row_that_is_to_run_alone_waits_for_others(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """R3: It begins when what ran before it has ended."""
-    monkeypatch.setattr(_worker, "_ALONE_S", LONG_S)
+    monkeypatch.setattr(scheduler, "_ALONE_S", LONG_S)
     gate = Gate(0)
     program.connect(work=gate)
     program.pile_up("work", 1)
 
     with program.working(concurrency=4):
         assert gate.is_entered.wait(SOON_S)
-        program.pile_up("work", 1, losses=2, payload='{"number": 7}')
+        program.pile_up("work", 1, crashes=2, payload='{"number": 7}')
         soon(lambda: program.in_flight() == 2)
         assert program.numbers() == [0]
         gate.may_end.set()
@@ -96,7 +96,7 @@ def test_a_row_that_is_to_run_alone_waits_for_others(program: Program, monkeypat
 @pytest.mark.usefixtures("unwoken")
 def test_a_row_that_is_alone_begins_at_once(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that is to run alone waits for nothing when nothing else runs."""
-    monkeypatch.setattr(_worker, "_ALONE_S", LONG_S)
+    monkeypatch.setattr(scheduler, "_ALONE_S", LONG_S)
     program.connect()
     program.pile_up("work", 3, crashes=2)
 
@@ -108,7 +108,7 @@ def test_a_row_that_is_alone_begins_at_once(program: Program, monkeypatch: pytes
 
 def test_a_stop_gives_back_a_row_that_is_to_run_alone(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """R3: A worker that stops gives back the row that waits until nothing else runs."""
-    monkeypatch.setattr(_worker, "_ALONE_S", LONG_S)
+    monkeypatch.setattr(scheduler, "_ALONE_S", LONG_S)
     gate = Gate(0)
     program.connect(work=gate)
     program.pile_up("work", 1)

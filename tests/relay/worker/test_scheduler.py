@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 
-from aldis.relay.worker import worker as _worker
+from aldis.relay.worker import scheduler
 from tests.relay.programs.worker_program import LONG_S, SOON_S, Program, soon
 
 # Who gets a turn.
@@ -41,7 +41,7 @@ def test_a_backlog_of_one_receiver_keeps_no_other_waiting(program: Program) -> N
 @pytest.mark.parametrize("ahead_s", [0.0, LONG_S], ids=["one by one", "ahead"])
 def test_backlogs_take_turns(program: Program, monkeypatch: pytest.MonkeyPatch, ahead_s: float) -> None:
     """R3: Receivers that all have a backlog are served in turn, whether there is room for one of them or for all."""
-    monkeypatch.setattr(_worker, "_AHEAD_S", ahead_s)
+    monkeypatch.setattr(scheduler, "_AHEAD_S", ahead_s)
     names = ("first", "second", "third")
 
     for name in names:
@@ -61,7 +61,7 @@ def test_backlogs_take_turns(program: Program, monkeypatch: pytest.MonkeyPatch, 
 
 def test_few_are_claimed_where_receivers_take_long(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """What would wait here for long is left to other workers: no more is claimed than threads can begin."""
-    monkeypatch.setattr(_worker, "_AHEAD_S", 0.025)
+    monkeypatch.setattr(scheduler, "_AHEAD_S", 0.025)
     gate = Event()
     claimed: list[int] = []
 

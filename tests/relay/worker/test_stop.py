@@ -9,7 +9,7 @@ import pytest
 from aldis.relay import DrainCounts
 from aldis.relay.storage.rows import Row
 from aldis.relay.storage.tables import messages
-from aldis.relay.worker import worker as _worker
+from aldis.relay.worker import wake
 from aldis.relay.worker.consumer import DONE
 from aldis.relay.worker.executor import ReceiverJob, ThreadExecutor
 from aldis.relay.worker.worker import Exit
@@ -67,24 +67,6 @@ def test_a_stop_gives_back_what_was_not_begun(program: Program) -> None:
     assert found.worker.counts.released > 0
 
 
-def test_a_stop_gives_back_a_row_that_is_to_run_alone(program: Program) -> None:
-    """R3: That goes for a row too which waits until nothing else runs, for it has killed workers."""
-    gate = Gate(0)
-    program.connect(work=gate)
-    program.pile_up("work", 1)
-
-    with program.working(concurrency=4) as found:
-        assert gate.is_entered.wait(SOON_S)
-        program.pile_up("work", 1, crashes=2, attempts=2)
-        soon(lambda: program.in_flight() == 2)
-        found.worker.stop()
-        soon(lambda: program.in_flight() == 1)
-        gate.may_end.set()
-        assert found.ended() is Exit.STOPPED
-
-    assert (program.numbers(), program.attempts()) == ([0], [2])
-
-
 def test_a_stop_waits_for_so_long_and_no_longer(program: Program) -> None:
     """A receiver that does not end in time is left behind, and the worker says that it was."""
     gate = Gate()
@@ -108,11 +90,11 @@ def test_a_second_stop_ends_at_once(program: Program, monkeypatch: pytest.Monkey
 
     with program.working(grace_s=LONG_S) as found:
         assert gate.is_entered.wait(SOON_S)
-        monkeypatch.setattr(_worker, "_SAME_STOP_S", LONG_S)
+        monkeypatch.setattr(wake, "_SAME_STOP_S", LONG_S)
         found.worker.stop()
         found.worker.stop()
         assert not found.worker._is_over()
-        monkeypatch.setattr(_worker, "_SAME_STOP_S", -1.0)
+        monkeypatch.setattr(wake, "_SAME_STOP_S", -1.0)
         found.worker.stop()
         assert found.ended() is Exit.UNFINISHED
 

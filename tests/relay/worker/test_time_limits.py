@@ -25,7 +25,7 @@ ROW = Row(1, "id", "saved", "mail", 1, None, "{}", None, None, 0, 1, 0, "token")
 # With an own interpreter, for the trace function of this one may be that of coverage.
 TRACED = """
 import sys
-from aldis.relay.worker.executor import Job
+from aldis.relay.worker.executor import ReceiverJob
 
 job = ReceiverJob(None, float("inf"), lambda: None)
 

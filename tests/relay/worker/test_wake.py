@@ -210,7 +210,7 @@ def test_listening_begins_again(
 
         def is_lost() -> bool:
             postgresql.execute(END_LISTENING)  # Again and again: it may not listen yet.
-            return "No wakeups for 0.05 s: " in caplog.text
+            return "The listener pauses for 0.05 s: " in caplog.text
 
         soon(is_lost)
         program.send(1)
@@ -221,7 +221,7 @@ def test_listening_begins_again(
 
 def watchers() -> set[threading.Thread]:
     """The threads that watch a database, those of earlier tests that are just ending among them."""
-    return {thread for thread in threading.enumerate() if thread.name == "aldis-wakeups"}
+    return {thread for thread in threading.enumerate() if thread.name == "aldis-listener"}
 
 
 def test_a_watch_ends_with_its_worker(program: Program) -> None:
@@ -256,14 +256,14 @@ def test_what_cannot_be_watched_is_not(
 # The main thread's own lines are interrupted here, thousands of times. In a process of its own, which could hang.
 RUNG_ALL_THE_TIME = """
 import signal
-from aldis.relay.worker.wake import Bell
+from aldis.relay.worker.wake import WakeEvent
 
 bell, rung = WakeEvent(), 0
 
 def ring(*_):
     global rung
     rung += 1
-    bell.ring()
+    bell.set()
 
 signal.signal(signal.SIGALRM, ring)
 signal.setitimer(signal.ITIMER_REAL, 0.0002, 0.0002)
