@@ -58,8 +58,8 @@ def test_sender_filters_do_not_change_the_order(sender: Any) -> None:
 
 
 def test_higher_priority_is_called_earlier() -> None:
-    """E1: a receiver with a higher priority is called earlier; the default is 0; fractions and infinities are allowed.
-    """
+    """E1: a receiver with a higher priority is called earlier; the default is 0; fractions and infinities are
+    allowed."""
     signal, log = Signal(), list[Any]()
 
     for priority in (-1, 5, 0, -inf, 0.5, inf, 10**400, -0.25):

@@ -165,8 +165,8 @@ def test_a_callable_receives_the_failure_as_it_happens() -> None:
 
 @each_send
 def test_a_policy_that_raises_lets_the_other_receivers_run(send: Sender) -> None:
-    """E3: if the callable policy itself raises, all receivers still run, and the send raises its exception at the end.
-    """
+    """E3: if the callable policy itself raises, all receivers still run, and the send raises its exception at the
+    end."""
     refusal = RuntimeError("policy")
 
     def policy(failure: Failure) -> None:

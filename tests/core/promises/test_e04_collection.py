@@ -492,8 +492,8 @@ def test_objects_that_die_together_while_another_thread_holds_the_lock(no_gc: No
 
 
 def test_a_dead_receiver_is_not_called(no_gc: None) -> None:
-    """E4: A send that takes no lock does not call a receiver that has died, even before it is removed from the tables.
-    """
+    """E4: A send that takes no lock does not call a receiver that has died, even before it is removed from the
+    tables."""
     signal = Signal()
     receivers = [Receiver("only")]
     signal.connect(receivers[0])
@@ -576,8 +576,8 @@ def test_a_late_clean_up_removes_only_the_dead() -> None:
 
 
 def test_a_send_never_waits(no_gc: None) -> None:
-    """E4: A send whose snapshot is up to date takes no lock, and calls no receiver that has died or was disconnected.
-    """
+    """E4: A send whose snapshot is up to date takes no lock, and calls no receiver that has died or was
+    disconnected."""
     signal = Signal()
     receivers = [Receiver("a"), Receiver("b"), Receiver("c")]
     sender, other = Receiver("sender"), Receiver("other")
@@ -620,8 +620,8 @@ def test_a_change_waits_for_the_lock() -> None:
 
 
 def waits_for_another_thread(signal: Any, outcome: list[bool]) -> Callable[[], None]:
-    """Return a function that lets another thread connect and waits for it. Its outcome is whether that thread finished.
-    """
+    """Return a function that lets another thread connect and waits for it. Its outcome is whether that thread
+    finished."""
 
     def wait() -> None:
         thread = threading.Thread(target=signal.connect, args=(lambda _: None,), kwargs={"weak": False}, daemon=True)
@@ -650,8 +650,8 @@ def let_block_go(signal: Any, senders: list[Any], block: Any) -> None:
     ids=["clear", "sender dies", "block ends", "slotted sender"],
 )
 def test_destructors_run_without_the_lock(how: str, let_go: Callable[..., None], count: int, no_gc: None) -> None:
-    """E4: The destructor of an object that dies because it is disconnected may wait for another thread that connects.
-    """
+    """E4: The destructor of an object that dies because it is disconnected may wait for another thread that
+    connects."""
     signal = Signal()
     outcome: list[bool] = []
     senders: list[Any] = [Receiver("sender")]

@@ -242,8 +242,8 @@ def test_a_lasting_connect_while_other_threads_send_is_not_lost(effort: int) -> 
 
 @pytest.mark.stress
 def test_a_mute_is_for_its_own_thread(effort: int) -> None:
-    """E4, E8: A muted block mutes the sends of its own thread only, however many blocks begin and end in other threads.
-    """
+    """E4, E8: A muted block mutes the sends of its own thread only, however many blocks begin and end in other
+    threads."""
     signal = Signal()
     steady, other = Receiver("steady"), Receiver("other")
     signal.connect(steady)
@@ -304,8 +304,8 @@ def test_connected_to_from_all_threads(effort: int) -> None:
 
 @pytest.mark.stress
 def test_settings_change_during_sends(effort: int) -> None:
-    """E3, E4: While policies and mutes change, each send follows one setting as a whole, and calls receivers in order.
-    """
+    """E3, E4: While policies and mutes change, each send follows one setting as a whole, and calls receivers in
+    order."""
     signal = Signal()
     failing = [Receiver("before"), Receiver("after")]
     noted: list[Any] = []
@@ -417,8 +417,8 @@ def test_one_declaration_wins(effort: int) -> None:
 
 
 def test_no_receiver_escapes_a_declaration() -> None:
-    """E4, E12: A receiver whose connect is running while the signal is declared is checked against the declaration too.
-    """
+    """E4, E12: A receiver whose connect is running while the signal is declared is checked against the declaration
+    too."""
     signals = Namespace()
     signal = signals.signal("lit")
     outcome: list[str] = []
@@ -468,8 +468,8 @@ def test_declared_while_other_threads_send(effort: int) -> None:
 
 @pytest.mark.stress
 def test_tasks_and_threads_mixed(effort: int) -> None:
-    """E4, E8, E9: Tasks in several event loops and plain threads share one signal, and each one sees its own changes.
-    """
+    """E4, E8, E9: Tasks in several event loops and plain threads share one signal, and each one sees its own
+    changes."""
     signal = Signal()
     sender = Sender()
     signal.connect(steady := Receiver("steady"), priority=1)

@@ -141,8 +141,8 @@ def test_strong_connections_keep_the_receiver(make: Callable[[], Callable[..., A
 
 
 def test_a_bound_method_lives_as_long_as_its_object() -> None:
-    """E5: a weakly held bound method is called as long as its object lives, though Python makes it anew at each access.
-    """
+    """E5: a weakly held bound method is called as long as its object lives, though Python makes it anew at each
+    access."""
     signal, listener = Signal(), Listener()
     signal.connect(listener.hear)
     gc.collect()
