@@ -1,6 +1,6 @@
 """Sight: everything wrong that a caller can pass to the public functions, and the error it gets."""
 
-# Wrong calls are what this file is about.
+# This file tests wrong calls.
 # mypy: disable-error-code="arg-type, call-overload"
 # pyright: reportCallIssue=false, reportArgumentType=false
 

@@ -1,6 +1,6 @@
 """Everything wrong that can be passed to aldis.testing, and the error it gets. Nothing is left on a signal then."""
 
-# Wrong calls are what this file is about.
+# This file tests wrong calls.
 # mypy: disable-error-code="arg-type, call-arg"
 # pyright: reportArgumentType=false, reportCallIssue=false
 
