@@ -117,7 +117,7 @@ UNREFERABLE = "slotted without __weakref__"
 
 
 def in_thread(act: Callable[[], Any]) -> Any:
-    """Do it in another thread, wait for that, and raise here what it raised there."""
+    """Run the act in another thread, wait for its end, and raise its exception here."""
     outcome: dict[str, Any] = {}
 
     def work() -> None:
