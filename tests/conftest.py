@@ -100,7 +100,7 @@ def hasty() -> Iterator[None]:
 def no_gc() -> Iterator[None]:
     """Switch the cyclic collector off after one collection, so that only reference counts free objects."""
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        pytest.skip("freeing by reference counts alone is a promise of builds with the GIL")
+        pytest.skip("only builds with the GIL promise that reference counts alone free objects")
 
     was_enabled = gc.isenabled()
     gc.disable()

@@ -370,7 +370,7 @@ def play(request: pytest.FixtureRequest) -> Callable[[Any], None]:
 def test_round_leaves_no_cycles(play: Callable[[Any], None]) -> None:
     """E5: After any round the cyclic collector finds nothing: reference counts freed all objects."""
     if play is namespace_dies:
-        pytest.skip("inspect makes cycles of its own")
+        pytest.skip("inspect makes its own reference cycles")
 
     signal = Signal()
     play(signal)  # The first round fills imports and caches.
