@@ -94,7 +94,7 @@ def test_each_public_name_is_that_of_aldis() -> None:
     assert run(program, before=INSTALLED, names=blinker.__all__) == [sorted(blinker.__all__), [], [], 0, True]
 
 
-def test_each_name_that_blinkers_modules_have_is_there() -> None:
+def test_blinkers_modules_have_every_name() -> None:
     """Blinker's contract: ``blinker.base`` and ``blinker._utilities`` have every name that Blinker defines in them."""
     import blinker._utilities
     import blinker.base

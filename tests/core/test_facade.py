@@ -51,7 +51,7 @@ def public_names(module: ModuleType) -> list[str]:
     return sorted(found)
 
 
-def test_all_is_exactly_what_is_public() -> None:
+def test_all_lists_exactly_the_public_names() -> None:
     """aldis.__all__ is sorted and complete, and every name in it exists."""
     assert aldis.__all__ == sorted(aldis.__all__)
     assert all(hasattr(aldis, name) for name in aldis.__all__)
@@ -64,7 +64,7 @@ def test_all_is_exactly_what_is_public() -> None:
     assert {name for name in others if not isinstance(vars(aldis)[name], ModuleType)} == {"annotations"}
 
 
-def test_star_import_gives_the_facade() -> None:
+def test_star_import_imports_the_facade() -> None:
     """`from aldis import *` imports exactly the names in __all__."""
     space: dict[str, Any] = {}
     exec("from aldis import *", space)
@@ -73,7 +73,7 @@ def test_star_import_gives_the_facade() -> None:
 
 
 @pytest.mark.parametrize("name", PUBLIC_MODULES)
-def test_the_all_of_public_modules_is_exactly_what_is_public(name: str) -> None:
+def test_the_all_of_public_modules_lists_exactly_their_public_names(name: str) -> None:
     """Each public module has an __all__ that lists exactly its public names, and every one of them exists."""
     if find_spec(ROOMS.get(name, "sys")) is None:
         pytest.skip(f"{ROOMS[name]} is not installed")
@@ -91,7 +91,7 @@ def test_the_facade_is_short() -> None:
 
 
 @pytest.mark.parametrize("name", aldis.__all__)
-def test_what_is_public_is_documented(name: str) -> None:
+def test_public_names_are_documented(name: str) -> None:
     """Each class and function of the facade has a docstring of its own."""
     value = getattr(aldis, name)
 

@@ -200,7 +200,7 @@ def drive(receiver: Any) -> Any:
     return call
 
 
-def cross(receiver: Any) -> Any:
+def wrap(receiver: Any) -> Any:
     """Run a sync receiver in the same thread, as a ``sync_wrapper``."""
 
     async def call(*args: Any, **payload: Any) -> Any:
@@ -258,7 +258,7 @@ class Stage:
 
         signal.errors = self.way.errors
         signal.async_wrapper = drive
-        signal.sync_wrapper = cross
+        signal.sync_wrapper = wrap
         return signal
 
     def __getitem__(self, name: str) -> Any:
@@ -709,7 +709,7 @@ def test_one_of_two_connections_is_removed_before_its_turn(is_sender_first: bool
     is removed."""
     signal, sender = Signal(), Sender()
     called: list[str] = []
-    signal.sync_wrapper = cross
+    signal.sync_wrapper = wrap
 
     def victim(_: Any) -> None:
         called.append("victim")

@@ -44,7 +44,7 @@ class Inline:
         return call()
 
 
-def cross(receiver: Any) -> Any:
+def wrap(receiver: Any) -> Any:
     """Run a sync receiver in the same thread, as a ``sync_wrapper``."""
 
     async def call(*args: Any, **payload: Any) -> Any:
@@ -215,7 +215,7 @@ def send_async(signal: Any) -> None:
     thing, sync = AsyncThing(), Thing()
     signal.connect(thing)
     finish(signal.send_async(None))
-    signal.sync_wrapper = cross
+    signal.sync_wrapper = wrap
     signal.connect(sync, once=True)
     signal.connect(sync.method)
     finish(signal.send_async(None))

@@ -520,7 +520,7 @@ def drive(receiver: Any) -> Any:
     return call
 
 
-def cross(receiver: Any) -> Any:
+def wrap(receiver: Any) -> Any:
     """Run a sync receiver in the same thread, as a ``sync_wrapper``."""
 
     async def call(*args: Any, **payload: Any) -> Any:
@@ -552,7 +552,7 @@ class Engine:
         self.log: list[Any] = []
         self.scripts: Scripts = {}
         signal.async_wrapper = drive
-        signal.sync_wrapper = cross
+        signal.sync_wrapper = wrap
 
     # Existing objects.
 

@@ -301,7 +301,7 @@ def test_connecting_again_changes_the_delivery() -> None:
     assert (len(one.calls), len(two.calls), log) == (0, 1, ["y"])
 
 
-def test_declared_payloads_are_whole() -> None:
+def test_declared_payloads_are_complete() -> None:
     """A delivery gets the whole payload of a declared signal, with the defaults filled in."""
 
     def happened(sender: Any, /, *, a: int, b: int = 2) -> None: ...

@@ -783,21 +783,21 @@ def test_nested_sends_behind_wrappers(signals: Namespace, seen: Seen) -> None:
     def sync(sender: Any) -> None:
         inner.send()
 
-    async def cross(sender: Any) -> None:
+    async def wrapped(sender: Any) -> None:
         inner.send()
 
     outer.connect(sync)
     outer.sync_wrapper = sync_to_async
     asyncio.run(outer.send_async())
     outer.disconnect(sync)
-    outer.connect(cross)
+    outer.connect(wrapped)
     outer.async_wrapper = async_to_sync
     outer.send()
 
     branch: Any = [("inner", [])]
     assert [tree(root) for root in seen.roots] == [
         ("outer", [("sync", "returned", branch)]),
-        ("outer", [("cross", "returned", branch)]),
+        ("outer", [("wrapped", "returned", branch)]),
     ]
 
 

@@ -207,7 +207,7 @@ def test_the_same_watcher_twice_makes_two_watches(lamp: Lamp) -> None:
     second.stop()
 
 
-def test_a_signal_given_twice_is_watched_once(lamp: Lamp) -> None:
+def test_a_signal_passed_twice_is_watched_once(lamp: Lamp) -> None:
     """A signal that is passed twice in one call is watched once."""
     with watch(noting := Noting(), lamp, lamp):
         lamp.send()

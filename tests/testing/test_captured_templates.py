@@ -42,7 +42,7 @@ def test_the_form_that_returns_a_list(app: Flask) -> None:
     assert not template_rendered.receivers
 
 
-def test_the_form_that_takes_a_list(app: Flask) -> None:
+def test_the_form_that_accepts_a_list(app: Flask) -> None:
     """The documentation's second form appends to the list that it receives, and accepts further keywords."""
     templates: list[Any] = []
     extra = {"more": "than is used"}

@@ -49,7 +49,7 @@ def test_it_is_a_context_manager(saved: Any) -> None:
     assert not sent
 
 
-def test_unittest_has_the_same() -> None:
+def test_unittest_can_use_them() -> None:
     """In unittest, enterContext() accepts a SignalTester and each of the functions, and the signal is restored."""
     saved = aldis.Namespace().signal("saved")
 

@@ -107,7 +107,7 @@ def test_every_test_file_that_a_break_names_exists() -> None:
     assert [suite.find(name).name for name in names] == [name.rpartition("/")[2] for name in names]
 
 
-def test_every_promise_says_what_it_is() -> None:
+def test_every_break_is_described() -> None:
     """Each file of breaks has a docstring, and each break says what goes wrong and which tests should notice it."""
     for promise in load():
         assert promise.summary

@@ -103,7 +103,7 @@ def test_connected_to_works_in_an_exit_stack(library: Any, named: Any, log: list
     assert sorted(log) == ["a", "b"]
 
 
-def test_connected_to_leaves_what_was_connected_before(library: Any, named: Any, differs: Any) -> None:
+def test_connected_to_leaves_earlier_connections(library: Any, named: Any, differs: Any) -> None:
     """E7: Blinker disconnects all connections of the receiver at the end."""
     signal = library.Signal()
     receiver = named("called")

@@ -229,7 +229,7 @@ def test_clear_state_disconnects_all(library: Any, named: Any) -> None:
     assert len(signal.send("me")) == 1
 
 
-def test_cleanup_bookkeeping_leaves_connections_alone(library: Any, named: Any) -> None:
+def test_cleanup_bookkeeping_keeps_connections(library: Any, named: Any) -> None:
     """_cleanup_bookkeeping: keeps all connections."""
     signal = library.Signal()
     receiver = named("called")

@@ -162,7 +162,7 @@ def test_connect_via_calls_an_overridden_connect(library: Any, log: list[Any]) -
     assert not signal.receivers
 
 
-def test_connected_to_calls_overridden_verbs(library: Any, log: list[Any]) -> None:
+def test_connected_to_calls_overridden_methods(library: Any, log: list[Any]) -> None:
     """connected_to: calls a subclass's connect and disconnect."""
     signal = make_recorder(library, log)
 

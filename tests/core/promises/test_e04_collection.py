@@ -397,7 +397,7 @@ def test_connecting_again_while_once_is_used_up(way: str, options: dict[str, Any
 
 
 @pytest.mark.stress
-def test_threshold_of_one(no_gc: None) -> None:
+def test_collections_at_nearly_every_allocation(no_gc: None) -> None:
     """E4: No connection is lost when Python collects at nearly every allocation, with cycles that use the signal."""
     signal = Signal()
     steady = Receiver("steady")

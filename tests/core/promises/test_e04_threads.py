@@ -185,7 +185,7 @@ def test_receivers_and_senders_are_collected(effort: int) -> None:
 
 
 @pytest.mark.stress
-def test_dead_senders_are_never_taken_for_new_ones(effort: int) -> None:
+def test_new_senders_are_never_mistaken_for_dead_ones(effort: int) -> None:
     """E6: A new sender with the ``id`` of a dead one reaches no receiver, whichever threads the two lived in."""
     signal = Signal()
 
@@ -474,14 +474,14 @@ def test_tasks_and_threads_mixed(effort: int) -> None:
     sender = Sender()
     signal.connect(steady := Receiver("steady"), priority=1)
 
-    def cross(receiver: Any) -> Any:
+    def wrap(receiver: Any) -> Any:
         async def call(*args: Any, **payload: Any) -> Any:
             await asyncio.sleep(0)
             return receiver(*args, **payload)
 
         return call
 
-    signal.sync_wrapper = cross
+    signal.sync_wrapper = wrap
 
     async def in_task(number: tuple[int, int]) -> None:
         async def own(_: Any) -> Any:

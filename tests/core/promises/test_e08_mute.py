@@ -218,7 +218,7 @@ def test_a_mute_is_read_when_the_send_begins(stage: Stage) -> None:
     assert stage.send() == "qabc"
 
 
-def test_a_mute_does_not_change_what_is_connected(stage: Stage) -> None:
+def test_a_mute_does_not_change_connections(stage: Stage) -> None:
     """E8: a muted receiver is still connected: the signal lists it, and it can be disconnected."""
     with stage.signal.muted():
         assert stage.signal.has_receivers_for("x")

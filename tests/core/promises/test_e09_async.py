@@ -167,7 +167,7 @@ SYNC: dict[str, Callable[..., Any]] = {
     "partial of a class": functools.partial(Built, extra=1),
     "built-in": str,
 }
-del ASYNC["bound object"]  # It would take its object for the sender; the kinds above cover its parts.
+del ASYNC["bound object"]  # It would get its object as the sender; the kinds above cover its parts.
 
 each_async = pytest.mark.parametrize("receiver", ASYNC.values(), ids=ASYNC.keys())
 each_sync = pytest.mark.parametrize("receiver", SYNC.values(), ids=SYNC.keys())

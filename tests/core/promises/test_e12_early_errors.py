@@ -226,7 +226,7 @@ def test_an_open_declaration_names_surplus_and_missing_parameters() -> None:
         signal.connect(lambda sender, *, other, **extra: None)
 
 
-def test_an_undeclared_signal_takes_every_callable() -> None:
+def test_an_undeclared_signal_accepts_every_callable() -> None:
     """E12: a signal without a declaration connects every callable, as Blinker does, because nothing is known of the
     payload."""
     signal = Signal()

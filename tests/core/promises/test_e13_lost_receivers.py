@@ -339,7 +339,7 @@ print('done')
     ],
     ids=["nothing", "dev", "debug(True)", "debug()", "dev, debug(False)", "ignored by the user", "warnings alone"],
 )
-def test_what_a_developer_sees(tmp_path: Path, arguments: list[str], line: str, is_seen: bool) -> None:
+def test_the_warning_is_shown_in_development(tmp_path: Path, arguments: list[str], line: str, is_seen: bool) -> None:
     """E13: under -X dev, or with aldis.debug(), the warning is shown with file and line, without further settings."""
     script = tmp_path / "shop.py"
     script.write_text(PROGRAM)
