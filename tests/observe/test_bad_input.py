@@ -1,6 +1,6 @@
-"""Sight: everything wrong that a caller can pass to the public functions, and the error it gets."""
+"""aldis.observe: every mistake that a caller can make with the public functions, and its error."""
 
-# Wrong calls are what this file is about.
+# This file tests wrong calls.
 # mypy: disable-error-code="arg-type, call-overload"
 # pyright: reportCallIssue=false, reportArgumentType=false
 
@@ -110,7 +110,7 @@ TABLE: list[tuple[str, Callable[[], Any], str]] = [
 
 @pytest.mark.parametrize(("act", "message"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
 def test_bad_input_is_refused(act: Callable[[], Any], message: str) -> None:
-    """What cannot work is refused at once, with a message that says what to give instead."""
+    """A call that cannot work is refused at once, with a message that says what to pass instead."""
     with pytest.raises(InvalidOptionError, match=message) as caught:
         act()
 
