@@ -344,7 +344,7 @@ def test_what_the_books_show() -> None:
 
     assert re.search(r"^Orders +3$", shown, re.MULTILINE)
     assert re.search(r"^Invoices +3  2 orders have none, or more than one$", shown, re.MULTILINE)
-    assert re.search(r"^Mails of confirmation +3  exactly one for each order$", shown, re.MULTILINE)
+    assert re.search(r"^Confirmation mails +3  exactly one for each order$", shown, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -400,7 +400,7 @@ class serving:
         assert self.process.stdout is not None
         first, second, third, fourth = (self.process.stdout.readline() for _ in range(4))
         assert "Ctrl-C" in fourth, self.process.communicate(timeout=120)
-        assert f"mails, in {self.tmp_path}/aldis-shop-" in third
+        assert f"the mails into {self.tmp_path}/aldis-shop-" in third
         found = re.search(r"http://127\.0\.0\.1:\d+", first)
         assert found is not None
         assert f" {found[0]}/_aldis/" in second
@@ -425,7 +425,7 @@ def test_busy_port(tmp_path: Path) -> None:
 
     assert ended.returncode == 1
     assert ended.stderr == (
-        f"demo: cannot listen on port {port} of 127.0.0.1: Address already in use. Set PORT to one that is free.\n"
+        f"demo: cannot listen on port {port} of 127.0.0.1: Address already in use. Set PORT to a free port.\n"
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -515,7 +515,7 @@ runpy.run_path({str(DEMO)!r}, run_name="__main__")
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
 
 
-@pytest.mark.parametrize("until", ["GET /lamps/aldis", "Three times"])
+@pytest.mark.parametrize("until", ["GET /lamps/aldis", "Three workers"])
 def test_interrupt_on_the_way(tmp_path: Path, until: str) -> None:
     """Main job: two times Ctrl-C end the demo without a traceback, during the visit and during the kills, and the data
     is deleted.
