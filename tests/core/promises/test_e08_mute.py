@@ -112,6 +112,9 @@ def test_named_receivers_nest(stage: Stage) -> None:
         with stage.signal.muted(stage.a, stage.b):
             assert stage.send() == "c"
 
+            with stage.signal.muted(stage.b):
+                assert stage.send() == "c"
+
             with stage.signal.muted():
                 assert stage.send() == ""
 

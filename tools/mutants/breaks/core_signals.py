@@ -10,7 +10,7 @@ BREAKS: Final = (
     Break(
         name="forwarder-untold",
         what="Flask's signal does not forward to Aldis when the first receiver is connected.",
-        at="ConnectionRegistry._invalidate",
+        at="SnapshotCache.invalidate",
         old="changes.report(self.on_change)",
         new="pass",
         tests=("flask/test_core_signals.py",),
@@ -34,7 +34,7 @@ BREAKS: Final = (
     Break(
         name="policy-of-all-applications",
         what="The failure policy of the sending application is not used.",
-        at="ConnectionRegistry.policy_for",
+        at="SnapshotCache.policy_for",
         old="self.errors.choose(sender) if type(self.errors) is SenderPolicy else self.errors",
         new="self.errors",
         tests=("flask/test_extension.py",),
