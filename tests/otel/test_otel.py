@@ -126,7 +126,7 @@ def test_spans_have_names_and_types_and_no_values(telemetry: Any, signals: Names
 
 
 def test_exceptions_are_recorded_by_type(telemetry: Any, signals: Namespace) -> None:
-    """A raised exception sets the status ERROR without a description, and adds an event with the exception's type only."""
+    """A raised exception sets the status ERROR without a description, and adds an event with the exception's type."""
     lamp = signals.signal("lamp")
     lamp.connect(stumble)
 
@@ -334,7 +334,7 @@ def test_cancelled_receivers_end_their_spans(telemetry: Any, signals: Namespace)
 
 
 def test_receivers_in_threads_are_below_their_send(telemetry: Any, signals: Namespace) -> None:
-    """A receiver via threads has a span for its delivery and one for its run, and both are children of the send's span."""
+    """A receiver via threads has a span for its delivery and one for its run, both children of the send's span."""
     lamp = signals.signal("lamp")
 
     with telemetry.instrument(), ThreadPoolExecutor(1) as pool:

@@ -1,4 +1,4 @@
-"""OpenTelemetry for the relay: attempts are spans in the sender's trace, waiting messages are measured, without values."""
+"""OpenTelemetry for the relay: attempts are spans in the sender's trace, and waiting messages are measured."""
 
 # The end of this file has wrong calls.
 # mypy: disable-error-code="arg-type"
@@ -242,7 +242,7 @@ def test_exceptions_are_recorded_in_full_when_that_is_asked_for(room: Room, tele
 
 
 def test_a_row_that_cannot_be_read(room: Room, telemetry: Any) -> None:
-    """An attempt that ends in a dead letter before its receiver runs has a span without a function and a type of error."""
+    """An attempt that ends in a dead letter before its receiver runs has no function in its span, and no error type."""
     room.connect(hear, "mail.welcome")
     room.send()
 
@@ -523,7 +523,7 @@ def test_what_waits_is_measured(room: Room) -> None:
 
 
 def test_one_collection_asks_once(room: Room) -> None:
-    """One collection reads the database once, as Relay.status does, for all gauges; the next collection reads it again."""
+    """One collection reads the database once, as Relay.status does, for all gauges; the next one reads it again."""
     statements: list[str] = []
     event.listen(room.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
     room.relay.status()

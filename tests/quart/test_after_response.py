@@ -347,7 +347,7 @@ async def test_the_application_waits_when_it_shuts_down(shop: Shop) -> None:
 
 
 async def test_the_application_does_not_wait_for_ever(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """After BACKGROUND_TASK_SHUTDOWN_TIMEOUT, the running receiver is cancelled, and the receivers behind it are lost."""
+    """After BACKGROUND_TASK_SHUTDOWN_TIMEOUT, the running receiver is cancelled, and those behind it are lost."""
     begun = asyncio.Event()
     shop.fail_outside()
     shop.app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = 0.001
@@ -550,7 +550,7 @@ def add_two(sender: Any, n: int) -> int:
 
 
 async def test_outside_a_request_at_once(shop: Shop) -> None:
-    """Outside of a request, the receiver runs at once, in a thread if it is sync, and its result is among the results."""
+    """Outside of a request, the receiver runs at once, in a thread if it is sync, and its result is in the results."""
     threads: list[bool] = []
 
     def where(sender: Any, n: int) -> None:

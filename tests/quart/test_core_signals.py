@@ -394,7 +394,7 @@ async def test_the_request_is_there(app: Quart, is_async: bool) -> None:
 
 
 async def test_order_and_filters(app: Quart) -> None:
-    """E1, E6: sync and async receivers are called by priority and for their senders, of which current_app can be one."""
+    """E1, E6: sync and async receivers are called by priority and for their senders; current_app can be a sender."""
     called: list[str] = []
 
     def make(name: str, *, is_async: bool = False) -> Callable[..., Any]:

@@ -39,7 +39,7 @@ expect.set_options(timeout=TIMEOUT_S * 1000)
 
 
 def free_port() -> int:
-    """Return a port that stays free while the server is away: the system does not assign ports below 32768 by itself."""
+    """Return a port that stays free while the server is away: the system itself assigns no ports below 32768."""
     while True:
         port = random.randrange(20_000, 32_000)
 

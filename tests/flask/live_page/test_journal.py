@@ -459,7 +459,7 @@ def test_watching_begins_once(journal: Journal, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_no_deadlock(journal: Journal) -> None:
-    """A send that would wait for the journal is not recorded, because two threads could otherwise wait for each other."""
+    """A send that would wait for the journal is not recorded, because two threads could wait for each other."""
     signal = Namespace().signal("a")
     held, go = threading.Event(), threading.Event()
 
