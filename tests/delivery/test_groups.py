@@ -444,7 +444,7 @@ def test_the_exception_that_stopped_the_send_says_what_else_failed(is_awaited: b
         desk.send(is_awaited)
 
     assert raised.value is error
-    assert error.__notes__ == ["Besides, the deliveries of this send failed: Refused."]
+    assert error.__notes__ == ["The deliveries of this send failed, too: Refused."]
 
 
 @both
@@ -563,7 +563,7 @@ def test_a_policy_that_raises_stops_the_send_as_a_receiver_does(refuses: str) ->
 
     assert desk.log == ["group opened", "delivered", "raised", "group closed"]
     assert getattr(raised.value, "__notes__", []) == (
-        ["Besides, the deliveries of this send failed: Refused."] if refuses else []
+        ["The deliveries of this send failed, too: Refused."] if refuses else []
     )
 
 
