@@ -64,7 +64,7 @@ NAN = float("nan")
 TABLE: list[tuple[str, Callable[[], Any], str]] = [
     ("no watcher", lambda: watch(None), "takes a function or an aldis.observe.Watcher, not a NoneType"),
     ("a text as watcher", lambda: watch("look"), "not a str"),
-    ("a signal as watcher", lambda: watch(lamp), "not a NamedSignal. Pass that first, and then the signals"),
+    ("a signal as watcher", lambda: watch(lamp), "not a NamedSignal. Pass the watcher first, and then the signals"),
     ("a class of watchers", lambda: watch(Counters), "not the class Counters"),
     ("any class", lambda: watch(int), "not the class int"),
     ("something secret", lambda: watch(Secretive()), "not a Secretive"),

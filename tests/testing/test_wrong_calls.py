@@ -186,7 +186,7 @@ def test_what_cannot_be_appended_to_is_refused(recorded: Any) -> None:
 def test_senders_do_not_fit_into_other_places() -> None:
     """isolate() and fake() take no sender, and record() takes it by keyword."""
     for function in (isolate, fake, record):
-        with pytest.raises(InvalidOptionError, match=r"not a str\. .*pass all else by keyword"):
+        with pytest.raises(InvalidOptionError, match=r"not a str\. .*Pass other arguments by keyword"):
             begin(function, SAVED, "ada")
 
     for function in (isolate, fake):
