@@ -71,7 +71,7 @@ TABLE: list[tuple[str, Callable[[], Any], str]] = [
     ("an async function", lambda: watch(look_async), "look_async .*is async, but watchers are called and not awaited"),
     ("an async callable", lambda: watch(AsyncCallable()), "AsyncCallable .*is async"),
     ("an async method", lambda: watch(AsyncWatcher()), "call_ended .*is async"),
-    ("a generator", lambda: watch(look_lazily), "look_lazily .*is a generator: a call would run nothing"),
+    ("a generator", lambda: watch(look_lazily), "look_lazily .*is a generator: a call would run no code of it"),
     ("an async generator", lambda: watch(look_lazily_async), "look_lazily_async .*is a generator"),
     ("a partial generator", lambda: watch(partial(look_lazily)), "look_lazily .*is a generator"),
     ("a callable generator", lambda: watch(LazyCallable()), "LazyCallable .*is a generator"),
