@@ -1,4 +1,4 @@
-"""What every set-up of the relay must do, as classes of tests for pytest.
+"""The contract of every set-up of the relay, as classes of pytest tests.
 
 ::
 
@@ -19,7 +19,7 @@
 
     class TestMyRelay(RelayContract): ...
 
-Each test names the promise that it is about, R1 to R6 of the design. :class:`RelayContract` is for all set-ups,
+Each test names the promise that it tests, R1 to R6 of the design. :class:`RelayContract` is for all set-ups,
 :class:`UnorderedRelayContract` for set-ups with a runner that refuses ``key=``, and :class:`DatabaseContract` for new
 databases, drivers and their settings. No test sleeps.
 
@@ -42,7 +42,9 @@ __all__ = ["DatabaseContract", "Harness", "RelayContract", "UnorderedRelayContra
 
 
 class _Contract:
-    """What the classes share. They take a fixture ``harness``, of the subclass, its module or a conftest.py."""
+    """The base of the classes. They use a fixture ``harness``: define it in the subclass, in its module or in a
+    conftest.py.
+    """
 
     @pytest.fixture
     def shop(self, harness: Harness) -> Shop:
@@ -52,21 +54,21 @@ class _Contract:
 
 
 class UnorderedRelayContract(SendingContract, ReceivingContract, DeploysContract, _Contract):
-    """What every set-up must do, whatever receives the messages, but for their order.
+    """The tests for every set-up, whichever runner it has, except the tests of order.
 
     .. versionadded:: 0.1
     """
 
 
 class RelayContract(OrderContract, UnorderedRelayContract):
-    """What every set-up must do whose receivers can have a key.
+    """The tests for every set-up whose receivers can have a key.
 
     .. versionadded:: 0.1
     """
 
 
 class DatabaseContract(ClaimsContract, _Contract):
-    """What a database must do for workers that claim messages at the same time.
+    """The tests for a database whose workers claim messages at the same time.
 
     .. versionadded:: 0.1
     """

@@ -1,6 +1,6 @@
-"""The contract suite, what the database must do for claims: leases, fencing, order, its clock.
+"""The contract suite for claims in the database: leases, fencing, order, the database's clock.
 
-This is below the runners: workers claim rows by these functions, whichever runner they have.
+Runners do not matter here: every worker claims rows by the same functions.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LEASE_MS = 60_000
 
 @final
 class Claims:
-    """The claims of a shop, each call in a transaction of its own, as workers make them."""
+    """Claims rows of a shop as workers do: each call in its own transaction."""
 
     def __init__(self, shop: Shop) -> None:
         self._parts = parts_of(shop.relay)
@@ -46,34 +46,34 @@ class Claims:
         return self.run(lambda connection: _claims.claim(connection, name, known, most, lease_ms))
 
     def renew(self, *rows: Row, lease_ms: int = _LEASE_MS) -> set[int]:
-        """Extend leases. Gives the ids of those that are still held."""
+        """Renew leases. Return the ids of the rows whose leases are still held."""
         held = self.run(lambda connection: _claims.renew_leases(connection, _leases(rows), lease_ms))
         return {id for id, _ in held}
 
     def acknowledge(self, *rows: Row) -> int:
-        """Say that rows were received. Gives how many leases were still held."""
+        """Acknowledge rows. Return how many leases were still held."""
         return self.run(lambda connection: _claims.acknowledge(connection, _leases(rows)))
 
     def fail(self, row: Row, wait_ms: int = 0) -> bool:
-        """Say that a row is to be tried again. Gives whether the lease was still held."""
+        """Retry a row later. Return whether the lease was still held."""
         return self.run(lambda connection: _claims.retry(connection, row, wait_ms, "it failed"))
 
     def release(self, row: Row, wait_ms: int = 0) -> bool:
-        """Give a row back. Gives whether the lease was still held."""
+        """Release a row. Return whether the lease was still held."""
         return self.run(lambda connection: _claims.release(connection, row, wait_ms))
 
     def dead_letter(self, row: Row) -> bool:
-        """Say that a row is dead. Gives whether the lease was still held."""
+        """Make a row a dead letter. Return whether the lease was still held."""
         return self.run(lambda connection: dead_letters.dead_letter(connection, row, "it died"))
 
     def wait_ms(self) -> list[int]:
-        """In how many milliseconds rows are due, or their leases end, in the order in which they were sent."""
+        """Return in how many milliseconds each row is due or its lease ends, in the order of the sends."""
         statement = select(messages.c.due_ms - now_ms()).order_by(messages.c.id)
         return self.run(lambda connection: list(connection.scalars(statement)))
 
 
 class CompetingContract:
-    """What workers that claim at the same time can rely on: R3."""
+    """Tests of workers that claim at the same time: R3."""
 
     @pytest.fixture
     def claims(self, shop: Shop) -> Claims:
@@ -81,14 +81,16 @@ class CompetingContract:
         return Claims(shop)
 
     def test_who_claims_at_the_same_time(self, shop: Shop, claims: Claims) -> None:
-        """R3: However many claim at the same time, each row is claimed once, and none is left."""
+        """R3: However many workers claim at the same time, each row is claimed once, and no row is left."""
         shop.connect()
         shop.place(*range(40))
 
         assert sorted(self._claim_all(shop, claims)) == [*range(40)]
 
     def test_who_claims_ordered_rows_at_the_same_time(self, shop: Shop, claims: Claims) -> None:
-        """R3: However many claim at the same time, the rows of one key are claimed one after the other, in order."""
+        """R3: However many workers claim at the same time, the rows of one key are claimed one after the other, in
+        order.
+        """
         shop.connect(key="customer")
         self._send(shop, *((number, "ABC"[number % 3]) for number in range(30)))
         found = self._claim_all(shop, claims)
@@ -99,7 +101,9 @@ class CompetingContract:
             assert [number for number in found if number % 3 == key] == [*range(key, 30, 3)]
 
     def _claim_all(self, shop: Shop, claims: Claims) -> list[int]:
-        """Have all rows claimed and finished. Gives the numbers of the orders, as they were claimed."""
+        """Claim and acknowledge all rows, in several threads. Return the numbers of the orders, in the order of the
+        claims.
+        """
         from json import loads
 
         found: list[int] = []
@@ -121,10 +125,10 @@ class CompetingContract:
 
 
 class ClaimsContract(CompetingContract):
-    """What a worker that claims can rely on, and what others can when it is late: R3."""
+    """Tests of the claims of one worker, and of its late writes: R3."""
 
     def test_a_claim(self, shop: Shop, claims: Claims) -> None:
-        """R3: A claimed row is nobody else's, and the first that were due are claimed first."""
+        """R3: A claimed row is not claimed again, and rows that were due first are claimed first."""
         shop.connect()
         shop.place(1, 2, 3)
         first, second = claims.claim(most=2), claims.claim()
@@ -137,7 +141,7 @@ class ClaimsContract(CompetingContract):
         assert first[0].token != second[0].token
 
     def test_a_claim_of_one_receiver(self, shop: Shop, claims: Claims) -> None:
-        """R3: A claim takes rows of one receiver, and leaves the others' to others."""
+        """R3: A claim takes rows of one receiver, and leaves the rows of other receivers."""
         shop.connect("billing")
         shop.connect("mail")
         shop.place(7)
@@ -147,7 +151,7 @@ class ClaimsContract(CompetingContract):
         assert len(claims.claim("billing")) == 1
 
     def test_a_lease(self, shop: Shop, claims: Claims) -> None:
-        """R3: A lease ends as many milliseconds after the claim as it was claimed for, by the database's clock."""
+        """R3: A lease ends, by the database's clock, as many milliseconds after the claim as the claim said."""
         shop.connect()
         shop.place(1)
         claims.claim(lease_ms=3_600_000)
@@ -156,7 +160,7 @@ class ClaimsContract(CompetingContract):
         assert 3_500_000 < wait_ms <= 3_600_000
 
     def test_what_was_received(self, shop: Shop, claims: Claims) -> None:
-        """R3: Rows that were received are deleted, and no others."""
+        """R3: Acknowledged rows are deleted, and no other rows."""
         shop.connect()
         shop.place(1, 2, 3)
         rows = claims.claim(most=2)
@@ -199,7 +203,7 @@ class ClaimsContract(CompetingContract):
 
     @pytest.mark.parametrize("late", ["acknowledge", "fail", "release", "dead_letter"])
     def test_what_is_said_too_late(self, shop: Shop, claims: Claims, late: str) -> None:
-        """R3: Whatever a worker says of a row that another has claimed meanwhile changes nothing."""
+        """R3: When a second worker has claimed a row, writes of the first worker about it change nothing."""
         shop.connect()
         shop.place(1)
         (first,) = claims.claim()
@@ -211,7 +215,7 @@ class ClaimsContract(CompetingContract):
         assert claims.acknowledge(second) == 1
 
     def test_what_is_said_late_of_a_row_that_nobody_claimed(self, shop: Shop, claims: Claims) -> None:
-        """R3: A lease that ran out without another's claim still counts: the row was received."""
+        """R3: If a lease ran out and no other worker claimed the row, the first worker can still acknowledge it."""
         shop.connect()
         shop.place(1)
         (row,) = claims.claim()
@@ -220,7 +224,7 @@ class ClaimsContract(CompetingContract):
         assert claims.acknowledge(row) == 1
 
     def test_leases_that_are_extended(self, shop: Shop, claims: Claims) -> None:
-        """R3: A lease that is extended in time holds."""
+        """R3: A lease that is renewed in time holds."""
         shop.connect()
         shop.place(1, 2)
         first, second = claims.claim()
@@ -230,7 +234,7 @@ class ClaimsContract(CompetingContract):
         assert [row.id for row in claims.claim()] == [second.id]
 
     def test_leases_that_are_extended_too_late(self, shop: Shop, claims: Claims) -> None:
-        """R3: To extend a lease that was lost to another gives nothing, and does not touch the other's."""
+        """R3: A worker cannot renew a lease that it lost to another worker, and does not change that worker's lease."""
         shop.connect()
         shop.place(1, 2)
         first, second = claims.claim()
@@ -241,7 +245,7 @@ class ClaimsContract(CompetingContract):
         assert claims.wait_ms()[0] <= _LEASE_MS
 
     def test_what_is_dead(self, shop: Shop, claims: Claims) -> None:
-        """R3: A row that was given up is a dead letter with all that was sent, and no longer a row."""
+        """R3: A row that becomes a dead letter keeps all that was sent, and is no longer a row."""
         shop.connect()
         shop.place(1)
         (row,) = claims.claim()
@@ -255,7 +259,7 @@ class ClaimsContract(CompetingContract):
         assert [again.sent() for again in claims.claim()] == [row.sent()]
 
     def test_a_row_that_killed_two_workers(self, shop: Shop, claims: Claims) -> None:
-        """R3: A row that was lost with two workers is claimed alone, so that it takes no others with it."""
+        """R3: A row that was lost with two workers is claimed alone, so that no other row is lost with it."""
         shop.connect()
         shop.place(1, 2, 3)
         ids = [row.id for row in claims.claim()]
@@ -268,7 +272,7 @@ class ClaimsContract(CompetingContract):
         assert [row.id for row in claims.claim()] == ids[2:]
 
     def _lose(self, shop: Shop, claims: Claims, suspect: int) -> None:
-        """Have all leases run out, and claim the rows again; all but one of the workers live."""
+        """Let all leases run out, claim the rows again, and lose only the suspect with its worker."""
         shop.make_due()
 
         for row in claims.claim():
@@ -278,7 +282,9 @@ class ClaimsContract(CompetingContract):
         shop.make_due()
 
     def test_ordered_rows(self, shop: Shop, claims: Claims) -> None:
-        """R3: Of one key only the first row is claimed, whether it is due or not; other keys and no key go on."""
+        """R3: Only the first row of a key can be claimed, even if it is not due. Rows with other keys or no key do not
+        wait for it.
+        """
         shop.connect(key="customer")
         self._send(shop, (1, "A"), (2, "A"), (3, "B"), (4, "B"))
         first, third = claims.claim()
@@ -297,7 +303,7 @@ class ClaimsContract(CompetingContract):
         assert [row.ordering_key for row in claims.claim()] == ["A"]
 
     def test_keys_that_are_alike(self, shop: Shop, claims: Claims) -> None:
-        """R3: Keys are the same only if each of their letters is, and any text can be one."""
+        """R3: Two keys are the same only if every character is the same, and any text can be a key."""
         shop.connect(key="customer")
         customers = ["a", "A", "á", "a\x00", "a\x00b", "\x00", "🪔", "a" * 201, "a" * 202, "a" * 201]
         self._send(shop, *enumerate(customers))
@@ -305,7 +311,7 @@ class ClaimsContract(CompetingContract):
         assert len(claims.claim()) == len(customers) - 1
 
     def test_ordered_rows_that_come_late(self, shop: Shop, claims: Claims) -> None:
-        """R3: A row whose transaction took longer than that of a younger one waits while that is being received."""
+        """R3: A row that was committed after a younger row of its key waits while the younger row is being received."""
         shop.connect(key="customer")
         self._send(shop, (1, "B"), (2, "A"))
         first, younger = claims.claim()
@@ -318,7 +324,7 @@ class ClaimsContract(CompetingContract):
         assert [row.id for row in claims.claim()] == [younger.id - 1]
 
     def test_the_next_look(self, shop: Shop, claims: Claims) -> None:
-        """R3: When rows will be due is told by the database's clock, for each receiver that has some."""
+        """R3: The database's clock tells when rows are due, for each receiver that has rows."""
         shop.connect("billing")
         shop.connect("mail")
         shop.place(1, 2)
