@@ -201,10 +201,10 @@ def test_list(command: Command) -> None:
     """It shows Flask's signals, the application's and what else there is, with who is connected, in order."""
     text = command.flask("list")
     assert command.status == 0
-    assert "├─ request-started  nobody is connected\n" in text
+    assert "├─ request-started  no receivers\n" in text
     assert f"signals of Aldis(app)\n{OF_THE_SHOP}" in text
-    assert "signals of Aldis(app), 2\n└─ Signal  nobody is connected\n" in text
-    assert "by-default  nobody is connected\n" in text
+    assert "signals of Aldis(app), 2\n└─ Signal  no receivers\n" in text
+    assert "by-default  no receivers\n" in text
     assert "shop.on_import" in text
     assert "SignalMirror" not in text
 
@@ -243,7 +243,7 @@ def test_show(command: Command) -> None:
     assert text.startswith(
         "mail-sent\n  not declared: any payload\n  errors   collect\n\n1. shop.note (for 'desk')\n   held strongly"
     )
-    assert text.endswith("\n\nSent by this application, it calls: nobody\n")
+    assert text.endswith("\n\nSent by this application, it calls: no receiver\n")
 
 
 def test_show_says_whom_the_application_calls_only_where_that_is_a_question(command: Command) -> None:
@@ -261,7 +261,7 @@ def test_show_says_whom_the_application_calls_only_where_that_is_a_question(comm
 def test_show_says_why_nobody_is_called(command: Command) -> None:
     """Where nobody is connected, it lists what may be the reason."""
     text = command.flask("show", "by-default")
-    assert "Nobody is connected" in text
+    assert "No receiver is connected" in text
     assert "weak=False" in text
 
 
@@ -365,7 +365,7 @@ def test_show_without_flask(command: Command) -> None:
     assert command("aldis", "show", "shop:shop_signals", "mail-sent").startswith("mail-sent\n")
     assert "order-placed\n" in command("aldis", "show", "shop:shop_signals")
     text = command.here("show", "muted:signals")
-    assert "  muted: sends call nobody\n  errors   print\n" in text
+    assert "  muted: sends call no receiver\n  errors   print\n" in text
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ def test_show_without_flask(command: Command) -> None:
     [
         ("nothing", "There is no module 'nothing' here."),
         ("empty:nothing", "The module 'empty' has no 'nothing'."),
-        ("empty:value", "empty:value is no signal and no namespace."),
+        ("empty:value", "empty:value is neither a signal nor a namespace."),
         ("broken", "No module named 'nothing_of_the_kind'"),
     ],
 )
