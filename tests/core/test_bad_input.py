@@ -149,7 +149,7 @@ NO_BOOL = "once must be True or False"
 NO_DELIVERY = "via must be a delivery, such as aldis.delivery.threads"
 NO_CALLABLE = "receiver of .*'lamp'.* must be callable"
 NOT_WEAK = r"Slotted.* cannot be referenced weakly\. Connect it with weak=False"
-UNBOUND = "<unbound> is a proxy that stands for no object"
+UNBOUND = "<unbound> is a proxy that points to no object"
 
 # Each row: the call, the exact class of the error, the built-in class that also catches it, and a part of the message.
 Row = tuple["Callable[[Stage], object]", type[Exception], type[Exception], str]
@@ -297,7 +297,7 @@ TABLE: dict[str, Row] = {
         NO_DELIVERY,
     ),
     "muted(None)": (lambda s: s.signal.muted(None).__enter__(), InvalidReceiverError, TypeError, "must be callable"),
-    "Signal(errors=async)": (lambda s: Signal(errors=in_async), InvalidOptionError, ValueError, "nobody would await"),
+    "Signal(errors=async)": (lambda s: Signal(errors=in_async), InvalidOptionError, ValueError, "no code would await"),
     "connect(via=wrong)": (
         lambda s: s.signal.connect(good, via=WrongDelivery()),
         InvalidOptionError,

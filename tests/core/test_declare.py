@@ -495,7 +495,7 @@ async def upgrade_later(payload: dict[str, Any]) -> dict[str, Any]:
 
 LEAD_NOWHERE: dict[str, tuple[int, Any, str]] = {
     "a gap": (4, {1: upgrade, 3: upgrade}, "must lead from one version to the next, up to 4"),
-    "not up to the version": (3, {1: upgrade}, "oldest that may still be kept to 2"),
+    "not up to the version": (3, {1: upgrade}, "oldest that may still be stored to 2"),
     "of the version itself": (2, {1: upgrade, 2: upgrade}, "up to 2"),
     "newer than the version": (2, {2: upgrade}, "up to 2"),
     "of a first version": (1, {1: upgrade}, "up to 1"),
@@ -504,9 +504,9 @@ LEAD_NOWHERE: dict[str, tuple[int, Any, str]] = {
     "by several kinds": (3, {"1": upgrade, 2: upgrade}, "by number"),
     "by a fraction": (2, {1.0: upgrade}, "by number"),
     "by a truth": (2, {True: upgrade}, "by number"),
-    "no function": (2, {1: "upgrade"}, "upgraders are functions"),
-    "nothing": (2, {1: None}, "upgraders are functions"),
-    "async": (2, {1: upgrade_later}, "upgraders are functions"),
+    "no function": (2, {1: "upgrade"}, "upgrader must be a function"),
+    "nothing": (2, {1: None}, "upgrader must be a function"),
+    "async": (2, {1: upgrade_later}, "upgrader must be a function"),
     "a list": (2, [upgrade], "in a dict"),
     "one function": (2, upgrade, "in a dict"),
     "an empty list": (2, [], "in a dict"),

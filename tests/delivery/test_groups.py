@@ -448,7 +448,7 @@ def test_a_note_says_that_a_group_failed_too(is_awaited: bool) -> None:
         desk.send(is_awaited)
 
     assert raised.value is error
-    assert error.__notes__ == ["Besides, the deliveries of this send failed: Refused."]
+    assert error.__notes__ == ["The deliveries of this send failed, too: Refused."]
 
 
 @both
@@ -568,7 +568,7 @@ def test_a_policy_that_raises_stops_the_send(refuses: str) -> None:
 
     assert desk.log == ["group opened", "delivered", "raised", "group closed"]
     assert getattr(raised.value, "__notes__", []) == (
-        ["Besides, the deliveries of this send failed: Refused."] if refuses else []
+        ["The deliveries of this send failed, too: Refused."] if refuses else []
     )
 
 

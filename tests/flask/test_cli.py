@@ -202,10 +202,10 @@ def test_list(command: Command) -> None:
     """The command shows Flask's signals, the application's signals and all others, with their receivers in order."""
     text = command.flask("list")
     assert command.status == 0
-    assert "├─ request-started  nobody is connected\n" in text
+    assert "├─ request-started  no receivers\n" in text
     assert f"signals of Aldis(app)\n{OF_THE_SHOP}" in text
-    assert "signals of Aldis(app), 2\n└─ Signal  nobody is connected\n" in text
-    assert "by-default  nobody is connected\n" in text
+    assert "signals of Aldis(app), 2\n└─ Signal  no receivers\n" in text
+    assert "by-default  no receivers\n" in text
     assert "shop.on_import" in text
     assert "SignalMirror" not in text
 
@@ -244,7 +244,7 @@ def test_show(command: Command) -> None:
     assert text.startswith(
         "mail-sent\n  not declared: any payload\n  errors   collect\n\n1. shop.note (for 'desk')\n   held strongly"
     )
-    assert text.endswith("\n\nSent by this application, it calls: nobody\n")
+    assert text.endswith("\n\nSent by this application, it calls: no receiver\n")
 
 
 def test_show_says_whom_the_application_calls_only_where_that_is_a_question(command: Command) -> None:
@@ -264,7 +264,7 @@ def test_show_says_whom_the_application_calls_only_where_that_is_a_question(comm
 def test_show_says_why_nobody_is_called(command: Command) -> None:
     """For a signal without receivers, the command lists possible reasons."""
     text = command.flask("show", "by-default")
-    assert "Nobody is connected" in text
+    assert "No receiver is connected" in text
     assert "weak=False" in text
 
 
@@ -370,7 +370,7 @@ def test_show_without_flask(command: Command) -> None:
     assert command("aldis", "show", "shop:shop_signals", "mail-sent").startswith("mail-sent\n")
     assert "order-placed\n" in command("aldis", "show", "shop:shop_signals")
     text = command.here("show", "muted:signals")
-    assert "  muted: sends call nobody\n  errors   print\n" in text
+    assert "  muted: sends call no receiver\n  errors   print\n" in text
 
 
 @pytest.mark.parametrize(
@@ -378,7 +378,7 @@ def test_show_without_flask(command: Command) -> None:
     [
         ("nothing", "There is no module 'nothing' here."),
         ("empty:nothing", "The module 'empty' has no 'nothing'."),
-        ("empty:value", "empty:value is no signal and no namespace."),
+        ("empty:value", "empty:value is neither a signal nor a namespace."),
         ("broken", "No module named 'nothing_of_the_kind'"),
     ],
 )

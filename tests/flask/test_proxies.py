@@ -120,7 +120,7 @@ def test_outside_a_context_connecting_is_refused(app: Flask, stage: Stage, verb:
     """E6: outside of a context, connecting to current_app raises an error that says what to pass instead."""
     stage.signal.connect(stage.receive, app)
 
-    with pytest.raises(UnboundProxyError, match=r"stands for no object here.*application") as raised:
+    with pytest.raises(UnboundProxyError, match=r"points to no object here.*application") as raised:
         match verb:
             case "connect":
                 stage.signal.connect(stage.receive, current_app)

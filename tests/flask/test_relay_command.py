@@ -23,4 +23,4 @@ def test_without_a_relay(set_up: Callable[[Flask], Any], command: list[str]) -> 
     app.cli.add_command(relay)
     result = app.test_cli_runner().invoke(args=["relay", *command])
     assert result.exit_code == 2
-    assert "This application has no relay. Give it to the extension: Aldis(app, relay=relay)." in result.output
+    assert "This application has no relay. Pass it to the extension: Aldis(app, relay=relay)." in result.output

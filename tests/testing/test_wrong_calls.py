@@ -187,7 +187,7 @@ def test_an_invalid_list_is_refused(recorded: Any) -> None:
 def test_senders_are_refused_in_other_positions() -> None:
     """isolate() and fake() accept no sender, and record() accepts it by keyword only."""
     for function in (isolate, fake, record):
-        with pytest.raises(InvalidOptionError, match=r"not a str\. .*pass all else by keyword"):
+        with pytest.raises(InvalidOptionError, match=r"not a str\. .*Pass other arguments by keyword"):
             begin(function, SAVED, "ada")
 
     for function in (isolate, fake):

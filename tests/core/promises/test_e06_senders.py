@@ -374,7 +374,7 @@ def test_an_unbound_proxy_is_refused(verb: str) -> None:
 
     signal.connect(receiver, "x")
 
-    with pytest.raises(UnboundProxyError, match="stands for no object") as raised:
+    with pytest.raises(UnboundProxyError, match="points to no object") as raised:
         match verb:
             case "connect":
                 signal.connect(receiver, proxy)

@@ -189,7 +189,7 @@ def test_database_that_cannot_be_asked(relay_shop: RelayShop) -> None:
         raise ValueError(SECRET)
 
     event.listen(relay_shop.engine, "before_cursor_execute", fail)
-    assert relay_shop.look() == {"problem": "The database could not be asked: builtins.ValueError."}
+    assert relay_shop.look() == {"problem": "The database could not be queried: builtins.ValueError."}
     event.remove(relay_shop.engine, "before_cursor_execute", fail)
     assert "receivers" in relay_shop.look()
 
@@ -198,7 +198,7 @@ def test_database_that_is_away() -> None:
     """The same holds when the database cannot be reached."""
     shop = Shop(relay=Relay(create_engine("sqlite:////nowhere/at/all.sqlite")))
     problem = json.loads(shop.get(PATH).text)["problem"]
-    assert problem == "The database could not be asked: sqlalchemy.exc.OperationalError."
+    assert problem == "The database could not be queried: sqlalchemy.exc.OperationalError."
     shop.journal.sleep()
 
 

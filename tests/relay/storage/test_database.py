@@ -152,7 +152,7 @@ def test_the_connection_is_in_use(memory: Engine, make_engine: MakeEngine, kind:
         session.execute(text("INSERT INTO t VALUES (7)"))
         program.signal.send("sender", number=7)
 
-        with pytest.raises(TransactionError, match=r"in memory.*Commit it or roll it back before"):
+        with pytest.raises(TransactionError, match=r"in memory.*Commit it or roll it back first"):
             getattr(program.relay, verb)()
 
         session.commit()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from tests.relay.conftest import MakeEngine, Server
 
 
-AWAY = "The database does not answer as it should. Trying again: "
+AWAY = "The database does not work as expected. Trying again: "
 BACK = "The database is back"
 
 
