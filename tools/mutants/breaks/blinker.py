@@ -46,7 +46,7 @@ BREAKS: Final = (
         name="disconnect-untold",
         what="`receiver_disconnected` is not sent.",
         at="Signal.disconnect",
-        old='self._tell("receiver_disconnected", receiver=receiver, sender=sender)',
+        old='self._announce("receiver_disconnected", receiver=receiver, sender=sender)',
         new="pass",
         tests=("test_connect_forms.py",),
     ),

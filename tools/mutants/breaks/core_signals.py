@@ -10,7 +10,7 @@ BREAKS: Final = (
     Break(
         name="forwarder-untold",
         what="Flask's signal does not forward to Aldis when the first receiver is connected.",
-        at="ConnectionRegistry._invalidate",
+        at="SnapshotCache.invalidate",
         old="changes.report(self.on_change)",
         new="pass",
         tests=("flask/test_core_signals.py",),
@@ -18,7 +18,7 @@ BREAKS: Final = (
     Break(
         name="forwarder-stays",
         what="Flask's signal goes on forwarding to Aldis when no receiver is connected any more.",
-        at="Forwarder.follow",
+        at="SignalMirror.update",
         old="self._source.disconnect(self._forward)",
         new="pass",
         tests=("flask/test_core_signals.py",),
@@ -34,7 +34,7 @@ BREAKS: Final = (
     Break(
         name="policy-of-all-applications",
         what="The failure policy of the sending application is not used.",
-        at="ConnectionRegistry.policy_for",
+        at="SnapshotCache.policy_for",
         old="self.errors.choose(sender) if type(self.errors) is SenderPolicy else self.errors",
         new="self.errors",
         tests=("flask/test_extension.py",),
@@ -42,9 +42,9 @@ BREAKS: Final = (
     Break(
         name="failures-uncounted",
         what="Failures of receivers of Flask's signals are not counted.",
-        at="State.handle",
-        old="self.failures[...] += 1",
-        new="self.failures[...] += 0",
-        tests=("flask/test_extension.py",),
+        at="State._handle",
+        old="self._failures[...] += 1",
+        new="self._failures[...] += 0",
+        tests=("flask/test_failures_of.py", "flask/test_extension.py"),
     ),
 )

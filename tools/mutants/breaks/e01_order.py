@@ -26,7 +26,7 @@ BREAKS: Final = (
     Break(
         name="connecting-order-lost",
         what="Receivers for any sender are called before those for one sender, whenever they were connected.",
-        at="ConnectionRegistry._insert",
+        at="ConnectionRegistry.insert",
         old="self._serial += 1",
         new="self._serial += 0",
         tests=("test_e01_order.py",),

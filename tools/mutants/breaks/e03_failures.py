@@ -11,7 +11,7 @@ BREAKS: Final = (
         name="propagate-goes-on",
         what="Under `propagate`, a failure does not stop the send.",
         at="_send",
-        old="if sending.policy == PROPAGATE: ...",
+        old="if run.policy == PROPAGATE: ...",
         new="pass",
         tests=("test_e03_failures.py", "test_hazards.py"),
     ),
@@ -58,7 +58,7 @@ BREAKS: Final = (
     Break(
         name="policy-not-looked-at",
         what="A send that takes the short way ignores the policy.",
-        at="ConnectionRegistry.is_ordinary",
+        at="SnapshotCache.is_ordinary",
         old="self.errors == PROPAGATE",
         new="self.errors",
         tests=("test_e03_failures.py",),

@@ -10,7 +10,7 @@ BREAKS: Final = (
     Break(
         name="changes-nested",
         what="A change that comes up inside another change is made at once, in the middle of it.",
-        at="ChangeQueue._work_off",
+        at="ChangeQueue._drain",
         old="""
             if self._running:
                 return
@@ -24,7 +24,7 @@ BREAKS: Final = (
         at="ChangeQueue.defer",
         old="""
             self._changes.append(change)
-            self.settle()
+            self.try_drain()
         """,
         new="self.apply(change)",
         tests=("test_e04_collection.py", "test_e04_threads.py"),
@@ -35,7 +35,7 @@ BREAKS: Final = (
         at="ChangeQueue.apply",
         old="""
             with self._lock:
-                self._work_off()
+                self._drain()
         """,
         new="self._running = self._running",
         tests=("test_e04_threads.py",),
@@ -52,7 +52,7 @@ BREAKS: Final = (
         name="read-forgets",
         what="Changes that come up during a read are not made when the read ends.",
         at="ChangeQueue.read",
-        old="self.settle()",
+        old="self.try_drain()",
         new="pass",
         tests=("test_e04_collection.py", "test_e04_threads.py"),
     ),

@@ -18,7 +18,7 @@ BREAKS: Final = (
     Break(
         name="strong-turned-weak",
         what="A weak connect of a receiver turns its strong connection weak.",
-        at="_own",
+        at="_update",
         old="""
             if connection.is_strong:
                 return
@@ -38,36 +38,36 @@ BREAKS: Final = (
         name="dead-receivers-stay",
         what="The connection of a collected receiver is never removed.",
         at="_receiver_died",
-        old="changes.defer(partial(table._sweep_receiver, key))",
+        old="changes.defer(partial(registry.sweep_receiver, key))",
         new="pass",
         tests=("test_e05_references.py",),
     ),
     Break(
         name="bucket-of-receiver-stays",
         what="The empty entry of a receiver stays when its last connection is gone.",
-        at="ConnectionRegistry._drop",
+        at="ConnectionRegistry.drop",
         old="""
             if not filtered:
                 self._by_receiver.pop(key, None)
         """,
         new="pass",
-        tests=("test_leaks.py", "test_e05_references.py"),
+        tests=("core/test_leaks.py", "test_e05_references.py"),
     ),
     Break(
         name="filter-stays",
         what="An empty sender filter stays when its last connection is gone.",
-        at="ConnectionRegistry._drop",
+        at="ConnectionRegistry.drop",
         old="""
-            if not filter.connections:
-                self._drop_filter(filter)
+            if not sender_filter.connections:
+                self._drop_filter(sender_filter)
         """,
         new="pass",
-        tests=("test_leaks.py", "test_e05_references.py"),
+        tests=("core/test_leaks.py", "test_e05_references.py"),
     ),
     Break(
         name="receiver-id-reused",
         what="A new receiver with the `id` of a collected one is taken for the collected one.",
-        at="ConnectChange.make",
+        at="ConnectChange._make",
         old="existing.ref() is None",
         new="existing.ref is gone",
         tests=("test_e05_references.py", "test_e04_collection.py"),
@@ -75,7 +75,7 @@ BREAKS: Final = (
     Break(
         name="sweep-takes-the-living",
         what="A late clean-up removes the new receiver that has the `id` of a collected one.",
-        at="ConnectionRegistry._sweep_receiver",
+        at="ConnectionRegistry.sweep_receiver",
         old="connection is not None and connection.ref() is None",
         new="connection is not None",
         tests=("test_e05_references.py", "test_e04_collection.py"),
@@ -83,9 +83,9 @@ BREAKS: Final = (
     Break(
         name="dead-filter-counts",
         what="The connection of a collected sender is taken for one of the new sender with the same `id`.",
-        at="ConnectionRegistry._existing",
-        old="filter is None or filter.ref() is None",
-        new="filter is None",
+        at="ConnectionRegistry.find",
+        old="sender_filter is None or sender_filter.ref() is None",
+        new="sender_filter is None",
         tests=("test_e04_collection.py",),
     ),
 )

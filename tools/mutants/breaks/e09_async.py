@@ -35,7 +35,7 @@ BREAKS: Final = (
         name="async-refused-late",
         what="`send` refuses an async receiver only at its turn, when other receivers have run.",
         at="_send",
-        old="wrapper = sending.require(wrapper, is_async=True)",
+        old="wrapper = run.find_wrapper(wrapper, is_async=True)",
         new="pass",
         tests=("test_e09_async.py",),
     ),
@@ -43,7 +43,7 @@ BREAKS: Final = (
         name="sync-refused-late",
         what="`send_async` refuses a sync receiver only at its turn, when other receivers have run.",
         at="_send_async",
-        old="wrapper = sending.require(wrapper, is_async=False)",
+        old="wrapper = run.find_wrapper(wrapper, is_async=False)",
         new="pass",
         tests=("test_e09_async.py",),
     ),
@@ -74,9 +74,12 @@ BREAKS: Final = (
     Break(
         name="concurrent-unordered",
         what="The results of receivers that run at the same time come in the order in which they ended.",
-        at="_send_by",
-        old="sorted(values)",
-        new="values",
+        at="_send_async",
+        old="results[position] = (receiver, await run.call_async(connection, options, receiver, wrapper))",
+        new="""
+            value = await run.call_async(connection, options, receiver, wrapper)
+            results[results.index(None)] = (receiver, value)
+        """,
         tests=("test_aio.py",),
     ),
     Break(
@@ -90,8 +93,8 @@ BREAKS: Final = (
     Break(
         name="application-not-asked-to-cross",
         what="The wrapper of the Flask application is not used for async receivers.",
-        at="SendRun.require",
-        old="next(filter(None, (crossing(is_async) for crossing in default_wrappers)), None)",
+        at="SendRun.find_wrapper",
+        old="next(filter(None, (default(is_async) for default in default_wrappers)), None)",
         new="None",
         tests=("flask/test_extension.py",),
     ),

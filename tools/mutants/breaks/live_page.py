@@ -10,7 +10,7 @@ BREAKS: Final = (
     Break(
         name="page-without-debug",
         what="The live page answers outside debug mode.",
-        at="Page.__call__",
+        at="LivePageMiddleware.__call__",
         old="not self._app.debug",
         new="self._app is None",
         tests=("test_door.py", "test_refusal.py"),
@@ -18,7 +18,7 @@ BREAKS: Final = (
     Break(
         name="page-made-without-debug",
         what="The live page is loaded outside debug mode.",
-        at="PageDoor.__call__",
+        at="LivePageLoader.__call__",
         old="self._page is None and not self._app.debug",
         new="self._app is None",
         tests=("test_door.py",),
@@ -26,9 +26,9 @@ BREAKS: Final = (
     Break(
         name="page-for-all-clients",
         what="The live page answers requests from other machines.",
-        at="_refusal",
-        old="all(_is_allowed_address(address, hosts) for address in _clients(environ))",
-        new="environ",
+        at="refusal_of",
+        old="all(_is_allowed_address(address, hosts) for address in _clients(request))",
+        new="request",
         tests=("test_refusal.py",),
     ),
     Break(
@@ -44,9 +44,7 @@ BREAKS: Final = (
         what="Names and values that contain HTML are shown as HTML.",
         language="javascript",
         at="make",
-        old="""
-            element.append(...children.filter((child) => child !== null && child !== ""));
-        """,
+        old='element.append(...children.filter((child) => child !== null && child !== ""));',
         new="""
             for (const child of children.filter((child) => child !== null && child !== ""))
               if (child.nodeType) element.append(child);

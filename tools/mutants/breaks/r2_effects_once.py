@@ -13,15 +13,15 @@ BREAKS: Final = (
         at="Outgoing.add",
         old='{**self.shared, "receiver": receiver, "ordering_key": ordering_key}',
         new='{**self.shared, "message_id": str(uuid4()), "receiver": receiver, "ordering_key": ordering_key}',
-        tests=("test_contract.py",),
+        tests=("test_r6_engines.py",),
     ),
     Break(
         name="once-always",
         what="An effect that was already noted happens again.",
-        at="do_once",
+        at="note_effect",
         old="done.rowcount == 1",
         new="done.rowcount >= 0",
-        tests=("test_contract.py", "test_chaos.py"),
+        tests=("test_r2_effects_once.py", "test_r6_engines.py", "test_kills.py"),
     ),
     Break(
         name="effects-cut",
@@ -29,6 +29,6 @@ BREAKS: Final = (
         at="_LONGEST_ID",
         old="36",
         new="99",
-        tests=("relay/test_relay.py",),
+        tests=("test_r2_effects_once.py",),
     ),
 )

@@ -27,7 +27,7 @@ BREAKS: Final = (
             if found is None:
                 return _dead(...)
         """,
-        tests=("test_celery.py",),
+        tests=("test_task.py", "test_r4_names.py"),
     ),
     Break(
         name="newer-claimed",
@@ -35,7 +35,7 @@ BREAKS: Final = (
         at="_claimable",
         old="_m.version <= version",
         new="_m.version <= 10**9",
-        tests=("test_store.py",),
+        tests=("test_claims.py",),
     ),
     Break(
         name="aliases-forgotten",
@@ -43,7 +43,7 @@ BREAKS: Final = (
         at="Durable.names",
         old="(self.name, *self.aliases)",
         new="(self.name,)",
-        tests=("test_contract.py", "test_queue.py"),
+        tests=("test_durable.py", "test_r6_engines.py"),
     ),
     Break(
         name="any-size",
@@ -51,7 +51,7 @@ BREAKS: Final = (
         at="_PAYLOAD",
         old="LARGEST_PAYLOAD * 4",
         new="LARGEST_PAYLOAD * 10**9",
-        tests=("test_store.py", "test_contract.py"),
+        tests=("test_claims.py", "test_r6_engines.py"),
     ),
     Break(
         name="values-in-reasons",
@@ -67,7 +67,7 @@ BREAKS: Final = (
         at="Database._do",
         old="is_no_text(error)",
         new="is_no_text(error) is None",
-        tests=("test_worker_receives.py",),
+        tests=("test_odd_rows.py",),
     ),
     Break(
         name="keys-of-dicts",

@@ -10,9 +10,9 @@ BREAKS: Final = (
     Break(
         name="senders-as-text",
         what="A registered sender is stored as if it were a string.",
-        at="Senders.write",
+        at="SenderNames.write",
         old='{"name": name}',
         new='{"text": name}',
-        tests=("test_contract.py", "test_senders.py"),
+        tests=("test_r5_senders.py", "test_r6_engines.py"),
     ),
 )

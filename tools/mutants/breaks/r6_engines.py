@@ -21,6 +21,6 @@ BREAKS: Final = (
         at="begin",
         old="not _reads_committed(connection)",
         new="_reads_committed(connection)",
-        tests=("test_contract.py",),
+        tests=("test_r6_engines.py",),
     ),
 )

@@ -10,7 +10,7 @@ BREAKS: Final = (
     Break(
         name="fakes-unseen",
         what="A fake does not keep receivers from running.",
-        at="ConnectionRegistry.is_ordinary",
+        at="SnapshotCache.is_ordinary",
         old="self.is_custom or self.is_muted or self.mutes > 0 or self.watches or self.interceptors",
         new="self.is_custom or self.is_muted or self.mutes > 0 or self.watches",
         tests=("test_fake.py",),
@@ -18,9 +18,10 @@ BREAKS: Final = (
     Break(
         name="isolation-forgets",
         what="`isolate` does not reconnect the receivers that were disconnected.",
-        at="isolate",
-        old="saved.put_back",
-        new="list",
+        at="_restore",
+        beside="RegistryBackup",
+        old="backup.restore()",
+        new="pass",
         tests=("test_isolate.py",),
     ),
 )
