@@ -38,7 +38,7 @@ def relay(engine: AsyncEngine) -> Iterator[Relay]:
     made = Relay(async_sessionmaker(engine))
     made.create_tables()
     yield made
-    made._database.close_portal()
+    made._parts.database.close_portal()
 
 
 def test_receivers_run_in_an_app_context_of_their_own(relay: Relay) -> None:

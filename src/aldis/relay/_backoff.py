@@ -1,4 +1,4 @@
-"""How long to wait before a message is tried again."""
+"""Backoffs: how long a message waits before its next attempt."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ _LONGEST_S: Final = 366 * 86400.0
 
 @final
 class Exponential:
-    """Waits twice as long after each attempt, and by chance up to a quarter more or less, so that what failed together
-    does not come back together.
+    """A backoff that is twice as long after each attempt.
+
+    It varies at random by up to a quarter, so that messages which failed together do not come back together.
 
     :param first_s: seconds after the first attempt.
     :param longest_s: the most seconds.
@@ -45,7 +46,7 @@ class Exponential:
         self.longest_s = longest_s
 
     def __call__(self, attempt: int) -> float:
-        """Seconds to wait after an attempt.
+        """Return the seconds to wait after an attempt.
 
         :param attempt: its number, from 1.
         """
@@ -57,9 +58,9 @@ class Exponential:
 
 
 def check_number(name: str, value: Any, *, least: float) -> float:
-    """A number of seconds or of things, if it is one.
+    """Return a number of seconds or of things, if it is one.
 
-    :raises InvalidOptionError: when not.
+    :raises InvalidOptionError: when it is not.
     """
     if not _is_number(value) or not least <= value <= _LONGEST_S:
         raise InvalidOptionError(f"{name} must be a number, {least:g} or more, not {value!r}.")
@@ -68,9 +69,9 @@ def check_number(name: str, value: Any, *, least: float) -> float:
 
 
 def check_backoff(backoff: Any) -> Backoff:
-    """A backoff, if it is one: a callable, or seconds that are always the same.
+    """Return a backoff, if it is one: a callable, or seconds that are always the same.
 
-    :raises InvalidOptionError: when not.
+    :raises InvalidOptionError: when it is not.
     """
     if callable(backoff) and not isinstance(backoff, type) and not is_async(backoff):
         return backoff  # type: ignore[no-any-return]
@@ -79,20 +80,20 @@ def check_backoff(backoff: Any) -> Backoff:
         return lambda _attempt: float(backoff)
 
     raise InvalidOptionError(
-        "backoff must be seconds, or a callable that gives the seconds to wait after an attempt, such as"
+        "backoff must be seconds, or a callable that returns the seconds to wait after an attempt, such as"
         f" Exponential(), not {describe(backoff) if callable(backoff) else repr(backoff)}."
     )
 
 
 def seconds_of(backoff: Backoff, attempt: int) -> float:
-    """What a backoff gives, within reason.
+    """Return the seconds of a backoff, from 0 to a year.
 
-    :raises Exception: what the backoff raises; or when it gives no number.
+    :raises Exception: the exception of the backoff; or when it returns no number.
     """
     found = float(backoff(attempt))
 
     if isnan(found):
-        raise ValueError("a backoff gave NaN")
+        raise ValueError("a backoff returned NaN")
 
     return min(max(found, 0.0), _LONGEST_S)
 

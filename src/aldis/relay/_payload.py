@@ -1,7 +1,7 @@
-"""Payloads as JSON of the types that a signal declares, written and read by msgspec.
+"""Payloads as JSON of the types that a signal declares, encoded and decoded by msgspec.
 
-The declaration is the schema. What could not be written is refused when a durable receiver is connected; a value of
-another type than the declared one is refused by ``send``, before anything is written or any receiver runs.
+The declaration is the schema. A type that cannot be written is refused when a durable receiver is connected. A value of
+another type than the declared one is refused by ``send``, before any row is written or any receiver runs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from decimal import Decimal
 from enum import Flag
 from inspect import unwrap
 from math import isfinite
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final, get_type_hints
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -30,13 +29,13 @@ if TYPE_CHECKING:
 
     Json: TypeAlias = dict[str, Any]
 
-# What has to be of its type when it is sent, though JSON has only texts for it.
+# Types whose values must be of the type itself when they are sent, though JSON has only texts for them.
 _NATIVE: Final = (bytes, bytearray, datetime, date, time, timedelta, Decimal, UUID)
 
 _UNWRITABLE: Final = (shapes.AnyType, shapes.CustomType, shapes.RawType, shapes.ExtType)
 _TAKEN: Final = "int, float, str, bool, bytes, None, datetime, date, time, timedelta, Decimal, UUID"
 
-# What can be a key of a dict. Not one of several, for all are texts in JSON.
+# Types that a key of a dict can have. Not a union of them: all are texts in JSON.
 _KEYS: Final = (
     shapes.StrType,
     shapes.IntType,
@@ -52,31 +51,31 @@ _KEYS: Final = (
     shapes.UUIDType,
 )
 
-# Of these, JSON cannot have every value.
+# Types of which JSON cannot express every value.
 _PARTLY: Final = (shapes.FloatType, shapes.DateTimeType, shapes.TimeType)
 
-# The one kind of message that shows a value: "Invalid enum value 'red' - at `$.colour`".
+# The one kind of message from msgspec that shows a value: "Invalid enum value 'red' - at `$.colour`".
 _WITH_VALUE: Final = re.compile(r"^(Invalid (?:enum )?value)\b.*?( - at `[^`]*`)?$", re.DOTALL)
 
 _schemas: Final[WeakKeyDictionary[Contract, Schema]] = WeakKeyDictionary()
 
 
 class UnreadableError(Exception):
-    """A stored payload that does not fit, with a reason that shows nothing of it."""
+    """A stored payload does not fit. The reason shows nothing of it."""
 
 
 def schema_of(contract: Contract, signal: object) -> Schema:
-    """The schema of a contract, made when it is first asked for.
+    """Return the schema of a contract. It is made when it is first needed.
 
-    :raises InvalidReceiverError: when it has something that cannot be written.
+    :raises InvalidReceiverError: when a type in it cannot be written.
     """
-    # Not under a lock: what a type is called may run any code. Of two that are made at once, one is kept.
+    # Not under a lock: to look at a type may run any code. If two threads make the schema at once, one is kept.
     return _schemas.get(contract) or _schemas.setdefault(contract, Schema(contract, signal))
 
 
 @final
 class Schema:
-    """How payloads of one contract are written and read."""
+    """Encodes and decodes the payloads of one contract."""
 
     def __init__(self, contract: Contract, signal: object) -> None:
         self.version = contract.version
@@ -87,7 +86,7 @@ class Schema:
         if contract.is_open:
             raise InvalidReceiverError(
                 f"{self._describes} takes any further keyword, so it has no schema for durable receivers. Declare"
-                " what they are to get."
+                " each keyword that they need."
             )
 
         types = {name: self._type_of(name, contract) for name in contract.order}
@@ -112,12 +111,12 @@ class Schema:
         annotation = annotations[name]
 
         try:
-            found = get_type_hints(_with_only(function, name, annotation), include_extras=True)[name]
+            found = _evaluated(function, name, annotation)
             parts = list(_parts(shapes.type_info(found)))
         except NameError as error:
             reason = f"has a type that is not there when the program runs ({error.name}). Import it outside of"
             raise self._unwritable(name, f"{reason} `if TYPE_CHECKING`, and define it in a module") from None
-        except Exception as error:  # What annotations raise when they are evaluated, and what msgspec cannot do.
+        except Exception as error:  # Of an annotation that is evaluated, or of msgspec.
             raise self._unwritable(name, f"has a type that cannot be written as JSON: {error}") from None
 
         if any(map(_is_unwritable, parts)):
@@ -133,14 +132,14 @@ class Schema:
     def _form_of(self, types: dict[str, Any]) -> Form:
         try:
             return Form(types)
-        except Exception as error:  # As above, for several together.
+        except Exception as error:  # Of msgspec, for several keywords together.
             raise InvalidReceiverError(f"{self._describes} cannot have durable receivers: {error}.") from None
 
     def _unwritable(self, name: str, what: str) -> InvalidReceiverError:
         return InvalidReceiverError(f"{self._describes} cannot have durable receivers: its keyword {name!r} {what}.")
 
     def encode(self, payload: dict[str, Any]) -> str:
-        """A payload as JSON.
+        """Return a payload as JSON.
 
         :raises PayloadError: when a value is of another type than the declared one.
         """
@@ -152,9 +151,9 @@ class Schema:
             ) from None
 
     def decode(self, text: str | bytes, version: int) -> dict[str, Any]:
-        """A stored payload, made one of today's version if it is older.
+        """Return a stored payload. Upgrade it first if it is of an older version.
 
-        :param version: that with which it was written, not newer than today's.
+        :param version: the version with which it was written, not newer than the current one.
         :raises UnreadableError: when it does not fit.
         """
         if version == self.version:
@@ -199,7 +198,7 @@ class Schema:
         defaults = {name: value for name, value in self._defaults.items() if name not in plain}
 
         try:
-            return msgspec.convert({**plain, **defaults}, self._shape, str_keys=True)  # As keys are in JSON.
+            return msgspec.convert({**plain, **defaults}, self._shape, str_keys=True)  # In JSON, all keys are texts.
         except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
             raise UnreadableError(f"the payload does not fit: {_reason(error)}") from None
 
@@ -209,10 +208,10 @@ class Schema:
 
 @final
 class Form:
-    """What payloads of some keywords look like.
+    """The form of payloads with certain keywords.
 
-    :ivar shape: the type.
-    :ivar decoder: reads JSON of it.
+    :ivar shape: its type, a struct.
+    :ivar decoder: decodes JSON to that type.
     """
 
     def __init__(self, types: dict[str, Any]) -> None:
@@ -222,16 +221,16 @@ class Form:
         self._is_partly = any(isinstance(part, _PARTLY) for part in _parts(shapes.type_info(self.shape)))
 
     def encode(self, payload: dict[str, Any]) -> str:
-        """A payload as JSON.
+        """Return a payload as JSON.
 
         :raises ValueError: when a value is of another type, with a reason that shows no value.
         """
         try:
             checked = msgspec.convert(payload, self.shape, builtin_types=_NATIVE)
             text = self._encoder.encode(checked)
-            self.decoder.decode(text)  # What is inside objects was not looked at yet.
+            self.decoder.decode(text)  # The values inside objects are checked only now.
             unlike = _unlike(checked) if self._is_partly else None
-        except Exception as error:  # Mappings may be of any make.
+        except Exception as error:  # A mapping may be anybody's code.
             raise ValueError(_reason(error)) from None
 
         if unlike is not None:
@@ -240,16 +239,18 @@ class Form:
         return text.decode()
 
 
-def _with_only(function: Any, name: str, annotation: Any) -> Any:
-    """A function with that one annotation. The sender's type is often there for type checkers only."""
-    code = function.__code__ if isinstance(function, FunctionType) else _with_only.__code__
-    alone = FunctionType(code, getattr(function, "__globals__", {}), closure=getattr(function, "__closure__", None))
+def _evaluated(function: Any, name: str, annotation: Any) -> Any:
+    """Return the type of one annotation. Others may fail: the sender's type is often imported for type checkers only."""
+
+    def alone() -> None:
+        raise NotImplementedError
+
     alone.__annotations__ = {name: annotation}
-    return alone
+    return get_type_hints(alone, getattr(function, "__globals__", {}), include_extras=True)[name]
 
 
 def _parts(shape: shapes.Type) -> Iterator[shapes.Type]:
-    """A type and all that it is made of."""
+    """Yield a type and all types that it is made of."""
     seen: set[int] = set()
     left: list[Any] = [shape]
 
@@ -274,9 +275,9 @@ def _is_unwritable(part: shapes.Type) -> bool:
 
 
 def _as_text(value: Any) -> str:
-    """What msgspec does not know by its exact type: markup, and other strings of a class of their own.
+    """Return a string of a subclass, such as markup, as a plain one. msgspec knows only the exact type.
 
-    :raises TypeError: when it is something else.
+    :raises TypeError: when the value is no string.
     """
     if isinstance(value, str):
         return str.__str__(value)
@@ -285,7 +286,7 @@ def _as_text(value: Any) -> str:
 
 
 def _unlike(checked: object) -> str | None:
-    """Why JSON would have another value, if it would."""
+    """Return why a value would not be the same in JSON; ``None`` if it would be."""
     left: list[Any] = [msgspec.to_builtins(checked, builtin_types=(datetime, time), enc_hook=_as_text)]
 
     while left:
@@ -305,7 +306,7 @@ def _unlike(checked: object) -> str | None:
 
 
 def _reason(error: Exception) -> str:
-    """What msgspec says: types and places, and no values. Of others, only the kind: they may say more."""
+    """Return the message of msgspec: it shows types and places, and no values. Of other exceptions, only the kind."""
     if isinstance(error, msgspec.ValidationError) and error.__cause__ is None:
         return _WITH_VALUE.sub(r"\1\2", str(error))
 

@@ -44,7 +44,7 @@ _LONGEST_ID: Final = 36  # As the column has it.
 
 @final
 class Relay(Administration):
-    """The room of durable receivers: rows in the user's own database.
+    """A transactional outbox: sends write rows in the user's own database, and workers call the durable receivers.
 
     ::
 
@@ -55,24 +55,25 @@ class Relay(Administration):
 
         order_placed.send("shop", order_id=7)  # Writes a row. A worker calls invoice.
 
-    A send joins the transaction of the caller: that of Flask-SQLAlchemy's ``db.session`` or of another registry that
-    the relay was given; else that of the one session that is in a transaction with the relay's database in this thread
-    and task; or that of :meth:`using`. The row is committed or rolled back with it, savepoints included. Outside of
-    any, all rows of the send are written in one transaction of its own. Rows are written when the receivers of the
-    send had their turns, also of one that was stopped by a receiver's exception: for those whose turn came before.
+    A send joins the transaction of the caller. That is the one which :meth:`using` names; else that of
+    Flask-SQLAlchemy's ``db.session``, or of another registry that the relay was given; else that of the one session
+    which is in a transaction with the relay's database in this thread and task. The row is committed or rolled back
+    with it, savepoints included. Outside of any transaction, the send writes all its rows in one transaction of its
+    own. It writes them after the last receiver's turn. If a receiver's exception stops the send, it writes the rows of
+    the receivers whose turn came before.
 
-    Every method may be called from any thread. None starts a thread, unless the database is async: what is not
-    awaited then runs in the loop of a thread of its own.
+    Every method may be called from any thread. No method starts a thread, unless the database is async: then a call
+    that is not awaited runs in an event loop in a thread of its own.
 
-    :param database: an ``Engine``, a ``sessionmaker`` or a ``scoped_session`` of SQLAlchemy, their async likes, or the
-        ``SQLAlchemy()`` of Flask-SQLAlchemy.
-    :param notify: with PostgreSQL, tell workers of what is committed by ``NOTIFY``, so that they need not wait for
-        their next look, and have them listen. Turn it off where thousands of sends are committed in a second, or behind
-        a pooler without it.
+    :param database: an ``Engine``, a ``sessionmaker`` or a ``scoped_session`` of SQLAlchemy, one of their async
+        counterparts, or the ``SQLAlchemy()`` of Flask-SQLAlchemy.
+    :param notify: with PostgreSQL, notify workers of each commit by ``NOTIFY``, so that they need not wait until they
+        look again. Turn it off if thousands of sends are committed in a second, or behind a pooler that does not pass
+        it on.
     :param wait_s: for how many seconds a send outside of any transaction waits for a database that is away.
-    :param runner: what runs the receivers: by default the threads of the worker; or a
-        :class:`aldis.relay.celery.CeleryRunner`.
-    :raises InvalidOptionError: when the database is none, or of a kind that the relay does not run on.
+    :param runner: where the receivers run: by default in the threads of the worker; with a
+        :class:`aldis.relay.celery.CeleryRunner` in a fleet of Celery workers.
+    :raises InvalidOptionError: when it is no database, or one that the relay does not run on.
 
     .. versionadded:: 0.1
     """
@@ -86,7 +87,7 @@ class Relay(Administration):
         consumer = Consumer(receivers, senders)
         used = InProcessRunner() if runner is None else runner
         used.attach(consumer, found)
-        outbox = Outbox(self, found, senders, bool(notify))
+        outbox = Outbox(found, senders, bool(notify))
         self._parts = RelayParts(found, senders, receivers, outbox, consumer, used, bool(notify))
 
     # Connecting.
@@ -101,23 +102,23 @@ class Relay(Administration):
         key: str | None = None,
         aliases: Iterable[str] = (),
     ) -> Durable:
-        """What makes a receiver durable, for ``connect(via=...)``.
+        """Return what makes a receiver durable, for ``connect(via=...)``.
 
-        The result of ``send`` has the message's id for such a receiver.
+        In the result of ``send``, the value of such a receiver is the message's id.
 
         :param name: the receiver's name in the database. It must stay the same when the code is renamed.
         :param max_attempts: how often a message is tried before it becomes a dead letter. An attempt counts when it
-            begins, so one that ends with the worker's death counts.
-        :param backoff: seconds to wait after a failed attempt, or a callable that gives them for the number of the
-            attempt. By default :class:`Exponential`: 1 second, then twice as long each time, up to an hour. With the
-            20 attempts that are the default, the last is some eight hours after the first; with 10, nine minutes.
+            begins, so an attempt in which the worker dies counts.
+        :param backoff: seconds to wait after a failed attempt, or a callable that returns them for the number of the
+            attempt. By default :class:`Exponential`: 1 second, then twice as long each time, up to an hour. With 20
+            attempts, the default, the last is some eight hours after the first; with 10, nine minutes.
         :param timeout_s: how many seconds an attempt may take. Then :class:`~aldis.exceptions.ReceiverTimeoutError` is
-            raised in it: as soon as it runs Python, for what waits outside of it cannot be interrupted.
-        :param key: a keyword. Messages of the same value are received one after the other, in the order in which they
-            were sent; a message that fails holds up those of its value until it succeeds or is a dead letter. ``None``
-            is no value.
-        :param aliases: names that the receiver had before, by which there may still be rows.
-        :raises InvalidOptionError: when an option is not of its kind.
+            raised in it, as soon as it runs Python: a call that waits outside of Python cannot be interrupted.
+        :param key: a keyword. Messages with the same value of it are received one after the other, in the order in
+            which they were sent. A message that fails holds up the later ones of its value, until it succeeds or is a
+            dead letter. ``None`` is no value.
+        :param aliases: names that the receiver had before. There may still be rows by these names.
+        :raises InvalidOptionError: when an option is of a wrong type, or out of its range.
         """
         if type(max_attempts) is not int or max_attempts < 1:
             raise InvalidOptionError(f"max_attempts must be 1 or more, an int, not {max_attempts!r}.")
@@ -143,32 +144,33 @@ class Relay(Administration):
     def forward(
         self, signal: Signal[Any, ..., Any], name: str, *, sender: Any = ANY, key: str | None = None
     ) -> Forward:
-        """Have sends write rows for a receiver whose code lives in another service, which uses the same database.
+        """Write rows for a receiver whose code lives in another service, which uses the same database.
 
-        There, a signal of the same name is declared, and the receiver is connected by ``relay.durable(name)``.
+        The other service declares a signal of the same name, and connects the receiver by ``relay.durable(name)``.
 
         :param signal: a declared signal.
         :param name: the receiver's name.
         :param sender: as for :meth:`aldis.Signal.connect`.
         :param key: as for :meth:`durable`.
-        :return: what is connected: ``signal.disconnect(route)`` ends it.
+        :return: the connected stand-in for the receiver: ``signal.disconnect(forward)`` ends the forwarding.
         :raises InvalidReceiverError: when the signal is not declared, or its payload cannot be written.
-        :raises InvalidOptionError: when an option is not of its kind.
+        :raises InvalidOptionError: when an option is of a wrong type.
         """
-        route = Forward(name, _check_key(key), self._parts.outbox)
-        signal.connect(route, sender, weak=False, via=route)
-        return route
+        forward = Forward(name, _check_key(key), self._parts.outbox)
+        signal.connect(forward, sender, weak=False, via=forward)
+        return forward
 
     def register_sender(self, sender: Any, name: str) -> None:
-        """Have an object cross as a sender, by a name that is the same in all processes.
+        """Register an object as a sender, by a name that is the same in all processes.
 
-        Strings and ``None`` cross as they are. The Flask extension registers the application, by its name. The object
-        is not kept alive for it.
+        Strings and ``None`` need no name. The Flask extension registers the application, by its name. The relay does
+        not keep the object alive.
 
         :param sender: the object, or a proxy for it.
-        :param name: its name. An object that had the name before is still sent by it, and received no more.
-        :raises InvalidOptionError: when the name is none, or the object cannot be referenced weakly.
-        :raises UnboundProxyError: when it is a proxy that stands for nothing here.
+        :param name: its name. An object that had the name before is still sent by it, but no longer received.
+        :raises InvalidOptionError: when the name is no text of a fitting length, or the object cannot be referenced
+            weakly.
+        :raises UnboundProxyError: when it is a proxy that is not bound to an object here.
         """
         self._parts.senders.register(sender, name)
 
@@ -177,21 +179,21 @@ class Relay(Administration):
     def using(
         self, transaction: Session | scoped_session[Any] | Connection | AsyncSession | AsyncConnection
     ) -> AbstractContextManager[None]:
-        """Have sends of a ``with`` block join this transaction, in the thread and the task that runs the block.
+        """In a ``with`` block, join sends to this transaction, in the thread and the task that runs the block.
 
-        For a ``Connection``; where several sessions are in a transaction at once; and where the session began in
-        another thread or task than that of the send: one that FastAPI has made for a request may have, and what is
-        inside of ``asyncio.wait_for()`` is a task of its own in Python 3.11.
+        Needed for a ``Connection``; where several sessions are in a transaction at once; and where the session began in
+        another thread or task than that of the send. FastAPI may make a session for a request in another one, and in
+        Python 3.11 ``asyncio.wait_for()`` runs its argument in a task of its own.
 
         :param transaction: a session or a connection.
         :raises TransactionError: when it is neither.
         """
-        return transactions.using(self, transaction)
+        return transactions.using(self._parts.database, transaction)
 
     # Receiving.
 
     def current(self) -> Message:
-        """The message that is being received here.
+        """Return the message that this thread or task is receiving.
 
         :raises NoMessageError: outside of a durable receiver.
         """
@@ -217,21 +219,22 @@ class Relay(Administration):
         ) -> Awaitable[bool]: ...
 
     def first_time(self, session: Any, message_id: str | None = None) -> Any:
-        """Whether a message has its effect for the first time. For receivers, which may get a message several times.
+        """Return whether a message has its effect for the first time.
 
-        ::
+        For receivers, which may get a message several times::
 
             def invoice(sender, *, order_id, **extra):
                 with Session() as session, session.begin():
                     if relay.first_time(session):
                         session.add(Invoice(order_id=order_id))
 
-        The effect is noted in the session's own transaction: it is made when that is committed, together with what else
-        is in it, and not made when it is rolled back. Another transaction that asks at the same time waits.
+        The effect is noted in the session's own transaction: it counts as made when that is committed, together with
+        everything else in it, and as not made when it is rolled back. Another transaction that asks at the same time
+        waits.
 
         :param session: a session or a connection, in the transaction that makes the effect. The relay's tables must be
-            in its database. With an async one, the result is to be awaited.
-        :param message_id: of another message than the one that is being received, or what else tells effects apart, of
+            in its database. With an async session or connection, await the result.
+        :param message_id: the id of another message than the current one, or another text that tells effects apart, of
             up to 36 characters.
         :raises NoMessageError: without ``message_id``, outside of a durable receiver.
         :raises TransactionError: when it is no session and no connection.
@@ -249,18 +252,18 @@ class Relay(Administration):
         return greenlet_spawn(note) if caller is not session and _is_async(session) else note()
 
     def drain(self) -> DrainCounts:
-        """Receive all that is due, in this thread, and what receivers send meanwhile. For tests and scripts.
+        """Receive all messages that are due, in this thread, and those that receivers send meanwhile.
 
-        What fails waits for its next attempt, which is not waited for here; nothing limits the time of receivers. What
-        the database raises is raised. Nothing extends a lease: a receiver that takes longer than ten minutes may be
-        called by a worker, too.
+        For tests and scripts. A message that fails waits for its next attempt, which the drain does not wait for. It
+        limits no receiver's time, and raises what the database raises. It renews no lease: if a receiver takes longer
+        than ten minutes, a worker may receive the message, too.
 
         :return: how many messages came to which end.
-        :raises RelaySchemaError: when the tables are not there, or of another version.
+        :raises RelaySchemaError: when the tables are missing, or of another version.
         """
         from .worker.worker import Settings, Worker
 
-        # One at a time: the second of a batch would wait for the first, and its lease run out.
+        # One at a time: the second of a batch would wait for the first, and its lease could expire.
         worker = Worker(self, Settings(concurrency=1, batch=1, lease_s=_DRAIN_S, drains=True), is_inline=True)
         worker.run()
         return worker.counts

@@ -1,4 +1,4 @@
-"""Senders cross to another process by a name, and never as themselves."""
+"""The names of senders. A sender crosses to another process as a name, and never as a rebuilt object."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from .storage.tables import LONGEST_NAME
 
 
 class UnknownSenderError(Exception):
-    """A stored sender that nothing goes by here."""
+    """No object is registered in this process by the name of a stored sender."""
 
 
 @final
 class SenderNames:
-    """The objects that are known by a name. They are not kept alive for it."""
+    """The objects that are registered as senders, by name. It does not keep them alive."""
 
     def __init__(self) -> None:
         self._names: dict[int, tuple[ref[Any], str]] = {}  # By identity, as signals know their senders.
         self._objects: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
     def register(self, sender: Any, name: str) -> None:
-        """Let an object go by a name. An object that had the name before is still sent by it.
+        """Register an object by a name. An object that had the name before is still sent by it.
 
-        :raises InvalidOptionError: when the name is none, or the object cannot be referenced weakly.
-        :raises UnboundProxyError: when it is a proxy that stands for nothing here.
+        :raises InvalidOptionError: when the name is no text of a fitting length, or the object cannot be referenced
+            weakly.
+        :raises UnboundProxyError: when it is a proxy that is not bound to an object here.
         """
         sender = resolve_bound(sender)
 
@@ -44,14 +45,14 @@ class SenderNames:
             self._objects[name] = sender
         except TypeError:
             raise InvalidOptionError(
-                f"A {type(sender).__qualname__} cannot be registered as a sender, for it cannot be referenced weakly."
+                f"A {type(sender).__qualname__} cannot be registered as a sender: it cannot be referenced weakly."
                 " Send a string instead."
             ) from None
 
     def write(self, sender: Any) -> str | None:
-        """The sender as it is stored: a string as it is, another object by its name.
+        """Return the stored form of a sender: of a string its text, of another object its name.
 
-        :raises UnnamedSenderError: when it has none.
+        :raises UnnamedSenderError: when the object has no name.
         """
         if sender is None:
             return None
@@ -65,15 +66,15 @@ class SenderNames:
             kind = f"class {describe(sender)}" if isinstance(sender, type) else type(sender).__qualname__
             raise UnnamedSenderError(
                 f"This {kind} is the sender of a durable receiver, and has no name by which it could cross to its"
-                " process. Register it there and here, relay.register_sender(sender, name), or send a string."
+                " process. Register it there and here with relay.register_sender(sender, name), or send a string."
             )
 
         return json.dumps({"name": name})
 
     def read(self, stored: str | None) -> Any:
-        """The sender that was stored.
+        """Return the sender of a stored form.
 
-        :raises UnknownSenderError: when nothing goes by its name here.
+        :raises UnknownSenderError: when no object is registered by its name here.
         :raises ValueError: when it is malformed.
         """
         if stored is None:
@@ -92,7 +93,7 @@ class SenderNames:
         return sender
 
 
-# A program has few senders, and each message one of them.
+# Cached: a program has few senders, and each message has one of them.
 @lru_cache
 def _text_of(sender: str) -> str:
     return json.dumps({"text": sender})
@@ -100,7 +101,7 @@ def _text_of(sender: str) -> str:
 
 @lru_cache
 def _parts_of(stored: str) -> tuple[bool, str]:
-    """Whether the sender is an object by its name, and the name or the text."""
+    """Return whether the sender is an object with a name, and that name, or else its text."""
     match json.loads(stored):
         case {"text": str(text)}:
             return False, text

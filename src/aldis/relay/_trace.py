@@ -1,4 +1,4 @@
-"""OpenTelemetry's trace context, which crosses with a message where the program uses OpenTelemetry."""
+"""The trace context of OpenTelemetry. It crosses with a message if the program uses OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ logger: Final = logging.getLogger("aldis.relay")
 _LONGEST = 8000
 
 
-def written() -> str | None:
-    """The trace context of here, to be stored; ``None`` where there is none, or nobody uses OpenTelemetry."""
+def inject() -> str | None:
+    """Return the current trace context, in a form to store; ``None`` if there is none, or OpenTelemetry is not used."""
     if not _is_in_use():
         return None
 
@@ -28,7 +28,7 @@ def written() -> str | None:
 
         propagate.inject(carrier)
         stored = json.dumps(carrier)
-    except Exception:  # A propagator may be of any make, and its failure is none of the send's.
+    except Exception:  # A propagator may be anybody's code, and its failure must not fail the send.
         logger.debug("The trace context could not be written", exc_info=True)
         return None
 
@@ -36,8 +36,8 @@ def written() -> str | None:
 
 
 @contextmanager
-def restored(stored: str | None) -> Generator[None, None, None]:
-    """Have a stored trace context be the current one, in a ``with`` block. What cannot be read is ignored."""
+def attach(stored: str | None) -> Generator[None, None, None]:
+    """Make a stored trace context the current one, in a ``with`` block. Ignore it if it cannot be read."""
     found = _extracted(stored) if stored and _is_in_use() else None
 
     if found is None:
@@ -55,7 +55,7 @@ def restored(stored: str | None) -> Generator[None, None, None]:
 
 
 def _is_in_use() -> bool:
-    # What uses OpenTelemetry has this imported. Propagators are imported by who needs them: by us, maybe.
+    # Every program that uses OpenTelemetry has imported this. The module of propagators may be imported by us alone.
     return "opentelemetry.context" in sys.modules
 
 

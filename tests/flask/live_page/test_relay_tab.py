@@ -175,7 +175,7 @@ def test_missing_tables(relay_shop: RelayShop) -> None:
     """Without the relay's tables, the page says so, and how to make them; and then it shows what there is."""
     relay_shop.execute("DROP TABLE aldis_messages")
     problem = relay_shop.look()["problem"]
-    assert problem.startswith("The database has no table aldis_messages. Make the relay's tables with")
+    assert problem.startswith("The database has no table aldis_messages. Create the relay's tables with")
     relay_shop.relay.create_tables()
     assert len(relay_shop.look()["receivers"]) == 3
 

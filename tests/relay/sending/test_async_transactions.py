@@ -46,7 +46,7 @@ def order_placed(sender: Any, /, *, note: str) -> object: ...
 def assert_explained(error: DBAPIError, *words: str) -> None:
     """The error says what is lost and what to do, and nothing of the payload."""
     (note,) = error.__notes__
-    assert "None was written" in note
+    assert "No row was written" in note
     assert all(word in note for word in words)
     assert SECRET not in f"{error}{error.orig}{note}"
 

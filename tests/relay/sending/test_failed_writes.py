@@ -43,7 +43,7 @@ def full(engine: Engine) -> None:
 def assert_explained(error: DBAPIError, *words: str) -> None:
     """The error says what is lost and what to do, and nothing of the payload."""
     (note,) = error.__notes__
-    assert "None was written" in note
+    assert "No row was written" in note
     assert all(word in note for word in words)
     assert SECRET not in f"{error}{error.orig}{note}"
     assert error.hide_parameters

@@ -1,8 +1,8 @@
-"""What a send writes: one row for each durable receiver, in the caller's own transaction.
+"""The outbox: it writes the rows of a send, one for each durable receiver, in the caller's own transaction.
 
-The relay's deliveries share an :class:`Outbox`, their group. It looks at the payload before any receiver runs, and
-writes all rows of the send by one statement when the receivers have had their turns. Outside of any transaction, that
-is one transaction of its own: all rows, or none.
+The relay's deliveries share an :class:`Outbox`, their group. It checks the payload before any receiver runs, and writes
+all rows of the send by one statement after the last receiver's turn. Outside of any transaction, it writes them in one
+transaction of its own: all rows, or none.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from sqlalchemy.util.concurrency import await_only, greenlet_spawn, in_greenlet
 from aldis._core.registry import registry_of
 from aldis.exceptions import AsyncReceiverError, PayloadError
 from aldis.relay._payload import schema_of
-from aldis.relay._trace import written
+from aldis.relay._trace import inject
 from aldis.relay.storage.dialects import CHANNEL, is_busy, is_full
 from aldis.relay.storage.tables import LARGEST_PAYLOAD, messages, now_ms
 
+from .transactions import callers_transaction
 from .uncommitted import note
 
 if TYPE_CHECKING:
@@ -34,19 +35,21 @@ if TYPE_CHECKING:
 
     from .transactions import Caller
 
-# Nobody asks for the ids of the rows, which would take some time to find out.
-_NONE: Final = literal_column("0", Integer)
-_INSERT: Final = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms(), attempts=_NONE, crashes=_NONE).inline()
+# Inline: nobody needs the ids of the rows, and to ask the database for them takes time.
+_ZERO: Final = literal_column("0", Integer)
+_INSERT: Final = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms(), attempts=_ZERO, crashes=_ZERO).inline()
 _NOTIFY: Final = func.pg_notify(CHANNEL, "")
 _INSERT_AND_NOTIFY: Final = _INSERT.returning(_NOTIFY)
 
 
 @final
 class Outgoing:
-    """One send, as its durable receivers share it.
+    """One send, shared by its durable receivers.
 
+    :ivar is_awaited: whether it is a ``send_async``.
     :ivar message_id: the id of the message.
-    :ivar rows: what is to be written, by receivers that had their turn.
+    :ivar rows: the rows to write: of the receivers that had their turn.
+    :ivar shared: the columns that are the same in all rows.
     """
 
     __slots__ = ("is_awaited", "message_id", "rows", "shared")
@@ -63,7 +66,7 @@ class Outgoing:
         self.is_awaited = is_awaited
 
     def add(self, receiver: str, ordering_key: str | None) -> str:
-        """Have a row written for a receiver: one, whoever is connected twice. Gives the message's id."""
+        """Add a row for a receiver, if it has none yet: it may be connected twice. Return the message's id."""
         if all(row["receiver"] != receiver for row in self.rows):
             self.rows.append({**self.shared, "receiver": receiver, "ordering_key": ordering_key})
 
@@ -72,18 +75,17 @@ class Outgoing:
 
 @final
 class Outbox:
-    """Where sends of one relay are written: see :class:`aldis.delivery.DeliveryGroup`."""
+    """Writes the sends of one relay: the group of its deliveries."""
 
-    def __init__(self, relay: object, database: Database, senders: SenderNames, notifies: bool) -> None:
-        self._relay = relay
+    def __init__(self, database: Database, senders: SenderNames, notifies: bool) -> None:
         self._database = database
         self._senders = senders
         self._notifies = notifies
 
     def open(self, signal: AnySignal, sender: Any, payload: dict[str, Any], is_awaited: bool, /) -> Outgoing:
-        """Make of a send what will be written, or refuse it.
+        """Prepare the rows of a send, before any receiver runs.
 
-        :raises PayloadError: when the payload is not as it was declared, or too large.
+        :raises PayloadError: when the payload does not fit its declaration, or is too large.
         :raises UnnamedSenderError: when the sender has no name.
         :raises AsyncReceiverError: when this is a ``send``, and the relay's database is async.
         """
@@ -99,8 +101,8 @@ class Outbox:
 
         if len(text) > LARGEST_PAYLOAD:
             raise PayloadError(
-                f"The payload of {signal!r} is too large for durable receivers: {len(text)} characters of JSON, where"
-                f" {LARGEST_PAYLOAD} may be. Store what is large, and send its id."
+                f"The payload of {signal!r} is too large for durable receivers: {len(text)} characters of JSON, and"
+                f" {LARGEST_PAYLOAD} are allowed. Store what is large, and send its id."
             )
 
         shared = {
@@ -108,12 +110,12 @@ class Outbox:
             "version": schema.version,
             "sender": self._senders.write(sender),
             "payload": text,
-            "trace": written(),
+            "trace": inject(),
         }
         return Outgoing(shared, is_awaited)
 
     def close(self, opened: Outgoing, /) -> Coroutine[Any, Any, None] | None:
-        """Write the rows."""
+        """Write the rows, after the last receiver's turn."""
         if not opened.rows:
             return None
 
@@ -121,7 +123,7 @@ class Outbox:
             return self._write_async(opened.rows)
 
         try:
-            caller = self._database.caller(self._relay)
+            caller = callers_transaction(self._database)
 
             if caller is not None:
                 self._join(caller, opened.rows)
@@ -137,7 +139,7 @@ class Outbox:
 
     async def _write_async(self, rows: list[dict[str, Any]]) -> None:
         try:
-            caller = self._database.caller(self._relay)
+            caller = callers_transaction(self._database)
 
             if caller is None:
                 await self._database.run_async(lambda connection: self._write(connection, rows))
@@ -164,7 +166,7 @@ class Outbox:
 
 
 def _connection_of(caller: Caller, database: Database) -> Connection:
-    """The connection of the caller's transaction; in a savepoint if that is what is open."""
+    """Return the connection of the caller's transaction. The rows are inside the savepoint that is open, if one is."""
     if isinstance(caller, Connection):
         return caller
 
@@ -172,16 +174,16 @@ def _connection_of(caller: Caller, database: Database) -> Connection:
 
     try:
         return session.connection(bind_arguments={"clause": _INSERT})
-    except UnboundExecutionError:  # It has a bind for each of the user's tables, and none for ours.
+    except UnboundExecutionError:  # The session has a bind for each of the user's tables, and none for ours.
         return session.connection(bind_arguments={"bind": database.engine()})
 
 
 def _explain(error: DBAPIError) -> None:
-    """Have an error of the database say what is lost, and keep the payload to itself."""
+    """Make an error of the database say what is lost, and hide the payload in it."""
     error.hide_parameters = True
     error.add_note(
-        f"Aldis could not write the rows of durable receivers{_why(error)}. None was written: roll the transaction"
-        " back, or send again. If the tables are not there, make them with relay.create_tables()."
+        f"Aldis could not write the rows of durable receivers{_why(error)}. No row was written: roll the transaction"
+        " back, or send again. If the tables are missing, create them with relay.create_tables()."
     )
 
 

@@ -1,8 +1,11 @@
 """Which transaction a send belongs to: the caller's, if the caller has one open.
 
-A registry such as Flask-SQLAlchemy's ``db.session`` is asked for its session. For sessions that are made by hand, each
-session that begins a transaction is noted for the thread, the task and the context in which it does; a send there finds
-it, if it is one of the relay's database. ``Relay.using`` says it where neither is enough.
+:func:`callers_transaction` finds it, in this order:
+
+1. the transaction that ``Relay.using`` names;
+2. the session of a registry that the relay was given, such as Flask-SQLAlchemy's ``db.session``;
+3. a session that was made by hand: each session that begins a transaction is noted, with the thread, the task and the
+   context in which it begins, and a send there finds it if it uses the relay's database.
 """
 
 from __future__ import annotations
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from aldis.relay.storage.database import Database
+
     Caller: TypeAlias = Session | Connection
     Given: TypeAlias = Session | scoped_session[Any] | Connection | AsyncSession | AsyncConnection
 
@@ -36,54 +41,60 @@ _REGISTRIES: Final[Any] = (scoped_session, async_scoped_session)
 
 
 class Begun(NamedTuple):
-    """The outermost transaction of a session, and the thread and the task in which it began. It keeps neither alive."""
+    """The outermost transaction of a session, and the thread and the task in which it began.
+
+    It keeps neither the session nor the task alive.
+    """
 
     transaction: ref[SessionTransaction]
     thread: int
     task: ref[Any] | None
 
     def session(self) -> Session | None:
-        """The session, as long as it is in that transaction."""
+        """Return the session, as long as it is in that transaction."""
         transaction = self.transaction()
         session = None if transaction is None else transaction.session
         return session if session is not None and session.get_transaction() is transaction else None
 
 
-# In a context variable: the threads of a web server serve others, each in a context of its own, while a session that
-# began in one of them goes on in another. Contexts are copied for new tasks and threads, so it is asked for these, too.
+# In a context variable: the threads of a web server serve one request after the other, each in a context of its own,
+# while a session that began in one of them goes on in another. New tasks and threads get a copy of the context, so
+# the thread and the task are compared, too.
 _begun: Final[ContextVar[tuple[Begun, ...]]] = ContextVar("aldis.relay.begun", default=())
 
 
 @final
 class Using:
-    """One ``with`` block of :func:`using`. When that is over, what copies of its context have of it is empty.
+    """One ``with`` block of :func:`using`. When it ends, it forgets all: copies of its context may live on.
 
     :ivar caller: the transaction, as long as the block is open.
     """
 
-    __slots__ = ("caller", "owner", "relay")
+    __slots__ = ("caller", "database", "owner")
 
     caller: Caller | None
 
-    def __init__(self, relay: object, caller: Caller) -> None:
-        self.relay: object = relay
+    def __init__(self, database: Database, caller: Caller) -> None:
+        self.database: object = database
         self.caller = caller
         self.owner: object = (get_ident(), _task())
 
-    def is_for(self, relay: object) -> bool:
-        """Whether it is this relay's. It is not for tasks that are started inside of the block: no session is."""
-        return self.relay is relay and self.owner == (get_ident(), _task())
+    def is_for(self, database: Database) -> bool:
+        """Whether a send here joins it. It does not in tasks that are started inside the block: no session is shared
+        with a task.
+        """
+        return self.database is database and self.owner == (get_ident(), _task())
 
     def end(self) -> None:
-        """Keep nothing."""
-        self.relay = self.caller = self.owner = None
+        """Forget all."""
+        self.database = self.caller = self.owner = None
 
 
 _using: Final[ContextVar[tuple[Using, ...]]] = ContextVar("aldis.relay.using", default=())
 
 
 def as_sync(given: Any) -> Caller:
-    """The sync side of a session or a connection.
+    """Return the sync side of a session or a connection.
 
     :raises TransactionError: when it is neither.
     """
@@ -110,9 +121,13 @@ def _kind_of(given: object) -> str:
 
 
 @contextmanager
-def using(relay: object, given: Given) -> Generator[None, None, None]:
-    """Have sends of this thread and task, in a ``with`` block, join a given transaction."""
-    block = Using(relay, as_sync(given))
+def using(database: Database, given: Given) -> Generator[None, None, None]:
+    """In a ``with`` block, join the sends of this thread and task to a given transaction.
+
+    :param database: that of the relay whose sends join.
+    :raises TransactionError: when it is no session and no connection.
+    """
+    block = Using(database, as_sync(given))
     token = _using.set((*_using.get(), block))
 
     try:
@@ -122,13 +137,23 @@ def using(relay: object, given: Given) -> Generator[None, None, None]:
         block.end()
 
 
-def used(relay: object) -> Caller | None:
-    """What the innermost :func:`using` for a relay says here."""
-    return next((block.caller for block in reversed(_using.get()) if block.is_for(relay)), None)
+def callers_transaction(database: Database) -> Caller | None:
+    """Return the session or connection whose transaction a send joins here, if there is one.
+
+    :param database: that of the relay.
+    :raises TransactionError: when there are several.
+    """
+    used = next((block.caller for block in reversed(_using.get()) if block.is_for(database)), None)
+
+    if used is not None:
+        return used
+
+    registered = None if database.registry is None else _session_of(database.registry)
+    return registered or _noted_session(database.engine)
 
 
-def of_registry(registry: Any) -> Session | None:
-    """The session of a registry, if it is there and in a transaction."""
+def _session_of(registry: Any) -> Session | None:
+    """Return the session of a registry, if there is one and it is in a transaction."""
     try:
         session = registry() if registry.registry.has() else None
     except RuntimeError:  # Flask-SQLAlchemy's outside of an application's context.
@@ -138,10 +163,10 @@ def of_registry(registry: Any) -> Session | None:
     return sync if isinstance(sync, Session) and sync.in_transaction() else None
 
 
-def noted(engine: Callable[[], Engine]) -> Session | None:
-    """The session of this thread, task and context that is in a transaction with an engine.
+def _noted_session(engine: Callable[[], Engine]) -> Session | None:
+    """Return the session of this thread, task and context that is in a transaction with an engine.
 
-    :param engine: gives the engine, if there is any session to ask.
+    :param engine: returns the engine. Called only if there is a session to compare it with.
     :raises TransactionError: when there are several.
     """
     here = get_ident(), _task_ref()
@@ -163,7 +188,7 @@ def noted(engine: Callable[[], Engine]) -> Session | None:
 
 
 def _pools_of(session: Session) -> list[Any]:
-    """Of the engine that it would write our rows with; where it has none for them, of those that it has."""
+    """Return the pool of the engine that a session would write our rows with; if it has none for them, all its pools."""
     try:
         binds: Any = [session.get_bind(clause=_WRITE)]
     except UnboundExecutionError:  # A session with a bind for each of the user's tables has no other way to ask.
@@ -181,7 +206,7 @@ def _task_ref() -> ref[Any] | None:
 def _task() -> Any:
     asyncio: Any = sys.modules.get("asyncio")
 
-    # Asked first, for current_task() raises where no loop runs: that takes most of the time of a look.
+    # First, because current_task() raises where no loop runs, and raising takes most of the time of this function.
     if asyncio is None or asyncio._get_running_loop() is None:
         return None
 

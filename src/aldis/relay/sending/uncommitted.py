@@ -1,7 +1,8 @@
-"""In development mode, tells of messages that are gone because nobody committed their transaction.
+"""In development mode, warn of messages that are gone because nobody committed their transaction.
 
-To read by a session begins a transaction. A send that follows joins it, and if the program never commits, for it wrote
-nothing else, the rows are rolled back when the session is closed. A rollback that was asked for is not told of.
+A session begins a transaction when it reads. A later send joins it. If the program never commits, because it wrote
+nothing else, the rows are rolled back when the session is closed. A rollback that the program asked for is no mistake,
+so there is no warning.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ _KEY: Final = "aldis.relay.uncommitted"
 
 
 def note(session: Session, signal_name: str) -> None:
-    """Rows were written in the session's transaction."""
+    """Note that rows were written in the session's transaction."""
     if devmode.enabled:
         session.info.setdefault(_KEY, (signal_name, caller_place()))
 
 
 @event.listens_for(Session, "after_commit")
 def _committed(session: Session) -> None:
-    if session.get_nested_transaction() is None:  # This is told for savepoints too.
+    if session.get_nested_transaction() is None:  # The event comes for savepoints too.
         session.info.pop(_KEY, None)
 
 

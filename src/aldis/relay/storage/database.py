@@ -1,4 +1,4 @@
-"""The user's database: what a relay is given, the caller's transaction in it, and transactions of our own."""
+"""The user's database: what a relay is given, and transactions of our own in it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from sqlalchemy.orm import scoped_session, sessionmaker
 from sqlalchemy.pool import SingletonThreadPool, StaticPool
 
 from aldis.exceptions import InvalidOptionError, TransactionError
-from aldis.relay.sending import transactions as _transactions
 
 from .dialects import as_dbapi_error, begin, check_dialect, is_away, is_busy, is_no_text, limit_wait, reading_any_text
 from .portal import databases
@@ -26,8 +25,6 @@ from .portal import databases
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
-
-    from aldis.relay.sending.transactions import Caller
 
     Target: TypeAlias = Any
 
@@ -39,21 +36,22 @@ _CLOSE_S: Final = 1.0
 _REGISTRIES: Final = (scoped_session, async_scoped_session)
 _MAKERS: Final = (sessionmaker, async_sessionmaker)
 
-# What a database in memory has: one connection for all, or for each thread.
+# The pools of databases in memory: one connection for all threads, or one for each thread.
 _OF_ONE: Final = (StaticPool, SingletonThreadPool)
 
 
 @final
 class Database:
-    """What a relay was given, whichever of its kinds it is.
+    """The database that a relay was given, as an engine, a session maker or one of the other kinds.
 
     :ivar is_async: whether its engine is an ``AsyncEngine``.
-    :ivar scope: gives what has to be entered before the engine can be had: an application's context in Flask.
+    :ivar registry: the registry of sessions that it was given, if it was given one.
+    :ivar scope: returns the context to enter before the engine is asked for: an application's context in Flask.
     :ivar wait_s: how many seconds a transaction of our own waits for a database that is away.
     """
 
     def __init__(self, target: Target, wait_s: float) -> None:
-        # Flask-SQLAlchemy is known by what it has, so that it need not be installed.
+        # Flask-SQLAlchemy's SQLAlchemy() is recognized by its attributes, so that it need not be installed.
         kind: Any = type(target)  # pyright: ignore[reportUnknownVariableType]
         self._is_extension = hasattr(target, "session") and hasattr(kind, "engines")
         self._target = target
@@ -77,15 +75,20 @@ class Database:
             check_dialect(target.dialect.name)
 
     def for_drain(self) -> Database:
-        """The same for a worker: it does not wait where the database is away, for then it could not be stopped."""
+        """Return the same database for a drain, which does not wait for a database that is away.
+
+        A drain that waits could not be stopped.
+        """
         found = copy(self)
         found.wait_s = 0.0
         return found
 
     def for_worker(self) -> Database:
-        """As :meth:`for_drain`, with connections of its own: receivers that use up the pool cannot keep the worker from
-        extending their leases. Nor does it wait for other transactions for long: it tries again, and has other things
-        to do meanwhile.
+        """Return the same database for a worker, with connections of its own.
+
+        Receivers that use up the pool cannot keep the worker from renewing their leases. It does not wait for a
+        database that is away, and only for a short time for other transactions: it tries again, and has other things to
+        do meanwhile.
         """
         found = self.for_drain()
         found._own_engines = {}
@@ -93,7 +96,7 @@ class Database:
         return found
 
     def engine(self) -> Engine:
-        """The engine; of an async one, its sync side.
+        """Return the engine; for an async engine, its sync side.
 
         :raises InvalidOptionError: when there is none, or it is for a database that the relay cannot run on.
         """
@@ -117,35 +120,22 @@ class Database:
         if bind is None:
             raise InvalidOptionError(f"The {type(maker).__name__} of the relay has no bind. Give it an engine.")
 
-        # An AsyncEngine has its sync side as `engine`; a connection, which tests bind to, the one that it is of.
+        # An AsyncEngine has its sync side as `engine`, and a connection, which tests bind to, has its engine.
         return bind if isinstance(bind, (Engine, AsyncEngine)) else bind.engine
 
-    def caller(self, relay: object) -> Caller | None:
-        """The session or connection whose transaction a send joins here, if there is one.
-
-        :raises TransactionError: when there are several.
-        """
-        used = _transactions.used(relay)
-
-        if used is not None:
-            return used
-
-        registered = None if self.registry is None else _transactions.of_registry(self.registry)
-        return registered or _transactions.noted(self.engine)
-
     def run(self, work: Callable[[Connection], T]) -> T:
-        """Do some work in a transaction of our own.
+        """Do some work in a transaction of our own, and return its result.
 
-        Where another transaction is in the way, it is done again, for some seconds.
+        While another transaction is in the way, do it again, for some seconds.
         """
         return self._do(_in_transaction(work, begin))
 
     def look(self, work: Callable[[Connection], T]) -> T:
-        """As :meth:`run`, to read only: no writer is kept waiting."""
+        """As :meth:`run`, to read only: no writer has to wait."""
         return self._do(_in_transaction(work, Connection.begin))
 
     def run_plain(self, work: Callable[[Connection], T]) -> T:
-        """As :meth:`run`, what cannot be done in a transaction."""
+        """As :meth:`run`, for work that is not possible in a transaction."""
         return self._do(_autocommitting(work))
 
     def _do(self, work: Callable[[Connection], T]) -> T:
@@ -168,7 +158,7 @@ class Database:
                         time.sleep(patience.pause_s(error))
 
     def _busy_s(self) -> float:
-        """For how many seconds other transactions may be in the way of one of ours."""
+        """Return for how many seconds other transactions may be in the way of one of ours."""
         return _BUSY_S if self._own_engines is None else _BUSY_IN_WORKERS_S
 
     async def run_async(self, work: Callable[[Connection], T]) -> T:
@@ -186,7 +176,10 @@ class Database:
                 await sleep(patience.pause_s(error))
 
     def _portal_engine(self, engine: Engine) -> AsyncEngine:
-        """The engine for the portal's loop: connections of most drivers belong to the loop that they were made in."""
+        """Return the engine for the portal's loop.
+
+        It is one of our own: connections of most drivers belong to the loop that they were made in.
+        """
         if isinstance(engine.pool, StaticPool):
             return AsyncEngine(engine)
 
@@ -212,7 +205,7 @@ class Database:
         return self._own_engines[engine]
 
     def close(self) -> None:
-        """Close the connections of its own, if it has some, see :meth:`for_worker`."""
+        """Close the connections that are its own, see :meth:`for_worker`."""
         if self._own_engines is not None:
             self.close_portal()
 
@@ -220,31 +213,31 @@ class Database:
                 engine.dispose()
 
     def close_portal(self) -> None:
-        """Close the connections to an async database that what is not awaited has."""
+        """Close the connections to an async database that :meth:`run`, :meth:`look` and :meth:`run_plain` made."""
         for (_, process), engine in self._portal_engines.items():
-            if process == os.getpid():  # The others are the parent's.
+            if process == os.getpid():  # The other connections belong to the parent process.
                 databases.submit(engine.dispose()).result(_CLOSE_S)
 
     def reconnect(self) -> None:
-        """Forget the connections that are not in use: those to a server that went away are of no use."""
+        """Close the connections that are not in use: they may lead to a server that went away."""
         self.close()
 
         with self.scope():
             engine = self.engine()
 
-            # There is no server behind SQLite, and in memory the connection is the database. Those of an async
-            # engine are of a loop of the program's.
+            # There is no server behind SQLite, and in memory the connection is the database. The connections of an
+            # async engine belong to a loop of the program.
             if engine.dialect.name != "sqlite" and not self.is_async:
                 engine.dispose()
 
 
-# The engines for portals, by the process that they are of.
+# The engines for portals, with the process that made them.
 _in_portals: Final[WeakKeyDictionary[AsyncEngine, int]] = WeakKeyDictionary()
 
 
 @atexit.register
 def _close_portals() -> None:
-    """Close what the program cannot: drivers warn of connections that are left open at its end."""
+    """Close the connections that the program cannot close: drivers warn of connections that are open at its end."""
     for engine, process in [*_in_portals.items()]:
         if process == os.getpid():
             with suppress(Exception):
@@ -253,7 +246,11 @@ def _close_portals() -> None:
 
 @final
 class RetryPolicy:
-    """How often something is tried again, and for how long."""
+    """How long to try again, and how long to pause before each try.
+
+    :param wait_s: for how many seconds to try while the database is away.
+    :param busy_s: for how many seconds to try while another transaction is in the way.
+    """
 
     def __init__(self, wait_s: float, busy_s: float) -> None:
         self._began = time.monotonic()
@@ -262,9 +259,9 @@ class RetryPolicy:
         self._pause_s = 0.001
 
     def pause_s(self, error: DBAPIError) -> float:
-        """How many seconds to wait before the next try.
+        """Return how many seconds to pause before the next try.
 
-        :raises DBAPIError: the error, when it is of no use to try again, or was tried for long enough.
+        :raises DBAPIError: the error, when another try is of no use, or the time for tries is over.
         """
         is_busy_now = is_busy(error)
         lasts_s = self._busy_s if is_busy_now else self._wait_s if is_away(error) else 0.0
@@ -277,19 +274,20 @@ class RetryPolicy:
 
 
 def _check_is_free(engine: Engine) -> None:
-    """See that no transaction is open on the one connection that a database in memory has.
+    """Raise if a transaction is open on the one connection that a database in memory has.
 
-    To begin another there would end it, and to give the connection back would roll it back, without a word.
+    To begin another transaction there would end it, and to return the connection to the pool would roll it back, both
+    in silence.
 
-    :raises TransactionError: when there is one.
+    :raises TransactionError: when a transaction is open.
     """
     driver = _only_connection(engine)
 
-    # Python 3.12 can have a connection be in a transaction all the time.
+    # Since Python 3.12, a connection can be in a transaction all the time.
     if getattr(driver, "in_transaction", False) and getattr(driver, "autocommit", True) is not False:
         raise TransactionError(
-            "The relay cannot begin a transaction: the database is in memory, so it has one connection, and there a"
-            " transaction of the program is open. Commit it or roll it back before."
+            "The relay cannot begin a transaction: the database is in memory, so it has one connection, and a transaction"
+            " of the program is open on it. Commit it or roll it back before."
         )
 
 

@@ -1,4 +1,4 @@
-"""What the databases do differently: how our own transactions begin, and how claims of ordered rows take turns."""
+"""Dialects: all that the relay does differently in SQLite, PostgreSQL, MariaDB and MySQL."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ LISTS: Final = {
     "mysql": _LIST_IN_MYSQL,
     "mariadb": _LIST_IN_MYSQL,
 }
-"""A table of one column, ``known.value``, of the names in a list of JSON."""
+"""SQL for a table of one column, ``known.value``, with the names of a JSON list."""
 
-# As one parameter, where it can be: a statement that grows with the list is put together for longer than executed.
+# One parameter for a list of ids, where the driver can: SQLAlchemy takes longer to compile a statement that grows with
+# the list than the database takes to execute it.
 _ARRAY: Final = bindparam("ids", type_=ARRAY(BigInteger))
 _IN_JSON: Final = select(func.json_each(bindparam("ids", type_=String)).table_valued("value").c.value)
 
@@ -45,25 +46,25 @@ _AWAY_IN_SQLITE: Final = frozenset({8, 10, 14})  # SQLITE_READONLY, SQLITE_IOERR
 # SQLSTATEs of PostgreSQL: no connection; it stops, or starts; it takes no changes.
 _AWAY_IN_POSTGRESQL: Final = ("08", "57P0", "25006")
 
-# And of a transaction that was the victim of others, which may just be made again.
+# A transaction that was the victim of another: to do it again may succeed.
 _VICTIM: Final = frozenset({"40001", "40P01", "55P03"})
 _VICTIM_OF_MYSQL: Final = frozenset({(1205,), (1213,)})
 
-# Whether their transactions are as ours are to be.
+# Whether the transactions of an engine are by default what our own must be.
 _engines: Final[WeakKeyDictionary[Engine, bool]] = WeakKeyDictionary()
 
 
 def check_dialect(name: str) -> None:
-    """See that the relay runs on this database.
+    """Raise if the relay does not run on this database.
 
-    :raises InvalidOptionError: when not.
+    :raises InvalidOptionError: when it does not.
     """
     if name not in _KNOWN:
         raise InvalidOptionError(f"The relay runs on SQLite, PostgreSQL, MariaDB and MySQL, not on {name}.")
 
 
 def is_among(number: ColumnElement[int], dialect: str) -> ColumnElement[bool]:
-    """Whether a number is one of ``:ids``, see :func:`as_ids`."""
+    """Return the condition that a number is one of ``:ids``, see :func:`as_ids`."""
     if dialect == "postgresql":
         return number == any_(_ARRAY)
 
@@ -71,15 +72,15 @@ def is_among(number: ColumnElement[int], dialect: str) -> ColumnElement[bool]:
 
 
 def as_ids(numbers: list[int], dialect: str) -> Any:
-    """What ``:ids`` of :func:`is_among` are given as."""
+    """Return numbers as the value of ``:ids`` in :func:`is_among`."""
     return json.dumps(numbers) if dialect == "sqlite" else numbers
 
 
 def begin(connection: Connection) -> None:
-    """Begin a transaction of our own, which is short, and about to write.
+    """Begin a transaction of our own. It is short, and it will write.
 
-    The engine stays the user's: whatever its driver begins by itself, or is told to begin, is not what is begun here.
-    Without transactions claims would not exclude each other, and with more isolation they would fail beside each other.
+    The engine is the user's: its driver may commit each statement by itself, or begin transactions of another isolation
+    level. Without a transaction, two claims could take the same row; with more isolation, one of two claims would fail.
     """
     if connection.dialect.name == "postgresql":
         if not _reads_committed(connection):
@@ -93,15 +94,15 @@ def begin(connection: Connection) -> None:
     if connection.dialect.name == "sqlite":
         _begin_sqlite(connection)
     else:
-        # By default, it would lock more than the rows that it finds. SQLAlchemy would set this for the session, and
-        # set it back, by four statements.
+        # By default, MySQL locks more than the rows that a statement finds. SQLAlchemy would set the level for the
+        # session and set it back, by four statements.
         connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
         connection.exec_driver_sql("START TRANSACTION")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    """Take the lock at once: a transaction that begins to read and goes on to write fails where another wrote
-    meanwhile.
+    """Begin with the lock of a writer. A transaction that reads first and writes later fails if another one wrote in
+    between.
     """
     driver: Any = connection.connection.driver_connection
 
@@ -112,7 +113,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _reads_committed(connection: Connection) -> bool:
-    """Whether transactions of an engine of PostgreSQL are as ours are to be. It is asked once: to set it takes time."""
+    """Whether transactions of a PostgreSQL engine read what is committed. Asked once: to set the level takes time."""
     engine = connection.engine
 
     if engine not in _engines:
@@ -123,9 +124,9 @@ def _reads_committed(connection: Connection) -> bool:
 
 
 def take_turns(connection: Connection, receiver: str) -> None:
-    """Wait for the claims of a receiver's ordered rows that other workers make, until the transaction ends.
+    """Wait until no other worker claims ordered rows of this receiver, and keep others waiting until the commit.
 
-    Without it, two workers could each claim a row of the same key, of which neither sees the other's.
+    Without it, two workers could each claim a row of the same key, because neither sees the claim of the other.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(0x416C64, crc32(receiver.encode()) - 2**31)))
@@ -134,7 +135,7 @@ def take_turns(connection: Connection, receiver: str) -> None:
 
 
 def limit_wait(engine: Engine, seconds: float) -> None:
-    """Have new connections to SQLite wait no longer than so for others that write."""
+    """Limit how many seconds new connections to SQLite wait for another writer."""
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", partial(_set_busy_timeout, seconds))
 
@@ -146,16 +147,16 @@ def _set_busy_timeout(seconds: float, connection: Any, _: object) -> None:
 
 
 def use_wal(connection: Connection) -> str | None:
-    """Have a file of SQLite keep a write-ahead log, so that readers and the writer do not wait for each other.
+    """Turn SQLite's write-ahead log on, so that readers and the writer do not wait for each other.
 
-    :return: the mode that it has now; ``None`` for another database.
+    :return: the journal mode of the file now; ``None`` for another database.
     """
     if connection.dialect.name != "sqlite":
         return None
 
     driver: Any = connection.connection.driver_connection
 
-    # Python 3.12 can have a connection be in a transaction all the time, and in one, the mode stays what it is.
+    # Since Python 3.12, a connection can be in a transaction all the time. In one, SQLite does not change the mode.
     if getattr(driver, "autocommit", None) is False:  # pragma: no cover  # Tested there; 3.11 is what is measured.
         driver.autocommit = True
 
@@ -168,7 +169,7 @@ def use_wal(connection: Connection) -> str | None:
 
 
 def is_busy(error: DBAPIError) -> bool:
-    """Whether another transaction was in the way, so that the same may succeed when it is made again."""
+    """Whether another transaction was in the way, so that another try may succeed."""
     original: Any = error.orig
     words = str(original)
 
@@ -180,14 +181,15 @@ def is_busy(error: DBAPIError) -> bool:
 
 
 def is_no_text(error: DBAPIError) -> bool:
-    """Whether SQLite found a text that is no UTF-8. Only what was not written by a send can be."""
+    """Whether SQLite found a text that is no UTF-8. No send writes one."""
     return "Could not decode to UTF-8" in str(error.orig)
 
 
 def reading_any_text(work: Callable[[Connection], T]) -> Callable[[Connection], T]:
-    r"""Have some work read texts that are no UTF-8, too. What is wrong in them stands there as ``\xff``.
+    r"""Return work that can read texts that are no UTF-8, too. It sees their wrong bytes as ``\xff``.
 
-    That is no JSON, so it makes no other message of a message.
+    Such a text is no JSON, so no other payload is made of it. Without this, SQLite's driver would raise for all rows of
+    a claim because of one text.
     """
 
     def do(connection: Connection) -> T:
@@ -208,7 +210,8 @@ def _as_text(stored: bytes) -> str:
 
 @contextmanager
 def as_dbapi_error() -> Generator[None, None, None]:
-    """Raise what asyncpg raises of the network when it connects, which SQLAlchemy leaves as it is, like the rest.
+    """Turn the network errors that asyncpg raises when it connects into errors of SQLAlchemy, which leaves them as they
+    are.
 
     :raises OperationalError: in place of an ``OSError``.
     """
@@ -219,14 +222,14 @@ def as_dbapi_error() -> Generator[None, None, None]:
 
 
 def is_away(error: DBAPIError) -> bool:
-    """Whether the database cannot be had now, or takes no changes, as a server that has become a replica."""
+    """Whether the database cannot be reached now, or takes no changes, like a server that has become a replica."""
     if error.connection_invalidated or (_sqlstate(error) or "").startswith(_AWAY_IN_POSTGRESQL):
         return True
 
     code = getattr(error.orig, "sqlite_errorcode", None)
 
     if code is not None:
-        return code & 0xFF in _AWAY_IN_SQLITE  # The rest of its operational errors are about tables and statements.
+        return code & 0xFF in _AWAY_IN_SQLITE  # Its other operational errors are about tables and statements.
 
     return isinstance(error, (OperationalError, InterfaceError)) and not is_full(error)
 
@@ -237,4 +240,4 @@ def is_full(error: DBAPIError) -> bool:
 
 
 def _sqlstate(error: DBAPIError) -> str | None:
-    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)  # As psycopg2 has it.
+    return getattr(error.orig, "sqlstate", None) or getattr(error.orig, "pgcode", None)  # psycopg2's name.

@@ -1,4 +1,4 @@
-"""Event loops in threads of their own: for async receivers in a worker, and for async databases in sync code."""
+"""Portals: event loops in threads of their own, for async receivers in a worker and async databases in sync code."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _MOST_THREADS: Final = 1000
 
 @final
 class Portal:
-    """Starts when it is first used. The loop runs until the process ends.
+    """An event loop in a thread of its own. It starts when it is first used, and runs until the process ends.
 
-    A fork leaves it with its parent, and the child has one of its own, if it needs one.
+    After a fork, the loop stays in the parent. The child starts one of its own when it needs one.
 
-    :param name: of its thread.
+    :param name: the name of the thread.
     """
 
     def __init__(self, name: str) -> None:
@@ -37,17 +37,17 @@ class Portal:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def submit(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run a coroutine in the loop, in a copy of the context that this is called in."""
+        """Run a coroutine in the loop, in a copy of the caller's context. Return its future."""
         return asyncio.run_coroutine_threadsafe(coroutine, self._started())
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in the loop, and wait for it. A wait that is interrupted cancels it.
+        """Run a coroutine in the loop, wait for it, and return its result. An interrupted wait cancels it.
 
-        :raises RuntimeError: in the loop itself, which would wait for ever.
+        :raises RuntimeError: when it is called in the loop itself, which would wait for ever.
         """
         if self._loop is not None and asyncio._get_running_loop() is self._loop:
             coroutine.close()
-            raise RuntimeError("An async receiver cannot have another async receiver run and wait for it.")
+            raise RuntimeError("An async receiver cannot run another async receiver and wait for it.")
 
         future = self.submit(coroutine)
 
@@ -61,7 +61,7 @@ class Portal:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                # The worker limits how many receivers run at once, and by default it would be a few for each core.
+                # The worker limits how many receivers run at once. The default executor would limit it to a few a core.
                 self._loop.set_default_executor(ThreadPoolExecutor(_MOST_THREADS, self._name))
                 Thread(target=_run, args=(self._loop,), name=self._name, daemon=True).start()
 
@@ -69,9 +69,9 @@ class Portal:
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """Run a loop, whatever is done in it: a task that exits would end it otherwise, and what else runs there with it.
+    """Run a loop for ever. A task that exits would end the loop otherwise, and all other tasks with it.
 
-    What a task raises is kept with the task, so nothing is lost here.
+    The exception of a task is kept with the task, so nothing is lost here.
     """
     while True:
         with suppress(BaseException):
@@ -79,7 +79,9 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 
 portal: Final = Portal("aldis-portal")
-"""That in which receivers run."""
+"""The portal in which receivers run."""
 
 databases: Final = Portal("aldis-databases")
-"""That of databases: a receiver that keeps its loop to itself is not to keep a worker from extending its leases."""
+"""The portal of databases. It is another one, so that a receiver that blocks its loop cannot keep the worker from
+renewing its leases.
+"""

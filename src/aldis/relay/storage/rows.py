@@ -1,4 +1,4 @@
-"""A message: as it stands in the database, as a receiver sees it, and as one that died is shown."""
+"""Rows, messages and dead letters, as Python knows them; and what the relay counts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Row(NamedTuple):
     receiver: str
     version: int
     sender: str | None
-    payload: str | None  # None is one that is too large to be loaded.
+    payload: str | None  # None if it is too large to load.
     trace: str | None
     ordering_key: str | None
     sent_ms: int
@@ -89,13 +89,13 @@ class DrainCounts(NamedTuple):
 
 
 class Message(NamedTuple):
-    """The message that a durable receiver is receiving: what :meth:`Relay.current` gives.
+    """The message that a durable receiver is receiving: what :meth:`Relay.current` returns.
 
     .. versionadded:: 0.1
     """
 
     id: str
-    """The id of the message. All receivers of one send get the same, and each attempt does."""
+    """The id of the message. It is the same for all receivers of one send, and in each attempt."""
 
     signal: str
     """The name of the signal."""
@@ -104,20 +104,20 @@ class Message(NamedTuple):
     """The name of the receiver, as it was when the message was sent."""
 
     attempt: int
-    """Which attempt this is, from 1. One that ended with the death of its worker counts."""
+    """Which attempt this is, from 1. An attempt in which the worker died counts."""
 
     sent_at: datetime
     """When it was sent, in UTC, by the database's clock."""
 
 
 class DeadLetter(NamedTuple):
-    """A message that one receiver could not be brought to receive.
+    """A message that was given up for one receiver.
 
     .. versionadded:: 0.1
     """
 
     id: int
-    """Its number, by which it is retried or dropped."""
+    """Its number, to retry or drop it by."""
 
     message_id: str
     """The id of the message."""
@@ -138,7 +138,7 @@ class DeadLetter(NamedTuple):
     """When it was given up, in UTC."""
 
     reason: str
-    """Why it was given up. It shows nothing of the payload."""
+    """Why it was given up. Shows nothing of the payload."""
 
 
 def message_of(row: Row) -> Message:
@@ -157,4 +157,4 @@ def printable(reason: str) -> str:
 
 
 current: Final[ContextVar[Message | None]] = ContextVar("aldis.relay.current", default=None)
-"""The message that is being received here."""
+"""The message that this thread or task is receiving."""

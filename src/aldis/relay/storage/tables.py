@@ -1,7 +1,7 @@
 """The tables of a relay, and the database's own clock.
 
-All times are milliseconds since 1970 in UTC, told by the database: an integer means the same in every database, and
-the clocks of web servers and workers have no say.
+All times are milliseconds since 1970 in UTC, by the database's clock: an integer means the same in every database, and
+the clocks of web servers and workers do not matter.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ metadata: Final = MetaData()
 _Id: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only with this type.
 _Json: Final = Text().with_variant(mysql.LONGTEXT, "mysql", "mariadb")
 
-# The rows come and go, so PostgreSQL is to clean up after thousands of them, whatever the size of the table. By ALTER,
-# for SQLAlchemy 2.0 cannot say it in CREATE. Migrations of Alembic do not make it by themselves.
+# Rows come and go, so let PostgreSQL clean up after thousands of them, whatever the size of the table. By ALTER, because
+# SQLAlchemy 2.0 cannot say it in CREATE. Migrations of Alembic do not contain it by themselves.
 VACUUM: Final = (
     "ALTER TABLE aldis_messages SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,"
     " autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 5000, autovacuum_vacuum_cost_delay = 0,"
     " fillfactor = 70)"
 )
 
-# Whatever the server's defaults are, MySQL and MariaDB are to have transactions, to take every character, and to tell
-# names apart by the case.
+# Whatever the server's defaults are, tables in MySQL and MariaDB need transactions, every character, and names that
+# differ only in their case.
 _OPTIONS: Final[Any] = {
     f"{dialect}_{option}": value
     for dialect in ("mysql", "mariadb")
@@ -74,9 +74,9 @@ def _what_was_sent() -> list[Column[Any]]:
     ]
 
 
-# A row is for one receiver of one message. It can be claimed when it is due. Who claims it writes a token, and puts the
-# time at which it is due to the end of the lease: so one index finds what is new, what is to be tried again, and what
-# was lost with its worker. `crashes` comes before `token`: MySQL assigns from left to right.
+# A row is for one receiver of one message. A worker can claim it when it is due. The claim writes a token, and sets
+# `due_ms` to the end of the lease: so one index finds the rows that are new, those to try again, and those whose worker
+# died. `crashes` comes before `token`: MySQL assigns from left to right.
 messages: Final = Table(
     "aldis_messages",
     metadata,
@@ -109,7 +109,7 @@ dead_letters: Final = Table(
     Column("died_ms", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("reason", String(500), nullable=False),
-    sqlite_autoincrement=True,  # A number that somebody has noted is never another's.
+    sqlite_autoincrement=True,  # Never give a number again: somebody may have noted it.
     **_OPTIONS,
 )
 Index("aldis_dead_letters_receiver", dead_letters.c.receiver, dead_letters.c.id)
@@ -138,7 +138,7 @@ SENT_COLUMNS: Final = tuple(column.name for column in _what_was_sent())
 
 
 class now_ms(FunctionElement[int]):  # noqa: N801  # A function of SQL.
-    """The database's time. The same within a statement, or an index could not be searched by it."""
+    """The database's time. It is the same within a statement, or an index could not be searched by it."""
 
     type = BigInteger()
     inherit_cache = True
@@ -166,9 +166,9 @@ def _now_of_mysql(*_: Any, **__: Any) -> str:
 
 
 def create(connection: Connection) -> None:
-    """Make the tables that are not there.
+    """Create the tables that are missing.
 
-    :raises RelaySchemaError: when there are some of another version.
+    :raises RelaySchemaError: when there are tables of another version.
     """
     if inspect(connection).has_table(properties.name):
         _check_version(connection)
@@ -178,15 +178,15 @@ def create(connection: Connection) -> None:
 
 
 def check(connection: Connection) -> None:
-    """See that the tables are there, and of the version that this code knows.
+    """Raise if a table is missing, or the tables are not of the version that this code knows.
 
-    :raises RelaySchemaError: when not.
+    :raises RelaySchemaError: when it is so.
     """
     missing = [table.name for table in TABLES if not inspect(connection).has_table(table.name)]
 
     if missing:
         raise RelaySchemaError(
-            f"The database has no table {', '.join(missing)}. Make the relay's tables with relay.create_tables(), or"
+            f"The database has no table {', '.join(missing)}. Create the relay's tables with relay.create_tables(), or"
             " with a migration of Alembic, whose target_metadata has relay.metadata in it."
         )
 
@@ -197,7 +197,7 @@ def _check_version(connection: Connection) -> None:
     found = connection.scalar(select(properties.c.value).where(properties.c.name == "schema"))
 
     if found is None:
-        # New, or made by Alembic, which makes tables and puts nothing in them.
+        # The tables are new, or Alembic created them: it puts nothing into them.
         connection.execute(insert(properties), {"name": "schema", "value": str(SCHEMA_VERSION)})
     elif found != str(SCHEMA_VERSION):
         raise RelaySchemaError(

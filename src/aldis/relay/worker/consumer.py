@@ -16,7 +16,7 @@ from aldis.exceptions import ReceiverTimeoutError
 from aldis.relay._backoff import seconds_of
 from aldis.relay._payload import UnreadableError, schema_of
 from aldis.relay._sender_names import UnknownSenderError
-from aldis.relay._trace import restored
+from aldis.relay._trace import attach
 from aldis.relay.storage.portal import portal
 from aldis.relay.storage.rows import current, message_of
 
@@ -94,7 +94,7 @@ class Consumer:
         """
         prepared = self.prepare(row)
 
-        with restored(row.trace):
+        with attach(row.trace):
             if not self.observers.watches:
                 return self._attempt(row, prepared, guard)[0]
 
