@@ -34,7 +34,7 @@ BREAKS: Final = (
     Break(
         name="other-threads-sessions",
         what="A send joins the session of another task.",
-        at="noted",
+        at="_noted_session",
         old="begun[1:] == here",
         new="begun[1:2] == here[:1]",
         tests=("test_transactions.py", "test_r1_one_transaction.py"),
@@ -42,7 +42,7 @@ BREAKS: Final = (
     Break(
         name="several-sessions",
         what="When several sessions have a transaction open, a send joins one of them instead of raising.",
-        at="noted",
+        at="_noted_session",
         old="len(found) > 1",
         new="len(found) > 99",
         tests=("test_transactions.py", "test_r1_one_transaction.py"),
