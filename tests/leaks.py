@@ -53,9 +53,10 @@ def finish(coroutine: Any) -> Any:
 
 def left(signal: Any) -> dict[str, int]:
     """Count what is in the engine's tables, by table, the empty ones left out."""
-    table = signal._table
-    sizes = {name: len(part) for name in type(table).__slots__ if isinstance(part := getattr(table, name), dict)}
-    sizes["any sender"] = len(table._everyone.connections)
+    registry = signal._registry
+    slots = [name for kind in type(registry).__mro__ for name in getattr(kind, "__slots__", ())]
+    sizes = {name: len(part) for name in slots if isinstance(part := getattr(registry, name), dict)}
+    sizes["any sender"] = len(registry.for_any.connections)
     return {name: size for name, size in sizes.items() if size}
 
 

@@ -41,7 +41,7 @@ def async_to_sync(receiver: Callable[Q, Coroutine[Any, Any, T]]) -> Callable[Q, 
 
     @wraps(receiver)
     def call(*args: Q.args, **payload: Q.kwargs) -> T:
-        if is_in_loop():
+        if _is_in_loop():
             raise AsyncReceiverError(
                 f"send() cannot run {describe(receiver)} by aldis.aio.async_to_sync from a running event loop."
                 " Use send_async()."
@@ -55,7 +55,7 @@ def async_to_sync(receiver: Callable[Q, Coroutine[Any, Any, T]]) -> Callable[Q, 
     return call
 
 
-def is_in_loop() -> bool:
+def _is_in_loop() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -632,7 +632,7 @@ def test_sends_with_groups_leave_no_cycles(refuses: str, is_failing: bool, error
     with suppress(Refused, Broken, ExceptionGroup):
         desk.signal.send("x", payload=payload)
 
-    for connection in desk.signal._table.connections():
+    for connection in desk.signal._registry.connections():
         via: Any = connection.options.via
 
         if via is not None:

@@ -18,7 +18,7 @@ from aldis.flask import _core_signals
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-TIMEOUT_S = 20
+TIMEOUT_S = 120
 
 
 @pytest.fixture(autouse=True)

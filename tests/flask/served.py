@@ -21,7 +21,7 @@ from aldis.flask import Aldis, after_response
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TIMEOUT_S = 20
+TIMEOUT_S = 120
 PARTS = 1000
 PART = "part\n" * 100
 

@@ -27,7 +27,7 @@ from aldis.flask import Aldis, after_response
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TIMEOUT_S = 20
+TIMEOUT_S = 120
 colour: ContextVar[str] = ContextVar("colour", default="none")
 
 

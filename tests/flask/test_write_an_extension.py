@@ -70,7 +70,7 @@ def run(folder: Path, program: str, *arguments: str) -> subprocess.CompletedProc
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
     )
 

@@ -161,7 +161,7 @@ def test_a_worker_in_another_process_goes_on_with_the_trace(room: Room, telemetr
     (tmp_path / "program.py").write_text(PROGRAM)
     command = [sys.executable, "-m", "aldis", "relay", "worker", "program:relay", "--drain"]
     environ = {**os.environ, "URL": room.url, "PYTHONPATH": str(tmp_path)}
-    result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True, timeout=60)
+    result = subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True, timeout=600)
     spans = [json.loads(line) for line in result.stdout.splitlines()]
     context = request.get_span_context()
     assert [(span["name"], span["kind"]) for span in spans] == [("process mail.welcome", "SpanKind.CONSUMER")] * 2
@@ -735,7 +735,7 @@ def test_a_relay_that_is_gone(room: Room, telemetry: Any) -> None:
 def run(program: str, *arguments: str) -> str:
     """What a program prints in a new interpreter."""
     command = [sys.executable, "-c", program, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout.strip()
 
 
 def test_a_missing_package_is_named() -> None:

@@ -15,7 +15,7 @@ from aldis.quart import _core_signals
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TIMEOUT_S = 20
+TIMEOUT_S = 120
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -24,7 +24,7 @@ from aldis.quart import Aldis, after_response
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-TIMEOUT_S = 20
+TIMEOUT_S = 120
 PARTS = 1000
 PART = "part\n" * 100
 
@@ -137,4 +137,5 @@ if __name__ == "__main__":
     config = Config()
     config.bind = [f"fd://{sys.argv[1]}"]
     config.graceful_timeout = TIMEOUT_S
+    config.keep_alive_timeout = TIMEOUT_S
     asyncio.run(serve(app, config))

@@ -31,7 +31,7 @@ from aldis.quart import Aldis, after_response
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-TIMEOUT_S = 20
+TIMEOUT_S = 120
 
 # As an exception leaves the application: in the groups of Quart 0.23, or as it is.
 LEFT = pytest.RaisesGroup(ZeroDivisionError, allow_unwrapped=True, flatten_subgroups=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HERE = Path(__file__).parent
-TIMEOUT_S = 30
+TIMEOUT_S = 120
 STREAM = b"part\n" * 100 * 1000
 
 

@@ -22,8 +22,6 @@ from aldis.relay import Relay
 from aldis.relay.storage.tables import effects
 from tests.relay.programs.worker_program import Program
 
-# Single effects.
-
 
 @pytest.mark.parametrize("kind", ["session", "scoped_session", "connection"])
 def test_a_single_effect(program: Program, kind: str) -> None:

@@ -10,12 +10,12 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from aldis.relay import DrainCounts
 from aldis.relay.storage.rows import Row
 from aldis.relay.storage.tables import messages
-from aldis.relay.worker import worker as _worker
 from aldis.relay.worker.executor import ReceiverJob, ThreadExecutor
 from aldis.relay.worker.worker import Exit
-from tests.relay.programs.worker_program import LONG_S, SOON_S, Gate, Program, extends_leases, soon
+from tests.relay.programs.worker_program import LONG_S, SOON_S, Gate, Program, extending, soon
 
 if TYPE_CHECKING:
     from tests.relay.conftest import MakeEngine
@@ -25,9 +25,6 @@ LEASE_S = 3.0
 """Short enough to be outlasted, and so long that a worker on a busy machine extends it in time."""
 
 ROW = Row(1, "m1", "number-sent", "work", 1, None, "{}", None, None, 0, 1, 0, "token")
-
-
-# Leases.
 
 
 def outlast_lease(program: Program, lease_s: float) -> None:
@@ -65,18 +62,17 @@ def test_a_late_word_on_a_lost_lease_does_nothing(program: Program, caplog: pyte
     with program.working() as found:
         assert gate.is_entered.wait(SOON_S)
         program.run(lambda db: db.execute(update(messages).values(token="another's", due_ms=2**50)))
-        extends_leases(found.worker)
-        soon(lambda: extends_leases(found.worker) or "1 leases were lost to other workers" in caplog.text)
+        soon(extending(found.worker, lambda: "1 leases were lost to other workers" in caplog.text))
         gate.may_end.set()
         soon(lambda: found.worker.counts.lost)
 
-    assert (program.rows(), found.worker.counts) == (1, {"lost": 1})
+    assert (program.rows(), found.worker.counts) == (1, DrainCounts(lost=1))
     assert "1 messages ended after their lease had expired" in caplog.text
 
 
 def test_what_was_lost_is_not_begun(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """R3: A row that waits in a worker which has lost its lease is not received there: another has it."""
-    monkeypatch.setattr(_worker, "_AHEAD_S", LONG_S)
+    monkeypatch.setattr("aldis.relay.worker.scheduler._AHEAD_S", LONG_S)
     gate = Gate(200)
     program.connect(work=gate)
     program.pile_up("work", 500)
@@ -86,7 +82,7 @@ def test_what_was_lost_is_not_begun(program: Program, monkeypatch: pytest.Monkey
         soon(lambda: program.rows() == 300 and program.in_flight() > 25)
         claimed = program.in_flight()
         program.run(lambda connection: connection.execute(update(messages).values(token="another's", due_ms=2**50)))
-        soon(lambda: extends_leases(found.worker) or not any(job.held_until for job in [*found.worker.jobs.values()]))
+        soon(extending(found.worker, lambda: not any(job.held_until for job in [*found.worker.jobs.values()])))
         gate.may_end.set()
         soon(lambda: found.worker.counts.lost == claimed)
 

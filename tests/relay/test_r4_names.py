@@ -25,9 +25,6 @@ def shop() -> Iterator[Shop]:
     engine.dispose()
 
 
-# Who may go by a name.
-
-
 def test_a_name_is_one_receivers(shop: Shop) -> None:
     """R4, E12: Another receiver by the same name is refused, also on another signal, and named."""
     shop.connect(audit, via=shop.relay.durable("billing"))

@@ -141,10 +141,10 @@ def test_the_number_of_a_dead_letter_is_never_another_s(ready_url: str, make_eng
 
 
 @pytest.mark.parametrize("limit", [0, -1, "all", None])
-def test_so_many_dead_letters_cannot_be_asked_for(program: Program, most: Any) -> None:
+def test_so_many_dead_letters_cannot_be_asked_for(program: Program, limit: Any) -> None:
     """A limit that is none is refused, and is not taken for no limit, as SQLite would."""
     with pytest.raises(InvalidOptionError, match="limit must be a number, 1 or more"):
-        program.relay.dead_letters(most=most)
+        program.relay.dead_letters(limit=limit)
 
 
 def test_too_many_dead_letters_at_once(program: Program) -> None:

@@ -110,9 +110,9 @@ def test_what_is_not_committed_is_forgotten(desk: Desk, end: str) -> None:
     """After a rollback, a close or a reset the receiver does not run, not with the next commit either."""
     desk.send("lost")
     getattr(desk.session, end)()
-    desk.send("kept")
+    desk.send("strong_ref")
     desk.session.commit()
-    assert desk.log == ["kept"]
+    assert desk.log == ["strong_ref"]
 
 
 def test_a_commit_that_fails_forgets(desk: Desk) -> None:
@@ -130,13 +130,13 @@ def test_a_commit_that_fails_forgets(desk: Desk) -> None:
 def test_blocks(desk: Desk) -> None:
     """session.begin() as a block commits at its end, and forgets when it fails."""
     with desk.session.begin():
-        desk.send("kept")
+        desk.send("strong_ref")
 
     with pytest.raises(ZeroDivisionError), desk.session.begin():
         desk.send("lost")
         raise ZeroDivisionError
 
-    assert desk.log == ["kept"]
+    assert desk.log == ["strong_ref"]
 
 
 # Savepoints.

@@ -158,8 +158,13 @@ def _async_wrapper(is_async: bool) -> Callable[..., Any] | None:
     if not is_async or not has_app_context() or find_state(current_app) is None:
         return None
 
-    from aldis.aio import is_in_loop
+    import asyncio
 
     # In an async view, ensure_sync fails when it is called, and other receivers may have run by then. Without a
     # wrapper, the send fails before the first one.
-    return None if is_in_loop() else current_app.ensure_sync
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return current_app.ensure_sync
+
+    return None

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Protocol, TypeAlias
 
-    from aldis._core.types import AnySignal
 
     class SignalLike(Protocol):
         """A signal of Aldis or of Blinker, for type checkers."""
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
             raise NotImplementedError
 
     Group: TypeAlias = Mapping[Any, Any] | list[Any] | tuple[Any, ...] | AbstractSet[Any]
-    AldisSignals: TypeAlias = AnySignal | Group
+    AldisSignals: TypeAlias = Signal[Any, ..., Any] | Group
     AnySignals: TypeAlias = SignalLike | Group
     IsSignal: TypeAlias = Callable[[object], bool]
 

@@ -94,8 +94,8 @@ class HasParts(Protocol):
 
 
 def parts_of(relay: HasParts) -> RelayParts:
-    """Return the parts of a relay. This is the one place that looks inside a relay."""
-    return relay._parts
+    """Return the parts of a relay."""
+    return relay._parts  # pyright: ignore[reportPrivateUsage]  # The one place that looks inside a relay.
 
 
 def _while_alive(method: Callable[[], T]) -> Callable[[], T | nullcontext[None]]:

@@ -240,7 +240,10 @@ class Form:
 
 
 def _evaluated(function: Any, name: str, annotation: Any) -> Any:
-    """Return the type of one annotation. Others may fail: the sender's type is often imported for type checkers only."""
+    """Return the type of one annotation.
+
+    The others are left out: the sender's type is often imported for type checkers only, and would fail.
+    """
 
     def alone() -> None:
         raise NotImplementedError

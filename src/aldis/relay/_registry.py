@@ -79,7 +79,8 @@ class ReceiverRegistry:
         found: dict[str, KnownReceiver] = {}
 
         for signal, _, durable, _ in self.connected():
-            version = schema_of(registry_of(signal).contract, signal).version
+            contract: Any = registry_of(signal).contract
+            version = schema_of(contract, signal).version
 
             for name in durable.names:
                 known = found.setdefault(name, KnownReceiver(durable.name, durable.names, durable.key, {}))
@@ -130,7 +131,8 @@ def _check_same(durable: Durable, signal: Any, receiver: Callable[..., Any], oth
 
 def _declarer(signal: Any) -> tuple[Any, ...]:
     """Return a key that is equal for the same signal, also after its module was loaded again."""
-    return _origin(registry_of(signal).contract.function)
+    contract: Any = registry_of(signal).contract
+    return _origin(contract.function)
 
 
 def _origin(receiver: Any) -> tuple[Any, ...]:

@@ -81,14 +81,14 @@ class Relay(Administration):
     def __init__(
         self, database: Target, *, notify: bool = True, wait_s: float = 0.0, runner: Runner | None = None
     ) -> None:
-        found = Database(database, check_number("wait_s", wait_s, least=0))
+        target = Database(database, check_number("wait_s", wait_s, least=0))
         senders = SenderNames()
         receivers = ReceiverRegistry()
         consumer = Consumer(receivers, senders)
         used = InProcessRunner() if runner is None else runner
-        used.attach(consumer, found)
-        outbox = Outbox(found, senders, bool(notify))
-        self._parts = RelayParts(found, senders, receivers, outbox, consumer, used, bool(notify))
+        used.attach(consumer, target)
+        outbox = Outbox(target, senders, bool(notify))
+        self._parts = RelayParts(target, senders, receivers, outbox, consumer, used, bool(notify))
 
     # Connecting.
 

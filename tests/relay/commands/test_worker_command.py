@@ -25,9 +25,6 @@ from tests.relay.commands.shop_program import SOON_S, Shop, wait_for
 USAGE, UNFINISHED, MISCONFIGURED = 2, 75, 78
 
 
-# Workers.
-
-
 @pytest.mark.program
 def test_a_worker_drains(shop: Shop) -> None:
     """With --drain it ends when nothing is due any more, and says what it did. With --verbose, there is a line for each

@@ -49,10 +49,12 @@ def main(url: str) -> None:
     for thread in threads:
         thread.start()
 
-    is_received.wait(300)
+    is_received.wait(60)
     may_end.set()
 
-    while sum(sum(worker.counts) for worker in workers) < 2:
+    give_up_at = time.monotonic() + 30
+
+    while sum(sum(worker.counts) for worker in workers) < 2 and time.monotonic() < give_up_at:
         time.sleep(0.005)
 
     for worker, thread in zip(workers, threads, strict=True):

@@ -17,7 +17,6 @@ from sqlalchemy import insert, select
 from aldis import NamedSignal, Namespace
 from aldis.exceptions import ReceiverTimeoutError
 from aldis.relay import Relay
-from aldis.relay.storage.backlog import count
 from aldis.relay.storage.tables import messages, now_ms
 from aldis.relay.worker.worker import Exit, Settings, Worker
 
@@ -31,6 +30,10 @@ T = TypeVar("T")
 PROGRAMS: Final = Path(__file__).parent
 
 SOON_S: Final = 120.0
+"""How long a test waits for something. It happens at once; but the machine may be busy with other things."""
+
+LONG_S: Final = 1000.0
+"""Longer than any test waits: for receivers that a test lets go on, and for what must not wake a worker."""
 """How long a test waits for something. It happens at once; but the machine may be busy with other things."""
 
 LONG_S: Final = 1000.0
@@ -206,10 +209,15 @@ def hanging(gate: Event) -> Callable[[int], object]:
     return hang
 
 
-def extends_leases(worker: Worker) -> None:
-    """Have a worker extend its leases now. Where it does so at this moment, it may need to be told again."""
-    worker.leases.renew_at = 0.0
-    worker.wake_event.set()
+def extending(worker: Worker, condition: Callable[[], T]) -> Callable[[], T]:
+    """A condition, each look at which has a worker extend its leases. Once might be while it does so anyway."""
+
+    def look() -> T:
+        worker.leases.renew_at = 0.0
+        worker.wake_event.set()
+        return condition()
+
+    return look
 
 
 @contextmanager

@@ -25,9 +25,6 @@ def shop(sqlite_url: str, make_engine: Any) -> OrderShop:
     return OrderShop(make_engine(sqlite_url, connect_args={"timeout": 0.1}))
 
 
-# What fails.
-
-
 def full(engine: Engine) -> None:
     """Let the file grow by a few pages only."""
     with engine.connect() as connection:

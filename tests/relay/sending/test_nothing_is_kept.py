@@ -20,9 +20,6 @@ def shop(sqlite_url: str, make_engine: Any) -> OrderShop:
     return OrderShop(make_engine(sqlite_url, connect_args={"timeout": 0.1}))
 
 
-# E5: nothing is kept.
-
-
 def open_sessions() -> int:
     """How many sessions are noted here."""
     return sum(begun.session() is not None for begun in transactions._begun.get())

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-# NOTIFY.
-
-
 @contextmanager
 def listening(engine: Engine) -> Iterator[Callable[[], int]]:
     """Counts the notifications that have come since it was asked last."""

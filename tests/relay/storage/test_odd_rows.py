@@ -89,7 +89,9 @@ def test_columns_of_any_type(program: Program) -> None:
     holds others up.
     """
     program.connect()
-    changes = [(f"{column} = ?", (value,)) for column, values in MISTYPED.items() for value in values]
+    changes: list[tuple[str, tuple[object, ...]]] = [
+        (f"{column} = ?", (value,)) for column, values in MISTYPED.items() for value in values
+    ]
     changes += [(f"{column} = CAST(x'ff00fe' AS TEXT)", ()) for column in TEXTS]
     program.pile_up("work", len(changes))
 

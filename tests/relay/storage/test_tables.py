@@ -199,9 +199,6 @@ def test_mariadb_takes_long_senders(mariadb_url: str, make_engine: MakeEngine) -
     assert log == ["x" * 100_000]
 
 
-# Its tables.
-
-
 def test_tables_are_looked_at(sqlite_url: str, make_engine: MakeEngine) -> None:
     """check_tables says that there are none until they are made."""
     relay = Relay(make_engine(sqlite_url))

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.relay.whole_programs.places import PROGRAMS, Nursery, Place, placed
+from tests.relay.whole_programs.places import PROGRAMS, placed
+from tools.chaos.processes import Nursery
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from tools.chaos.scenarios import Place
 
 
 @pytest.fixture(scope="module")

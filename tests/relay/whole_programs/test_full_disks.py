@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 SECRET = "Rosebud"
 
 
-# Full disks.
-
-
 class Disk:
     """A small disk.
 

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.program
 
 
-# A server that stops.
-
-
 class OwnServer:
     """A server of PostgreSQL that may be stopped.
 

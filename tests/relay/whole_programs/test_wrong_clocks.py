@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-# Clocks.
-
 # Loaded before the library of C: whatever a program asks the time of day by, it is told another one. How long something
 # takes is not touched.
 LEASE_S = 2.0

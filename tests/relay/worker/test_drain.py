@@ -32,9 +32,6 @@ def test_a_drain_claims_one_at_a_time(program: Program) -> None:
     assert claimed == [1] * 9
 
 
-# Draining.
-
-
 def test_a_drain(program: Program) -> None:
     """What came of the messages is counted, by their ends."""
     program.connect("fine")

@@ -10,13 +10,10 @@ import pytest
 from sqlalchemy import text
 
 from aldis.relay import DrainCounts, ReceiverTimeoutError
-from tests.relay.programs.worker_program import LONG_S, SOON_S, Program, extends_leases, hanging, soon
+from tests.relay.programs.worker_program import LONG_S, SOON_S, Program, extending, hanging, soon
 
 if TYPE_CHECKING:
     from tests.relay.conftest import MakeEngine
-
-
-# Receivers that hang.
 
 
 def test_receivers_that_hang_cost_their_threads_and_no_more(program: Program, gate: Event) -> None:
@@ -76,7 +73,7 @@ def test_what_was_claimed_ahead_is_left_when_receivers_hang(program: Program, ga
 
     with program.working(concurrency=1, batch=50, poll_s=0.02) as found:
         soon(lambda: 60 in program.numbers(), "the one that hangs")
-        soon(lambda: extends_leases(found.worker) or found.worker.counts.released, "the others given back")
+        soon(extending(found.worker, lambda: found.worker.counts.released), "the others given back")
 
         with program.working(poll_s=0.02):
             soon(lambda: program.rows() == 1, "the others")

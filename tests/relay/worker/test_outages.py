@@ -19,9 +19,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from aldis import NamedSignal, Namespace
 from aldis.relay import DrainCounts, Relay
 from aldis.relay.storage import database as _database
-from aldis.relay.worker import worker as _worker
 from aldis.relay.worker.worker import Exit, Settings, Worker
-from tests.relay.programs.worker_program import LONG_S, SOON_S, Program, extends_leases, number_sent, running, soon
+from tests.relay.programs.worker_program import LONG_S, SOON_S, Program, extending, number_sent, running, soon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,7 +38,7 @@ BACK = "The database is back"
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker tries again soon."""
-    monkeypatch.setattr(_worker, "_AWAY_S", (0.02, 0.2))
+    monkeypatch.setattr("aldis.relay.worker.outage._PAUSES_S", (0.02, 0.2))
 
 
 class Switch:
@@ -53,9 +52,10 @@ class Switch:
         with self._server.engine.connect() as connection:
             connection.execute(text(statement.format(self._server.name)))
 
-    def end_connections(self) -> None:
+    def end_connections(self) -> bool:
         """End all that is connected."""
         self.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'")
+        return True
 
     def turn_off(self) -> None:
         """Let nobody connect."""
@@ -69,14 +69,14 @@ class Switch:
 
 @pytest.fixture
 def switch(postgresql_url: str, postgresql: Server) -> Iterator[Switch]:
-    """Of the database of ``postgresql_works``."""
+    """Of the database of ``postgresql_program``."""
     found = Switch(postgresql)
     yield found
     found.turn_on()
 
 
 @pytest.fixture
-def postgresql_works(postgresql_url: str, make_engine: MakeEngine) -> Program:
+def postgresql_program(postgresql_url: str, make_engine: MakeEngine) -> Program:
     """In PostgreSQL."""
     return Program(make_engine(postgresql_url))
 
@@ -86,9 +86,9 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [line for line in caplog.messages if line.startswith("The database")]
 
 
-def test_connections_that_end(postgresql_works: Program, switch: Switch) -> None:
+def test_connections_that_end(postgresql_program: Program, switch: Switch) -> None:
     """R3: A server that ends connections again and again costs time, and no message: each has its effect once."""
-    program = postgresql_works
+    program = postgresql_program
     program.run(lambda db: db.exec_driver_sql("CREATE TABLE effects (number int)"))
     engine = program.engine.execution_options(pool_pre_ping=True)
 
@@ -105,7 +105,7 @@ def test_connections_that_end(postgresql_works: Program, switch: Switch) -> None
             soon(lambda part=part: len(program.got) >= part * 40)  # type: ignore[misc]
             switch.end_connections()
 
-        soon(lambda: found.worker.tally.total() and is_empty(program))
+        soon(lambda: sum(found.worker.counts) and is_empty(program))
 
     numbers = program.run(lambda db: list(db.scalars(text("SELECT number FROM effects ORDER BY number"))))
     assert numbers == [*range(400)]
@@ -119,10 +119,10 @@ def is_empty(program: Program) -> bool:
 
 
 def test_a_database_that_is_away_for_a_while(
-    postgresql_works: Program, switch: Switch, caplog: pytest.LogCaptureFixture
+    postgresql_program: Program, switch: Switch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """R3: The worker says once that the database is away, once that it is back, and goes on."""
-    program = postgresql_works
+    program = postgresql_program
     program.connect()
 
     with program.working(poll_s=0.05) as found:
@@ -130,7 +130,7 @@ def test_a_database_that_is_away_for_a_while(
         soon(lambda: program.got)
         switch.turn_off()
         # Until it has tried several times, at longer intervals. Who was just connecting is turned out, too.
-        soon(lambda: found.worker.outage.pause_s > 0.1 or switch.end_connections())
+        soon(lambda: switch.end_connections() and found.worker.outage.pause_s > 0.1)
         assert found.exit is None
         switch.turn_on()
         program.engine.dispose()
@@ -193,7 +193,7 @@ def test_a_worker_that_has_nothing_to_do_does_not_take_its_database_for_back(
     with program.working(concurrency=1, batch=1) as found:
         assert entered.wait(SOON_S)
         failing.begin()
-        soon(lambda: extends_leases(found.worker) or found.worker.outage.is_away)
+        soon(extending(found.worker, lambda: found.worker.outage.is_away))
         found.worker.leases.renew_at = time.monotonic() + 60  # There is no room, and no lease to extend.
 
         for _ in range(3):
@@ -210,9 +210,9 @@ def test_a_worker_that_has_nothing_to_do_does_not_take_its_database_for_back(
     assert (first.startswith(AWAY), second) == (True, BACK)
 
 
-def test_a_database_that_takes_no_changes(postgresql_works: Program, switch: Switch) -> None:
+def test_a_database_that_takes_no_changes(postgresql_program: Program, switch: Switch) -> None:
     """R3: A server that has become a replica is waited for too."""
-    program = postgresql_works
+    program = postgresql_program
     program.connect()
     program.pile_up("work", 3)
     switch.execute("ALTER DATABASE {} SET default_transaction_read_only = on")
@@ -315,7 +315,7 @@ def test_a_stop_without_a_database(program: Program) -> None:
         assert entered.wait(SOON_S)
         soon(lambda: program.rows() == 300 and program.in_flight() > 25)
         failing.begin()
-        soon(lambda: extends_leases(found.worker) or found.worker.outage.is_away)
+        soon(extending(found.worker, lambda: found.worker.outage.is_away))
         found.worker.stop()
         soon(lambda: found.worker.settler.pending)
         may_end.set()
@@ -341,7 +341,7 @@ def test_a_stop_is_over_when_the_database_is_back(program: Program) -> None:
     with program.working(concurrency=1) as found:
         assert entered.wait(SOON_S)
         failing.begin()
-        soon(lambda: extends_leases(found.worker) or found.worker.outage.is_away)
+        soon(extending(found.worker, lambda: found.worker.outage.is_away))
         found.worker.stop()
         may_end.set()
         soon(lambda: found.worker.settler.pending)

@@ -45,9 +45,6 @@ def test_a_row_that_is_to_run_alone_does_not_wait_for_ever(
         soon(lambda: program.numbers("poison") == [0], "its turn")
 
 
-# Rows that killed workers.
-
-
 def test_a_row_that_killed_two_workers_runs_alone(program: Program) -> None:
     """What may have killed workers runs when nothing else does, so that it cannot take others with it."""
     lock, meeting = Lock(), Barrier(2)

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from aldis.relay import DrainCounts
 from aldis.relay.storage.rows import Row
 from aldis.relay.storage.tables import messages
 from aldis.relay.worker import worker as _worker
@@ -15,9 +16,6 @@ from aldis.relay.worker.worker import Exit
 from tests.relay.programs.worker_program import LONG_S, SOON_S, Gate, Program, running, soon
 
 ROW = Row(1, "m1", "number-sent", "work", 1, None, "{}", None, None, 0, 1, 0, "token")
-
-
-# Stops.
 
 
 def test_a_stop_lets_receivers_end(program: Program) -> None:
@@ -32,7 +30,7 @@ def test_a_stop_lets_receivers_end(program: Program) -> None:
         gate.may_end.set()
         assert found.ended() is Exit.STOPPED
 
-    assert (program.rows(), found.worker.counts) == (0, {"done": 1})
+    assert (program.rows(), found.worker.counts) == (0, DrainCounts(done=1))
 
 
 @pytest.mark.usefixtures("unwoken")

@@ -126,9 +126,6 @@ def test_who_is_in_time_is_not_interrupted() -> None:
     assert not job.is_late
 
 
-# Limits of time.
-
-
 def busy(number: int) -> None:
     """Runs Python, for ever."""
     while True:

@@ -35,7 +35,7 @@ BREAKS: Final = (
                 if receiver is not None:
                     results.append((receiver, receiver(sender)))
 
-            for connection in table.route(sender).connections[len(connections) :]:
+            for connection in registry.snapshot(sender).connections[len(connections) :]:
                 results.append((connection.ref(), connection.ref()(sender)))
         """,
         tests=("test_later_sends.py", "test_e02_snapshot.py", "test_hazards.py"),
@@ -74,7 +74,7 @@ BREAKS: Final = (
     ),
     Break(
         name="dead-ends-the-long-walk",
-        what="A collected receiver ends a send that takes the long way: the receivers after it are not called.",
+        what="A collected receiver ends a send that does more than call its receivers: the receivers after it are not called.",
         at="_send",
         old="""
             if receiver is None:
@@ -96,7 +96,7 @@ BREAKS: Final = (
     ),
     Break(
         name="doubles-plain",
-        what="A snapshot that contains a receiver twice is sent the short way, which calls it twice.",
+        what="A send without anything else to do calls a receiver twice that its snapshot contains twice.",
         at="Snapshot.__init__",
         old="not self.has_doubles and all(connection.is_simple for connection in self.connections)",
         new="all(connection.is_simple for connection in self.connections)",
@@ -111,7 +111,7 @@ BREAKS: Final = (
         tests=("test_e02_snapshot.py", "test_e01_order.py"),
     ),
     Break(
-        name="routes-stale-any",
+        name="sender-snapshots-stale",
         what="After a change for any sender, a sender with receivers of its own keeps its old snapshot.",
         at="SnapshotCache.invalidate",
         old="self.by_sender = {}",
@@ -127,7 +127,7 @@ BREAKS: Final = (
         tests=("test_e01_order.py", "test_e06_senders.py"),
     ),
     Break(
-        name="routes-stale-sender",
+        name="sender-snapshot-stale",
         what="After a change for one sender, this sender keeps its old snapshot.",
         at="SnapshotCache.invalidate",
         old="self.by_sender.pop(sender_filter.short_key, None)",
@@ -135,7 +135,7 @@ BREAKS: Final = (
         tests=("test_later_sends.py", "test_e01_order.py", "test_e06_senders.py"),
     ),
     Break(
-        name="kept-routes-stale",
+        name="cached-snapshots-stale",
         what="After a change for any sender, the cached snapshots of single senders stay in use.",
         at="SnapshotCache.invalidate",
         old="self._by_filter = {}",

@@ -56,8 +56,8 @@ BREAKS: Final = (
         tests=("test_e03_failures.py",),
     ),
     Break(
-        name="policy-not-looked-at",
-        what="A send that takes the short way ignores the policy.",
+        name="policy-ignored-on-the-fast-way",
+        what="A send that takes a fast way ignores the policy.",
         at="SnapshotCache.is_ordinary",
         old="self.errors == PROPAGATE",
         new="self.errors",

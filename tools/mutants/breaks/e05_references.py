@@ -69,7 +69,7 @@ BREAKS: Final = (
         what="A new receiver with the `id` of a collected one is taken for the collected one.",
         at="ConnectChange._make",
         old="existing.ref() is None",
-        new="existing.ref is gone",
+        new="False",
         tests=("test_e05_references.py", "test_e04_collection.py"),
     ),
     Break(

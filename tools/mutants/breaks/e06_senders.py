@@ -48,8 +48,8 @@ BREAKS: Final = (
         tests=("test_e06_senders.py",),
     ),
     Break(
-        name="glance-too-sure",
-        what="A send by a proxy or a value takes the short way for senders without their own receivers.",
+        name="is-other-too-sure",
+        what="A send by a proxy or a value takes the fast way for senders without receivers of their own.",
         at="SnapshotCache.is_other",
         old="sender.__class__ is not kind or issubclass(kind, _KEYED_BY_MORE_THAN_ID)",
         new="sender is self",
@@ -75,11 +75,11 @@ BREAKS: Final = (
         tests=("test_e06_senders.py",),
     ),
     Break(
-        name="proxy-routed",
+        name="proxy-not-resolved",
         what="A send by a proxy does not reach the receivers of the object behind it.",
         at="prepare",
         old="sender.__class__ is not type(sender)",
-        new="sender is table",
+        new="sender is registry",
         tests=("test_e06_senders.py",),
     ),
     Break(
@@ -107,7 +107,7 @@ BREAKS: Final = (
         tests=("test_e06_senders.py", "test_e05_references.py"),
     ),
     Break(
-        name="dead-sender-routed",
+        name="dead-sender-snapshot-stays",
         what="The cached snapshot of a collected sender stays until the clean-up.",
         at="_sender_died",
         old="registry.by_sender.pop(key[1], None)",

@@ -58,11 +58,8 @@ BREAKS: Final = (
     Break(
         name="mute-unnoticed",
         what="A `muted` block does not mute a signal that was sent before the block.",
-        at="SnapshotCache.close_fast_ways",
-        old="""
-            self.plain = self.others = None
-            self.by_sender = {}
-        """,
+        at="ConnectionRegistry.count_mute.change",
+        old="self.close_fast_ways()",
         new="pass",
         tests=("test_e08_mute.py",),
     ),

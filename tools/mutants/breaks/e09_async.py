@@ -74,12 +74,9 @@ BREAKS: Final = (
     Break(
         name="concurrent-unordered",
         what="The results of receivers that run at the same time come in the order in which they ended.",
-        at="_send_async",
+        at="_send_async.call",
         old="results[position] = (receiver, await run.call_async(connection, options, receiver, wrapper))",
-        new="""
-            value = await run.call_async(connection, options, receiver, wrapper)
-            results[results.index(None)] = (receiver, value)
-        """,
+        new="results.append((receiver, await run.call_async(connection, options, receiver, wrapper)))",
         tests=("test_aio.py",),
     ),
     Break(
@@ -91,7 +88,7 @@ BREAKS: Final = (
         tests=("test_aio.py",),
     ),
     Break(
-        name="application-not-asked-to-cross",
+        name="application-wrapper-ignored",
         what="The wrapper of the Flask application is not used for async receivers.",
         at="SendRun.find_wrapper",
         old="next(filter(None, (default(is_async) for default in default_wrappers)), None)",

@@ -11,8 +11,8 @@ BREAKS: Final = (
         name="dead-count",
         what="Collected receivers count until the clean-up.",
         at="ConnectionRegistry.has_any",
-        old="any(connection.ref() is not None for connection in self.all_connections())",
-        new="any(True for _ in self.all_connections())",
+        old="(connection.ref() is not None for connection in self.all_connections())",
+        new="(True for _ in self.all_connections())",
         tests=("test_later_sends.py", "test_e10_truth.py"),
     ),
     Break(

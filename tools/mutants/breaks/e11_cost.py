@@ -9,15 +9,15 @@ from . import Break
 BREAKS: Final = (
     Break(
         name="no-plain-snapshot",
-        what="No send takes the short way for receivers of any sender.",
+        what="No send takes a fast way for receivers of any sender.",
         at="SnapshotCache._keep_unfiltered",
         old="snapshot.is_plain and self.is_ordinary",
         new="snapshot is None",
         tests=("test_e11_cost.py",),
     ),
     Break(
-        name="no-routes",
-        what="No send takes the short way for receivers of one sender.",
+        name="no-sender-snapshots",
+        what="No send takes the fast way for receivers of one sender.",
         at="SnapshotCache._keep_filtered",
         old="self.by_sender[sender_filter.short_key] = snapshot.connections",
         new="pass",

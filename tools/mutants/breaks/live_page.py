@@ -44,7 +44,9 @@ BREAKS: Final = (
         what="Names and values that contain HTML are shown as HTML.",
         language="javascript",
         at="make",
-        old='element.append(...children.filter((child) => child !== null && child !== ""));',
+        old="""
+            element.append(...children.filter((child) => child !== null && child !== ""));
+        """,
         new="""
             for (const child of children.filter((child) => child !== null && child !== ""))
               if (child.nodeType) element.append(child);

@@ -8,8 +8,8 @@ from . import Break
 
 BREAKS: Final = (
     Break(
-        name="watched-take-the-short-way",
-        what="A send of a watched signal takes the short way, which tells no watcher.",
+        name="watched-take-the-fast-way",
+        what="A send of a watched signal takes a fast way, which tells no watcher.",
         at="SnapshotCache.is_ordinary",
         old="self.is_custom or self.is_muted or self.mutes > 0 or self.watches or self.interceptors",
         new="self.is_custom or self.is_muted or self.mutes > 0 or self.interceptors",

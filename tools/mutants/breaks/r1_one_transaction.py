@@ -13,7 +13,7 @@ BREAKS: Final = (
         at="Outbox.close",
         old="caller is not None",
         new="caller is None",
-        tests=("test_r1_one_transaction.py", "test_transactions.py"),
+        tests=("test_r1_one_transaction.py",),
     ),
     Break(
         name="rows-not-written",
@@ -21,7 +21,7 @@ BREAKS: Final = (
         at="Outbox.close",
         old="not opened.rows",
         new="opened.rows",
-        tests=("test_r1_one_transaction.py", "test_transactions.py"),
+        tests=("test_r1_one_transaction.py",),
     ),
     Break(
         name="payload-in-errors",
@@ -29,7 +29,7 @@ BREAKS: Final = (
         at="_explain",
         old="error.hide_parameters = True",
         new="error.hide_parameters = False",
-        tests=("test_failed_writes.py", "test_r1_one_transaction.py"),
+        tests=("test_failed_writes.py",),
     ),
     Break(
         name="other-threads-sessions",
@@ -37,7 +37,7 @@ BREAKS: Final = (
         at="_noted_session",
         old="begun[1:] == here",
         new="begun[1:2] == here[:1]",
-        tests=("test_transactions.py", "test_r1_one_transaction.py"),
+        tests=("test_r1_one_transaction.py", "test_async_transactions.py"),
     ),
     Break(
         name="several-sessions",
@@ -45,7 +45,7 @@ BREAKS: Final = (
         at="_noted_session",
         old="len(found) > 1",
         new="len(found) > 99",
-        tests=("test_transactions.py", "test_r1_one_transaction.py"),
+        tests=("sending/test_transactions.py",),
     ),
     Break(
         name="full-disks-unsaid",
@@ -53,7 +53,7 @@ BREAKS: Final = (
         at="_why",
         old="is_full(error)",
         new="not error",
-        tests=("test_full_disks.py",),
+        tests=("test_failed_writes.py", "test_full_disks.py"),
     ),
     Break(
         name="no-patience",
@@ -61,7 +61,7 @@ BREAKS: Final = (
         at="RetryPolicy.pause_s",
         old="self._wait_s if is_away(error) else 0.0",
         new="0.0",
-        tests=("test_database.py", "test_server_stops.py"),
+        tests=("test_database.py", "test_outages.py"),
     ),
     Break(
         name="uncommitted-untold",

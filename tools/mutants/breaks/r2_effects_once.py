@@ -16,7 +16,7 @@ BREAKS: Final = (
         tests=("test_r6_engines.py",),
     ),
     Break(
-        name="once-always",
+        name="first-time-always",
         what="An effect that was already noted happens again.",
         at="note_effect",
         old="done.rowcount == 1",

@@ -13,7 +13,7 @@ BREAKS: Final = (
         at="_claimable",
         old="and_(~_has_older(ordered), _m.ordering_key.not_in(_keys_under_way(ordered)))",
         new="~_has_older(ordered)",
-        tests=("test_claims.py",),
+        tests=("test_claims.py", "test_r6_engines.py"),
     ),
     Break(
         name="keys-out-of-order",

@@ -37,7 +37,7 @@ BREAKS: Final = (
         at="PoisonSlot._is_alone",
         old="all(other.is_late for other in others)",
         new="not others",
-        tests=("test_hanging_receivers.py", "test_poison_messages.py"),
+        tests=("test_poison_messages.py",),
     ),
     Break(
         name="late-ones-run-alone",

@@ -18,9 +18,8 @@ BREAKS: Final = (
     Break(
         name="isolation-forgets",
         what="`isolate` does not reconnect the receivers that were disconnected.",
-        at="_restore",
-        beside="RegistryBackup",
-        old="backup.restore()",
+        at="RegistryBackup.restore",
+        old="backup.restore(self._registry)",
         new="pass",
         tests=("test_isolate.py",),
     ),

@@ -32,7 +32,7 @@ BREAKS: Final = (
         tests=("test_stop.py",),
     ),
     Break(
-        name="nothing-given-back",
+        name="nothing-released",
         what="A worker that stops does not release the rows whose receivers have not begun.",
         at="Worker._release_unbegun",
         old="self.settler.pending.extend(self._executor.take_back())",
@@ -81,7 +81,7 @@ BREAKS: Final = (
         tests=("test_supervisor.py",),
     ),
     Break(
-        name="born-after-the-stop",
+        name="started-after-the-stop",
         what="A worker process that starts while all are being stopped goes on.",
         at="Supervisor._start",
         old="if self._stops: ...",
@@ -89,7 +89,7 @@ BREAKS: Final = (
         tests=("test_supervisor.py",),
     ),
     Break(
-        name="all-speak",
+        name="all-report",
         what="Every worker process reports to systemd, not only the first.",
         at="Supervisor._start",
         old='environment.pop("NOTIFY_SOCKET", None)',

@@ -188,7 +188,10 @@ def _noted_session(engine: Callable[[], Engine]) -> Session | None:
 
 
 def _pools_of(session: Session) -> list[Any]:
-    """Return the pool of the engine that a session would write our rows with; if it has none for them, all its pools."""
+    """Return the pool of the engine that a session would write our rows with; if it has none for them, all its pools.
+
+    A session may have an engine for each of the user's tables, and none for ours.
+    """
     try:
         binds: Any = [session.get_bind(clause=_WRITE)]
     except UnboundExecutionError:  # A session with a bind for each of the user's tables has no other way to ask.

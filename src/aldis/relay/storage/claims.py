@@ -114,8 +114,8 @@ def _claiming(dialect: str) -> Update:
 
 @lru_cache
 def _claiming_malformed(dialect: str) -> Update:
-    zeros: dict[Any, int] = {"version": 0, "sent_ms": 0, "attempts": 1, "crashes": 0}
-    lease = {"due_ms": now_ms() + bindparam("lease_ms"), "token": bindparam("claim")}
+    zeros: dict[str, Any] = {"version": 0, "sent_ms": 0, "attempts": 1, "crashes": 0}
+    lease: dict[str, Any] = {"due_ms": now_ms() + bindparam("lease_ms"), "token": bindparam("claim")}
     return update(messages).where(is_among(_m.id, dialect)).values(**zeros, **lease)
 
 

@@ -286,8 +286,8 @@ def _check_is_free(engine: Engine) -> None:
     # Since Python 3.12, a connection can be in a transaction all the time.
     if getattr(driver, "in_transaction", False) and getattr(driver, "autocommit", True) is not False:
         raise TransactionError(
-            "The relay cannot begin a transaction: the database is in memory, so it has one connection, and a transaction"
-            " of the program is open on it. Commit it or roll it back before."
+            "The relay cannot begin a transaction: the database is in memory, so it has one connection, and a"
+            " transaction of the program is open on it. Commit it or roll it back before."
         )
 
 

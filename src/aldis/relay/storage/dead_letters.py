@@ -47,10 +47,19 @@ def find(connection: Connection, receiver: str | None, limit: int, after: int) -
     """
     names = ("id", "message_id", "signal", "receiver", "attempts", "sent_ms", "died_ms", "reason")
     conditions = [_d.id > after, *([_d.receiver == receiver] if receiver is not None else [])]
-    statement = select(*(_d[name] for name in names)).where(*conditions).order_by(_d.id).limit(limit)
+    statement: Any = select(*(_d[name] for name in names)).where(*conditions).order_by(_d.id).limit(limit)
     return [
-        DeadLetter(*sent, as_time(sent_ms), as_time(died_ms), reason)
-        for *sent, sent_ms, died_ms, reason in connection.execute(statement)
+        DeadLetter(
+            row.id,
+            row.message_id,
+            row.signal,
+            row.receiver,
+            row.attempts,
+            as_time(row.sent_ms),
+            as_time(row.died_ms),
+            row.reason,
+        )
+        for row in connection.execute(statement)
     ]
 
 

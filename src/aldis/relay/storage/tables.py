@@ -43,7 +43,7 @@ metadata: Final = MetaData()
 _Id: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only with this type.
 _Json: Final = Text().with_variant(mysql.LONGTEXT, "mysql", "mariadb")
 
-# Rows come and go, so let PostgreSQL clean up after thousands of them, whatever the size of the table. By ALTER, because
+# Rows come and go, so let PostgreSQL clean up after thousands of them, whatever the size of the table. By ALTER:
 # SQLAlchemy 2.0 cannot say it in CREATE. Migrations of Alembic do not contain it by themselves.
 VACUUM: Final = (
     "ALTER TABLE aldis_messages SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,"

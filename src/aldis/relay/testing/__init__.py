@@ -20,7 +20,7 @@
     class TestMyRelay(RelayContract): ...
 
 Each test names the promise that it is about, R1 to R6 of the design. :class:`RelayContract` is for all set-ups,
-:class:`UnorderedRelayContract` for those with an engine that refuses ``key=``, and :class:`DatabaseContract` for new
+:class:`UnorderedRelayContract` for set-ups with a runner that refuses ``key=``, and :class:`DatabaseContract` for new
 databases, drivers and their settings. No test sleeps.
 
 .. versionadded:: 0.1
@@ -59,7 +59,7 @@ class UnorderedRelayContract(SendingContract, ReceivingContract, DeploysContract
 
 
 class RelayContract(OrderContract, UnorderedRelayContract):
-    """What every set-up must do that has queues with a key.
+    """What every set-up must do whose receivers can have a key.
 
     .. versionadded:: 0.1
     """

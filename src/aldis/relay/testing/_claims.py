@@ -1,6 +1,6 @@
 """The contract suite, what the database must do for claims: leases, fencing, order, its clock.
 
-This is below the engines: they claim rows by these functions.
+This is below the runners: workers claim rows by these functions, whichever runner they have.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LEASE_MS = 60_000
 
 @final
 class Claims:
-    """The store of a shop, each call in a transaction of its own, as workers make them."""
+    """The claims of a shop, each call in a transaction of its own, as workers make them."""
 
     def __init__(self, shop: Shop) -> None:
         self._parts = parts_of(shop.relay)
@@ -77,7 +77,7 @@ class CompetingContract:
 
     @pytest.fixture
     def claims(self, shop: Shop) -> Claims:
-        """The store of the shop."""
+        """The claims of the shop."""
         return Claims(shop)
 
     def test_who_claims_at_the_same_time(self, shop: Shop, claims: Claims) -> None:
@@ -241,7 +241,7 @@ class ClaimsContract(CompetingContract):
         assert claims.wait_ms()[0] <= _LEASE_MS
 
     def test_what_is_dead(self, shop: Shop, claims: Claims) -> None:
-        """R3: A row that is buried is a dead letter with all that was sent, and a row no more."""
+        """R3: A row that was given up is a dead letter with all that was sent, and no longer a row."""
         shop.connect()
         shop.place(1)
         (row,) = claims.claim()

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ._harness import Shop
 
-# What ill-meant rows have instead of what a send writes, and what the reason of their death says.
+# Malformed rows: the columns that differ from those of a send, and the reason why the row becomes a dead letter.
 _MALFORMED: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "no JSON": ({"payload": "{"}, "no JSON object"),
     "no object": ({"payload": '["' + SECRET + '"]'}, "no JSON object"),
@@ -29,8 +29,8 @@ _MALFORMED: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "another type": ({"payload": '{"order_id":"' + SECRET + '"}'}, "does not fit"),
     "a large number": ({"payload": '{"order_id":1e999}'}, "no JSON object"),
     "a large payload": ({"payload": '{"order_id":7,"customer":"' + SECRET + "x" * 4_100_000 + '"}'}, "larger than"),
-    "version 0": ({"version": 0}, "no upgrader"),
-    "a negative version": ({"version": -(2**31)}, "no upgrader"),
+    "version 0": ({"version": 0}, "row is malformed"),
+    "a negative version": ({"version": -(2**31)}, "row is malformed"),
     "a sender that is no JSON": ({"sender": SECRET}, "sender is malformed"),
     "a sender of another kind": ({"sender": '{"pickle": "' + SECRET + '"}'}, "sender is malformed"),
     "a deep sender": ({"sender": "[" * 60_000}, "sender is malformed"),

@@ -238,7 +238,7 @@ class ReceivingContract:
 
 
 class OrderContract:
-    """What is received in order: R3, where a queue has a key."""
+    """What is received in order: R3, where a receiver has a key."""
 
     def test_order(self, shop: Shop) -> None:
         """R3: Messages of one key are received one after the other, in the order in which they were sent."""

@@ -76,7 +76,7 @@ def test_sync_receivers_run_as_many_at_once_as_the_worker_has_threads(relay: Rel
     together = Barrier(40)
 
     def wait(sender: Quart, *, order_id: int) -> None:
-        together.wait(20)
+        together.wait(120)
 
     async def send() -> None:
         for number in range(40):
