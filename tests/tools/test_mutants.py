@@ -202,6 +202,7 @@ two\"\"\"
         (make_break("Lamp.blink", "pause_s: float = 0.5", "pass"), "only another assignment can replace an argument"),
         (make_break("Lamp.blink", "range(...)", "print(..., ...)"), "the new code has `...` more often than the old"),
         (make_break("Lamp.blink", "...\nreturn []", "pass"), "`...` cannot stand beside"),
+        (make_break("Lamp.blink", "x is not None", "y"), "Lamp.blink does not know y, so it would just fail"),
         (make_break("Lamp.blink", "{LIMIT}", "1"), "Lamp.blink does not contain"),
     ],
 )

@@ -74,7 +74,7 @@ BREAKS: Final = (
     ),
     Break(
         name="dead-ends-the-long-walk",
-        what="A collected receiver ends a send that does more than call its receivers: the receivers after it are not called.",
+        what="A collected receiver ends a send that looks at more than its receivers: the others are not called.",
         at="_send",
         old="""
             if receiver is None:
