@@ -20,7 +20,7 @@ nitpick_ignore_regex = [
     (r"py:.*", r"(concurrent\.futures|threading|typing)\..*|Executor|ParamSpec|TypeVar"),
     # Type variables, and names that only annotations use.
     (r"py:.*", r"(aldis\._core\.types\.)?([FPQRST]|P\.args|P\.kwargs|AnySignal|ErrorPolicy|Wrapper|Connector)"),
-    (r"py:.*", r"(aldis\._core\.types\.)?Undeclared|AldisSignals|AnySignals"),
+    (r"py:.*", r"(aldis\._core\.types\.)?Undeclared|AldisSignals|AnySignals|ShownSignals"),
     (r"py:.*", r"AbstractContextManager|AnySession"),
     # The frameworks', whose documentation is not fetched either.
     (r"py:.*", r"(flask\.app\.)?Flask|(quart\.app\.)?Quart"),

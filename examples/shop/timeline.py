@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.wsgi import ClosingIterator
 
 from aldis.observe import watch
-from aldis.relay import Queue
+from aldis.relay import Durable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -72,7 +72,7 @@ def runs(send: SendRecord) -> list[CallRecord]:
 
 def is_queued(call: CallRecord) -> bool:
     """Whether a receiver got a row of the relay, for a worker to run it."""
-    return call.is_delivery and isinstance(call.via, Queue)
+    return call.is_delivery and isinstance(call.via, Durable)
 
 
 def reached(send: SendRecord) -> list[CallRecord]:

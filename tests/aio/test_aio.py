@@ -166,7 +166,7 @@ def test_in_thread_runs_a_sync_receiver_beside_the_loop() -> None:
 
     @signal.connect
     def receiver(sender: Any, *, a: int) -> Any:
-        assert go_on.wait(10)
+        assert go_on.wait(120)
         return sender, a, threading.current_thread() is threading.main_thread()
 
     async def main() -> Any:
@@ -520,7 +520,7 @@ def test_concurrent_runs_sync_receivers_in_threads() -> None:
 
     def make(name: str) -> Callable[..., Any]:
         def receiver(sender: Any) -> str:
-            barrier.wait(10)
+            barrier.wait(120)
             return name
 
         return receiver

@@ -48,7 +48,7 @@ def run(program: str, *, before: str = "", options: tuple[str, ...] = (), **give
         capture_output=True,
         text=True,
         env=environment,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

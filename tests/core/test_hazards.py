@@ -22,6 +22,9 @@ from aldis.aio import Concurrent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+    from typing import TypeAlias
+
+    Decorate: TypeAlias = Callable[[Callable[["Stage"], None]], Callable[[str], None]]
 
 LINE = ["first", "actor", "victim", "last"]
 
@@ -363,7 +366,7 @@ def stages(kind: str) -> Iterator[tuple[str, Stage]]:
         yield f"{place}, {way}, {'weak' if weak else 'strong'}", Stage(kind, place, way, weak)
 
 
-def on_stages(kinds: Iterable[str], stages: Callable[[str], Iterator[tuple[str, Stage]]]) -> Any:
+def on_stages(kinds: Iterable[str], stages: Callable[[str], Iterator[tuple[str, Stage]]]) -> Decorate:
     """Make one test of each kind of receiver, which plays on all its stages. A failure names the stage.
 
     One test of each stage would be 4,000, and starting them would take longer than what they do.

@@ -341,7 +341,7 @@ def test_threads_give_a_future(pool: ThreadPoolExecutor) -> None:
 
     assert found is receiver
     assert isinstance(future, Future)
-    sender, payload, name = future.result(timeout=10)
+    sender, payload, name = future.result(timeout=120)
     assert (sender, payload) == ("x", {"a": 1})
     assert name.startswith("pool")
 
@@ -349,12 +349,12 @@ def test_threads_give_a_future(pool: ThreadPoolExecutor) -> None:
 def test_send_does_not_wait_for_threads(pool: ThreadPoolExecutor) -> None:
     """send returns while the receiver still runs."""
     signal, go_on = Signal(), threading.Event()
-    signal.connect(lambda sender: go_on.wait(10), weak=False, via=threads(pool))
+    signal.connect(lambda sender: go_on.wait(120), weak=False, via=threads(pool))
     ((_, future),) = signal.send()
 
     assert not future.done()
     go_on.set()
-    assert future.result(timeout=10) is True
+    assert future.result(timeout=120) is True
 
 
 def test_futures_can_be_waited_for_together(pool: ThreadPoolExecutor) -> None:
@@ -369,7 +369,7 @@ def test_futures_can_be_waited_for_together(pool: ThreadPoolExecutor) -> None:
 
     futures = [future for _, future in signal.send()]
     futures[0].add_done_callback(lambda future: told.append(future.result()))
-    done, pending = wait(futures, timeout=10)
+    done, pending = wait(futures, timeout=120)
 
     assert not pending
     assert {future.result() for future in done} == {0, 1, 2}
@@ -396,7 +396,7 @@ def test_context_variables_are_copied(pool: ThreadPoolExecutor) -> None:
     signal, go_on = Signal(), threading.Event()
 
     def receiver(sender: Any) -> str:
-        assert go_on.wait(10)
+        assert go_on.wait(120)
         found = variable.get()
         variable.set("set by the receiver")
         return found
@@ -410,8 +410,8 @@ def test_context_variables_are_copied(pool: ThreadPoolExecutor) -> None:
         variable.set("set after the send")
         go_on.set()
 
-        assert first.result(timeout=10) == "set by the sender"
-        assert second.result(timeout=10) == "set by the sender"
+        assert first.result(timeout=120) == "set by the sender"
+        assert second.result(timeout=120) == "set by the sender"
         assert variable.get() == "set after the send"
     finally:
         variable.reset(token)
@@ -430,7 +430,7 @@ def test_a_failure_in_a_thread_is_in_the_future(pool: ThreadPoolExecutor, lost: 
     (_, future), _ = signal.send("x")
 
     with pytest.raises(Broken) as raised:
-        future.result(timeout=10)
+        future.result(timeout=120)
 
     assert raised.value is error
     assert future.exception() is error
@@ -452,7 +452,7 @@ def test_a_failure_in_a_thread_goes_to_a_callable_policy(pool: ThreadPoolExecuto
     signal.connect(fails, via=threads(pool))
     ((_, future),) = signal.send("x")
 
-    assert future.result(timeout=10) is None
+    assert future.result(timeout=120) is None
     ((failure, name),) = told
     assert (failure.exception, failure.receiver, failure.sender, failure.signal) == (error, fails, "x", signal)
     assert name.startswith("pool")
@@ -474,12 +474,12 @@ def test_a_policy_that_raises_in_a_thread_is_in_the_future(pool: ThreadPoolExecu
     ((_, future),) = signal.send("x")
 
     with pytest.raises(KeyError, match="policy"):
-        future.result(timeout=10)
+        future.result(timeout=120)
 
 
 def settle(pool: ThreadPoolExecutor) -> None:
     """Until the pool's one thread has run, and forgotten, all that it was given."""
-    pool.submit(int).result(timeout=10)
+    pool.submit(int).result(timeout=120)
 
 
 @pytest.mark.parametrize("error", [Broken, KeyboardInterrupt])
@@ -512,9 +512,9 @@ def test_a_failure_that_was_asked_for_is_not_reported(pool: ThreadPoolExecutor, 
 
     if ask == "result":
         with pytest.raises(Broken):
-            future.result(timeout=10)
+            future.result(timeout=120)
     else:
-        assert isinstance(future.exception(timeout=10), Broken)
+        assert isinstance(future.exception(timeout=120), Broken)
 
     del future
     settle(pool)
@@ -528,12 +528,12 @@ def test_success_and_cancellation_are_not_reported(pool: ThreadPoolExecutor, los
 
     def receiver(sender: Any) -> None:
         started.set()
-        assert go_on.wait(10)
+        assert go_on.wait(120)
         log.append(sender)
 
     signal.connect(receiver, via=threads(pool))
     signal.send("first")
-    assert started.wait(10)
+    assert started.wait(120)
     ((_, future),) = signal.send("second")
     assert future.cancel()
     go_on.set()
@@ -585,7 +585,7 @@ def test_a_weak_receiver_lives_until_it_ran(pool: ThreadPoolExecutor) -> None:
     assert log == []
 
     go_on.set()
-    blocker.result(timeout=10)
+    blocker.result(timeout=120)
     settle(pool)
     assert log == ["ran"]
 
@@ -603,7 +603,7 @@ def test_one_disconnected_after_its_turn_still_runs(pool: ThreadPoolExecutor) ->
     signal.disconnect(receiver)
     go_on.set()
 
-    assert future.result(timeout=10) == "ran"
+    assert future.result(timeout=120) == "ran"
 
 
 def test_a_closed_executor_is_a_failure() -> None:

@@ -96,7 +96,7 @@ def test_timeline_of_a_registration(browser: FlaskClient, requests: list[Request
 
 def test_concurrent_requests_do_not_mix(app: Flask, requests: list[Request]) -> None:
     """Main job: requests that are served at the very same time have a timeline each, with their own sends only."""
-    together = Barrier(3, timeout=30)
+    together = Barrier(3, timeout=120)
     paths = ["/lamps/aldis?campaign=7", "/nowhere", "/static/shop.css"]
 
     # In the middle of each request, all three wait for each other.

@@ -53,7 +53,7 @@ def serve(body: Body, *, testing: bool = False) -> tuple[Any, list[str]]:
     app.get("/")(lambda: str(signal.send(app)))
     app.wsgi_app = answer  # type: ignore[method-assign]
     Aldis(app)
-    return app.wsgi_app(EnvironBuilder("/").get_environ(), lambda *arguments: None), ran
+    return app.wsgi_app(EnvironBuilder("/").get_environ(), lambda *arguments: lambda part: None), ran
 
 
 def test_receivers_run_at_close_and_once() -> None:

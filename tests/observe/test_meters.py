@@ -87,7 +87,7 @@ def in_thread(work: Callable[[], Any]) -> None:
     """Run it in another thread, and wait until that is done; fail if it hangs."""
     thread = Thread(target=work, daemon=True)
     thread.start()
-    thread.join(20)
+    thread.join(120)
     assert not thread.is_alive()
 
 
@@ -101,7 +101,7 @@ def status_of_child(work: Callable[[], bool]) -> int:
         status = 1
 
         with suppress(BaseException):
-            unix_signal.alarm(20)  # A child that is deadlocked ends by it.
+            unix_signal.alarm(120)  # A child that is deadlocked ends by it.
             status = 0 if work() else 2
 
         os._exit(status)

@@ -19,6 +19,7 @@ import pytest
 from opentelemetry import propagate, trace
 from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.exc import OperationalError
 
 from aldis import InvalidOptionError, Namespace
 from aldis.relay import DrainCounts, Relay
@@ -553,7 +554,7 @@ def test_a_database_that_is_away(room: Room, caplog: pytest.LogCaptureFixture) -
 def test_what_cannot_be_asked_for_other_reasons(
     room: Room, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So it is when something else than the database fails."""
+    """So it is when something else than the database fails. It is said once, however often it is asked."""
 
     def status() -> None:
         raise LookupError("no engine")
@@ -561,9 +562,27 @@ def test_what_cannot_be_asked_for_other_reasons(
     monkeypatch.setattr(room.relay, "status", status)
 
     with room.instrument():
+        for _ in range(2):
+            assert room.values("aldis.relay.backlog") == []
+
+    assert caplog.text.count("no engine") == 1
+
+
+def test_an_error_of_the_database_shows_no_values(
+    room: Room, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the database says of a statement that fails is logged without the statement's parameters."""
+
+    def status() -> None:
+        raise OperationalError("SELECT :email", {"email": SECRET}, Exception("the disk is gone"))
+
+    monkeypatch.setattr(room.relay, "status", status)
+
+    with room.instrument():
         assert room.values("aldis.relay.backlog") == []
 
-    assert "no engine" in caplog.text
+    assert "the disk is gone" in caplog.text
+    assert SECRET not in caplog.text
 
 
 # Nothing of a payload.

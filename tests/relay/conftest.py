@@ -18,6 +18,15 @@ from tools.chaos.processes import Nursery, TooLateError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# A receiver's time may be over at any line, also at one of coverage in the receiver's thread. If that holds coverage's
+# lock then, nobody releases it, and each thread that is measured waits for ever. The lock is for threads without a GIL,
+# which are not measured.
+with suppress(ImportError):
+    from coverage.collector import Collector
+
+    Collector.lock_data = lambda self: None  # type: ignore[method-assign]
+    Collector.unlock_data = lambda self: None  # type: ignore[method-assign]
+
 # Servers that may be used. Each run of the tests makes databases of its own there, and drops them.
 POSTGRESQL = os.environ.get("ALDIS_TEST_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 MARIADB = os.environ.get("ALDIS_TEST_MARIADB", "mariadb+pymysql://root@127.0.0.1:3306/mysql")

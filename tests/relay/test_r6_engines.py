@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from tests.relay.conftest import MakeEngine
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "test-an-engine.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "test-a-database-or-a-runner.md"
 
 
 def harness_of(relay: Relay, sessions: Any) -> Harness:

@@ -46,7 +46,7 @@ def run(library: str, tmp_path: Path) -> Run:
             env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
             capture_output=True,
             encoding="utf-8",
-            timeout=120,
+            timeout=600,
             check=False,
         )
         assert ended.returncode == 0, ended.stderr

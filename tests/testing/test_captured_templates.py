@@ -145,5 +145,5 @@ def test_whichever_library_flask_runs_on(installs: str) -> None:
         assert len(faked.one().stopped) == 1
     """
     command = [sys.executable, "-W", "error", "-c", dedent(program)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr

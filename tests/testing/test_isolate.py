@@ -538,7 +538,7 @@ def test_destructors_run_without_the_lock(uncaught_destructor: Any) -> None:
         def __del__(self) -> None:
             thread = threading.Thread(target=signal.connect, args=(one, "thread"))
             thread.start()
-            thread.join(10)
+            thread.join(120)
             log.append(thread.is_alive())
 
     with isolate(signal):

@@ -368,6 +368,6 @@ def test_dying_objects_of_a_session_do_no_harm(run: Any) -> None:
 def test_the_option_is_explained() -> None:
     """pytest --help tells of the option and of its setting."""
     command = [sys.executable, "-m", "pytest", "--help", "-p", "aldis.pytest_plugin"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     assert "--aldis-leaks" in done.stdout
     assert "aldis_leaks (bool):" in done.stdout

@@ -1,7 +1,7 @@
 """The programs of chaos, which run in processes of their own: a shop that sells, and workers that receive.
 
-``orders`` are the business rows. Each has a message, which has an ``effect``: made with ``relay.first_time``, but nothing in
-the table would refuse a second one. ``deliveries`` are all attempts to receive, guarded by nothing.
+``orders`` are the business rows. Each has a message, which has an ``effect``: made with ``relay.first_time``, but
+nothing in the table would refuse a second one. ``deliveries`` are all attempts to receive, guarded by nothing.
 """
 
 from __future__ import annotations

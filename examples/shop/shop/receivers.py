@@ -87,7 +87,8 @@ def audit_order(sender: Flask, *, order_id: int, **extra: object) -> None:
 def invoice(sender: Flask, *, order_id: int, total_cents: int, **extra: object) -> None:
     """Runs in a worker, once or more: a worker may die when all is done and it has not said so yet.
 
-    ``relay.first_time`` notes in the invoice's own transaction that it is made. So there is one, however often this runs.
+    ``relay.first_time`` notes in the invoice's own transaction that it is made. So there is one, however often this
+    runs.
     """
     sleep(sender.config["SHOP_INVOICE_TAKES_S"])
     is_first = relay.first_time(db.session)

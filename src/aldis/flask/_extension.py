@@ -80,7 +80,7 @@ class Aldis:
         register_wrapper(_async_wrapper)
 
         if self._relay is not None:
-            from aldis.relay._parts import parts_of  # The relay is there, so its package is loaded.
+            from aldis.relay.worker.parts import parts_of  # The relay is there, so its package is loaded.
 
             parts_of(self._relay).bind_application(app, app.name, app.app_context, has_app_context)
 

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Protocol, TypeAlias
 
-
     class SignalLike(Protocol):
         """A signal of Aldis or of Blinker, for type checkers."""
 

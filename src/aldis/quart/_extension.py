@@ -69,7 +69,7 @@ class Aldis:
         register_wrapper(_sync_wrapper)
 
         if self._relay is not None:
-            from aldis.relay._parts import parts_of  # The relay is there, so its package is loaded.
+            from aldis.relay.worker.parts import parts_of  # The relay is there, so its package is loaded.
 
             context: Any = app.app_context  # Quart does not type what this returns.
             parts_of(self._relay).bind_async_application(app, app.name, context)

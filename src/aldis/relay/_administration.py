@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, MetaData
 
-    from ._parts import RelayParts
     from .storage.backlog import Backlog
     from .storage.rows import DeadLetter
+    from .worker.parts import RelayParts
 
     T = TypeVar("T")
 

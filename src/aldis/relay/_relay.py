@@ -13,7 +13,6 @@ from aldis.exceptions import InvalidOptionError, NoMessageError
 from ._administration import Administration
 from ._backoff import Exponential, check_backoff, check_number
 from ._durable import Durable, Forward
-from ._parts import RelayParts
 from ._registry import ReceiverRegistry
 from ._sender_names import SenderNames
 from .sending import transactions
@@ -22,6 +21,7 @@ from .storage.database import Database
 from .storage.effects import note_effect
 from .storage.rows import DrainCounts, Message, current
 from .worker.consumer import Consumer
+from .worker.parts import RelayParts
 from .worker.runner import InProcessRunner
 
 if TYPE_CHECKING:

@@ -32,9 +32,9 @@ from aldis._telemetry import get_tracer_and_meter, make_histogram, mark_failed
 from aldis.exceptions import InvalidOptionError
 from aldis.observe import BUCKETS_S
 
-from ._parts import parts_of
 from ._relay import Relay
 from .worker.attempts import Observer
+from .worker.parts import parts_of
 
 # Only now: without OpenTelemetry, aldis._telemetry says what to install.
 from opentelemetry import context, trace  # isort: skip

@@ -20,7 +20,7 @@ from aldis import ANY, ContractError, NamedSignal, Namespace, Signal
 from ...leaks import left
 from ...threads import THREADS, meanwhile, together
 
-pytestmark = [pytest.mark.stress, pytest.mark.usefixtures("hasty", "uncaught", "watchdog")]
+pytestmark = pytest.mark.usefixtures("hasty", "uncaught", "watchdog")
 
 
 class Receiver:
@@ -46,6 +46,7 @@ def names(results: list[tuple[Any, Any]]) -> list[Any]:
     return [name for _, name in results]
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("options", [{}, {"weak": False}, {"priority": 1}], ids=["weak", "strong", "first"])
 @pytest.mark.parametrize("kind", ["any sender", "value", "object"])
 def test_each_thread_sees_its_own_changes(kind: str, options: dict[str, Any], effort: int) -> None:
@@ -84,6 +85,7 @@ def test_each_thread_sees_its_own_changes(kind: str, options: dict[str, Any], ef
     assert left(signal) == {"any sender": 2}
 
 
+@pytest.mark.stress
 def test_nothing_is_lost(effort: int) -> None:
     """E1, E4: After any mix of changes, connected is exactly what each thread left connected, in each one's order."""
     signal = Signal()
@@ -127,6 +129,7 @@ def test_nothing_is_lost(effort: int) -> None:
     assert left(signal) == {}
 
 
+@pytest.mark.stress
 def test_the_same_receiver_from_all_threads(effort: int) -> None:
     """E4: Threads that connect and disconnect one and the same receiver get all or nothing, never half."""
     signal = Signal()
@@ -144,6 +147,7 @@ def test_the_same_receiver_from_all_threads(effort: int) -> None:
     assert not signal.receivers
 
 
+@pytest.mark.stress
 def test_receivers_and_senders_are_collected(effort: int) -> None:
     """E4, E5, E6: Receivers and senders may die in any thread, by reference counts or in a collection."""
     signal = Signal()
@@ -178,6 +182,7 @@ def test_receivers_and_senders_are_collected(effort: int) -> None:
     assert left(signal) == {"any sender": 1}
 
 
+@pytest.mark.stress
 def test_dead_senders_are_never_taken_for_new_ones(effort: int) -> None:
     """E6: A sender that gets the ``id`` of a dead one reaches nobody, in whatever thread either lived."""
     signal = Signal()
@@ -195,6 +200,7 @@ def test_dead_senders_are_never_taken_for_new_ones(effort: int) -> None:
     assert left(signal) == {}
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("kind", ["any sender", "object"])
 def test_once_is_once_in_all(kind: str, effort: int) -> None:
     """E4: However many threads send at the same moment, a ``once`` receiver is called exactly once."""
@@ -217,6 +223,7 @@ def test_once_is_once_in_all(kind: str, effort: int) -> None:
     assert left(signal) == {"any sender": 1}
 
 
+@pytest.mark.stress
 def test_a_connect_for_good_while_others_send_is_not_lost(effort: int) -> None:
     """E4: Connecting for good while another thread's send uses up ``once`` leaves the receiver connected."""
     signal, receiver = Signal(), Receiver()
@@ -230,6 +237,7 @@ def test_a_connect_for_good_while_others_send_is_not_lost(effort: int) -> None:
     assert left(signal) == {}
 
 
+@pytest.mark.stress
 def test_muted_is_for_its_own_thread(effort: int) -> None:
     """E4, E8: A muted block silences its own thread's sends, and no others, however many begin and end."""
     signal = Signal()
@@ -263,6 +271,7 @@ def test_muted_is_for_its_own_thread(effort: int) -> None:
     assert signal._registry.mutes == 0
 
 
+@pytest.mark.stress
 def test_connected_to_from_all_threads(effort: int) -> None:
     """E4, E7: In its block each thread reaches the receiver, whoever else's block on it begins and ends."""
     signal = Signal()
@@ -288,6 +297,7 @@ def test_connected_to_from_all_threads(effort: int) -> None:
     assert left(signal) == {}
 
 
+@pytest.mark.stress
 def test_settings_change_under_sends(effort: int) -> None:
     """E3, E4: Policies and mutes that change while others send: each send follows one of them, and calls in order."""
     signal = Signal()
@@ -332,6 +342,7 @@ def test_settings_change_under_sends(effort: int) -> None:
     assert len(failing[0].calls) >= len(failing[1].calls) > 0
 
 
+@pytest.mark.stress
 def test_all_threads_get_the_same_signal(effort: int) -> None:
     """E4: A namespace makes one signal of a name, and what is connected to it in any thread is connected."""
     for _ in range(100 * effort):
@@ -349,6 +360,7 @@ def test_all_threads_get_the_same_signal(effort: int) -> None:
         assert sorted(names(signals["name 0"].send(None))) == list(range(THREADS))
 
 
+@pytest.mark.stress
 def test_all_threads_watch_the_same_changes(effort: int) -> None:
     """E4: ``receiver_connected`` is one signal, and hears every connect of every thread."""
     for _ in range(30 * effort):
@@ -370,6 +382,7 @@ def test_all_threads_watch_the_same_changes(effort: int) -> None:
         assert sorted(heard) == sorted([*range(THREADS)] * 2)
 
 
+@pytest.mark.stress
 def test_one_declaration_wins(effort: int) -> None:
     """E4, E12: Of several functions that declare one name at the same moment, one does; the others are refused."""
 
@@ -424,6 +437,7 @@ def test_no_receiver_slips_past_a_declaration() -> None:
     assert not signal.receivers
 
 
+@pytest.mark.stress
 def test_declared_while_others_send(effort: int) -> None:
     """E4, E12: Sends before the declaration go as they are, sends after it are held against it; none is lost."""
     for _ in range(100 * effort):
@@ -445,6 +459,7 @@ def test_declared_while_others_send(effort: int) -> None:
             signal.send(None, wick=1)
 
 
+@pytest.mark.stress
 def test_tasks_and_threads_mixed(effort: int) -> None:
     """E4, E8, E9: Tasks in several event loops and plain threads share one signal, and each sees its own changes."""
     signal = Signal()
@@ -504,6 +519,7 @@ def test_tasks_and_threads_mixed(effort: int) -> None:
     assert signal._registry.mutes == 0
 
 
+@pytest.mark.stress
 def test_signals_come_and_go(effort: int) -> None:
     """E4, E5: Signals that die in one thread while their receivers die in another leave nothing, and raise nothing."""
 

@@ -193,6 +193,15 @@ def test_an_async_receiver_is_refused_by_send(receiver: Callable[..., Any], send
     assert log == []
 
 
+def test_send_async_with_no_receivers() -> None:
+    """E9: send_async of a signal that nobody is connected to returns an empty list, the first time and later."""
+    signal = Signal()
+
+    assert [asyncio.run(signal.send_async("x")) for _ in range(2)] == [[], []]
+    assert signal.send("x") == []
+    assert asyncio.run(signal.send_async("x")) == []
+
+
 @each_async
 def test_an_async_receiver_is_awaited_by_send_async(receiver: Callable[..., Any]) -> None:
     """E9: whatever kind of async receiver it is, send_async awaits it, without any wrapper."""

@@ -156,7 +156,7 @@ if relay is not None:
 
     @app.post("/drain")
     def drain() -> dict[str, int]:
-        return relay.drain()._asdict()
+        return dict(relay.drain()._asdict())
 
     @app.post("/claim")
     def claim() -> str:

@@ -37,7 +37,7 @@ print(missing, early, found, late == list(parts), client.get("/_aldis/").status_
 def test_loaded_in_debug_mode_only() -> None:
     """Nothing of the page is imported before a request finds debug mode on, which may be long after the set-up."""
     command = [sys.executable, "-c", LOADED]
-    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert result.stdout == "404 [] 200 True 404\n"
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import insert, select
 from aldis import NamedSignal, Namespace
 from aldis.exceptions import ReceiverTimeoutError
 from aldis.relay import Relay
+from aldis.relay.storage.backlog import count
 from aldis.relay.storage.tables import messages, now_ms
 from aldis.relay.worker.worker import Exit, Settings, Worker
 
@@ -30,10 +31,6 @@ T = TypeVar("T")
 PROGRAMS: Final = Path(__file__).parent
 
 SOON_S: Final = 120.0
-"""How long a test waits for something. It happens at once; but the machine may be busy with other things."""
-
-LONG_S: Final = 1000.0
-"""Longer than any test waits: for receivers that a test lets go on, and for what must not wake a worker."""
 """How long a test waits for something. It happens at once; but the machine may be busy with other things."""
 
 LONG_S: Final = 1000.0

@@ -98,7 +98,7 @@ def test_a_failed_write_fails_the_send_under_every_policy(any_url: str, make_eng
     placed: NamedSignal[Any, ..., Any] = Namespace(errors=policy).declare(order_placed)
     log: list[Any] = []
     placed.connect(lambda sender, note: log.append(sender), weak=False)
-    placed.connect(lambda sender, note: None, weak=False, via=Relay(engine).queue("billing"))
+    placed.connect(lambda sender, note: None, weak=False, via=Relay(engine).durable("billing"))
 
     with pytest.raises(DBAPIError) as raised:
         placed.send("shop", note=SECRET)

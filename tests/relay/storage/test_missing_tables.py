@@ -23,7 +23,7 @@ VERBS: list[Callable[[Relay], Any]] = [
     lambda relay: relay.retry_dead(7),
     lambda relay: relay.drop_dead(7),
     lambda relay: relay.drop_messages("mail.welcome"),
-    lambda relay: relay.purge("effects", older_than_s=1),
+    lambda relay: relay.purge_effects(older_than_s=1),
 ]
 
 

@@ -77,6 +77,22 @@ def test_a_row_that_killed_two_workers_runs_alone(program: Program) -> None:
     assert program.relay.dead_letters() == []
 
 
+def test_a_row_that_is_to_run_alone_waits_for_others(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R3: It begins when what ran before it has ended."""
+    monkeypatch.setattr(_worker, "_ALONE_S", LONG_S)
+    gate = Gate(0)
+    program.connect(work=gate)
+    program.pile_up("work", 1)
+
+    with program.working(concurrency=4):
+        assert gate.is_entered.wait(SOON_S)
+        program.pile_up("work", 1, losses=2, payload='{"number": 7}')
+        soon(lambda: program.in_flight() == 2)
+        assert program.numbers() == [0]
+        gate.may_end.set()
+        soon(lambda: program.numbers() == [0, 7])
+
+
 @pytest.mark.usefixtures("unwoken")
 def test_a_row_that_is_alone_begins_at_once(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """A row that is to run alone waits for nothing when nothing else runs."""

@@ -38,8 +38,10 @@ def test_a_backlog_of_one_receiver_keeps_no_other_waiting(program: Program) -> N
     assert [got.receiver for got in program.got].index("second") < 500
 
 
-def test_backlogs_take_turns(program: Program) -> None:
-    """R3: Receivers that all have a backlog are served in turn."""
+@pytest.mark.parametrize("ahead_s", [0.0, LONG_S], ids=["one by one", "ahead"])
+def test_backlogs_take_turns(program: Program, monkeypatch: pytest.MonkeyPatch, ahead_s: float) -> None:
+    """R3: Receivers that all have a backlog are served in turn, whether there is room for one of them or for all."""
+    monkeypatch.setattr(_worker, "_AHEAD_S", ahead_s)
     names = ("first", "second", "third")
 
     for name in names:

@@ -156,8 +156,8 @@ def test_looks_become_rarer() -> None:
     pauses: list[float] = []
 
     for _ in range(6):
-        turns.look(nothing)
-        pauses.append(round(turns._poll_at - turns._looked_at, 3))
+        turns.poll(nothing)
+        pauses.append(round(turns._poll_at - turns._polled_at, 3))
 
     assert pauses == [0.01, 0.02, 0.04, 0.08, 0.1, 0.1]
 

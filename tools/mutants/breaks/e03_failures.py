@@ -56,7 +56,7 @@ BREAKS: Final = (
         tests=("test_e03_failures.py",),
     ),
     Break(
-        name="policy-ignored-on-the-fast-way",
+        name="policy-ignored-when-fast",
         what="A send that takes a fast way ignores the policy.",
         at="SnapshotCache.is_ordinary",
         old="self.errors == PROPAGATE",

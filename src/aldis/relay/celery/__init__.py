@@ -79,8 +79,7 @@ if TYPE_CHECKING:
     from aldis.relay._durable import Durable
     from aldis.relay.storage.database import Database
     from aldis.relay.storage.rows import Row
-    from aldis.relay.worker.consumer import Consumer
-    from aldis.relay.worker.runner import Guard
+    from aldis.relay.worker.consumer import Consumer, Guard
 
 __all__ = ["CeleryRunner"]
 

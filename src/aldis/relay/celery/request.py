@@ -11,9 +11,14 @@ if TYPE_CHECKING:
     class CeleryRequest:
         """The part of Celery's class that is used here. Celery has no types."""
 
-        def reject(self, requeue: bool) -> None: ...
-        def on_timeout(self, soft: bool, timeout: float) -> None: ...
-        def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> None: ...
+        def reject(self, requeue: bool) -> None:
+            """Return the message to the broker, or drop it."""
+
+        def on_timeout(self, soft: bool, timeout: float) -> None:
+            """Handle a time limit that is over."""
+
+        def on_failure(self, exc_info: Any, *args: Any, **options: Any) -> None:
+            """Handle a task, or its process, that has failed."""
 else:
     from celery.worker.request import Request as CeleryRequest
 
@@ -39,9 +44,8 @@ class Request(CeleryRequest):
         """Return the message to the broker when the task, or its process, has failed."""
         error = exc_info.exception
 
-        if not isinstance(
-            getattr(error, "exc", error), _DECIDED
-        ):  # Celery may wrap the exception, to keep its traceback.
+        # Celery may wrap the exception, to keep its traceback.
+        if not isinstance(getattr(error, "exc", error), _DECIDED):
             self.reject(requeue=True)
 
         super().on_failure(exc_info, *args, **options)

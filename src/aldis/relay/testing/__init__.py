@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import pytest
 
-from aldis.relay._parts import parts_of
+from aldis.relay.worker.parts import parts_of
 
 from ._claims import ClaimsContract
 from ._deploys import DeploysContract

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 import pytest
 from sqlalchemy import insert, select
 
-from aldis.relay._parts import parts_of
 from aldis.relay.storage import claims as _claims, dead_letters
 from aldis.relay.storage.tables import messages, now_ms
+from aldis.relay.worker.parts import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,10 +40,10 @@ class Claims:
         """Do some work in a transaction."""
         return self._parts.database.run(work)
 
-    def claim(self, name: str = "billing", most: int = 100, lease_ms: int = _LEASE_MS) -> list[Row]:
+    def claim(self, name: str = "billing", limit: int = 100, lease_ms: int = _LEASE_MS) -> list[Row]:
         """Claim rows of a receiver, as a worker does."""
         known = self._parts.receivers.known()[name]
-        return self.run(lambda connection: _claims.claim(connection, name, known, most, lease_ms))
+        return self.run(lambda connection: _claims.claim(connection, name, known, limit, lease_ms))
 
     def renew(self, *rows: Row, lease_ms: int = _LEASE_MS) -> set[int]:
         """Extend leases. Gives the ids of those that are still held."""
@@ -106,7 +106,7 @@ class CompetingContract:
 
         def work(_: int) -> None:
             while shop.rows():
-                rows: list[Any] = claims.claim(most=3)
+                rows: list[Any] = claims.claim(limit=3)
                 found.extend(loads(row.payload)["order_id"] for row in rows)
                 claims.acknowledge(*rows)
 
@@ -127,7 +127,7 @@ class ClaimsContract(CompetingContract):
         """R3: A claimed row is nobody else's, and the first that were due are claimed first."""
         shop.connect()
         shop.place(1, 2, 3)
-        first, second = claims.claim(most=2), claims.claim()
+        first, second = claims.claim(limit=2), claims.claim()
 
         assert [row.payload for row in first] == [f'{{"order_id":{number},"customer":"Ada"}}' for number in (1, 2)]
         assert [row.payload for row in second] == ['{"order_id":3,"customer":"Ada"}']
@@ -159,7 +159,7 @@ class ClaimsContract(CompetingContract):
         """R3: Rows that were received are deleted, and no others."""
         shop.connect()
         shop.place(1, 2, 3)
-        rows = claims.claim(most=2)
+        rows = claims.claim(limit=2)
 
         assert claims.acknowledge(*rows) == 2
         assert shop.rows() == {"billing": 1}
@@ -235,7 +235,7 @@ class ClaimsContract(CompetingContract):
         shop.place(1, 2)
         first, second = claims.claim()
         shop.make_due()
-        claims.claim(most=1)
+        claims.claim(limit=1)
 
         assert claims.renew(first, second, lease_ms=3_600_000) == {second.id}
         assert claims.wait_ms()[0] <= _LEASE_MS

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import insert
 
 from aldis import Namespace
-from aldis.relay._parts import parts_of
 from aldis.relay.storage.tables import messages, now_ms
+from aldis.relay.worker.parts import parts_of
 
 from ._harness import order_placed
 from ._receiving import SECRET

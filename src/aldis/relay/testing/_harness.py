@@ -9,8 +9,8 @@ from sqlalchemy import Column, Integer, MetaData, Table, insert, select, update
 
 from aldis import ANY, Namespace
 from aldis.aio import sync_to_async
-from aldis.relay._parts import parts_of
 from aldis.relay.storage.tables import messages, now_ms
+from aldis.relay.worker.parts import parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,9 +17,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from aldis.exceptions import InvalidOptionError, RelaySchemaError
 from aldis.relay._backoff import check_number
-from aldis.relay._parts import parts_of
 
 from .health import Readiness
+from .parts import HasParts, parts_of
 from .settler import in_words
 from .supervisor import CHILD, Supervisor
 from .worker import Exit, Settings, Worker
@@ -27,7 +27,13 @@ from .worker import Exit, Settings, Worker
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aldis.relay._relay import Relay
+
+class Relay(HasParts, Protocol):
+    """A :class:`~aldis.relay.Relay`, as this module knows it. The class itself is further up."""
+
+    def status(self) -> list[Any]:
+        """Return the status of each receiver."""
+        raise NotImplementedError
 
 
 class ProgressBar(Protocol):
@@ -165,6 +171,6 @@ def _set_up_logging(verbose: bool) -> None:
 def _backlog(relay: Relay) -> int | None:
     """Return how many messages wait for receivers of this process; ``None`` if the database cannot be asked."""
     try:
-        return sum(status.backlog for status in relay.status() if status.is_known)
+        return sum(int(status.backlog) for status in relay.status() if status.is_known)
     except (RelaySchemaError, SQLAlchemyError):  # The worker meets the same error, reports it and handles it.
         return None

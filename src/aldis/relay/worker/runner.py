@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Protocol, final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-    from typing import TypeAlias
-
     from aldis.relay._durable import Durable
     from aldis.relay.storage.database import Database
     from aldis.relay.storage.rows import Row
 
-    from .consumer import Consumer, Outcome
-
-    Guard: TypeAlias = Callable[[float | None], AbstractContextManager[Any]]
+    from .consumer import Consumer, Guard, Outcome
 
 
 class Runner(Protocol):

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Final, final
 from sqlalchemy import select
 
 from aldis.relay._backoff import check_number
-from aldis.relay._parts import parts_of
 from aldis.relay.storage import claims, tables
 from aldis.relay.storage.dialects import use_wal
 
@@ -23,6 +22,7 @@ from .executor import InlineExecutor, ReceiverJob, ThreadExecutor, drain_queue
 from .leases import LeaseKeeper
 from .listener import Listener
 from .outage import OutageHandler, close_quietly
+from .parts import parts_of
 from .scheduler import ClaimAhead, FairScheduler, PoisonSlot
 from .settler import BATCH, MinuteReport, Settler
 from .wake import StopRequest, WakeEvent
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from aldis.relay._parts import HasParts
     from aldis.relay.storage.rows import DrainCounts, KnownReceiver, Row
 
     from .consumer import Outcome
     from .executor import Lease
+    from .parts import HasParts
 
 logger: Final = logging.getLogger("aldis.relay")
 

@@ -419,7 +419,7 @@ function tableOf(signal) {
     ),
   );
 
-  return make("table", "turns", make("thead", "", head), make("tbody", "", ...rows));
+  return make("table", "connections-of-signal", make("thead", "", head), make("tbody", "", ...rows));
 }
 
 function cardOf(signal) {

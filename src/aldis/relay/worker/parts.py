@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager, AbstractContextManager
 
-    from ._registry import ReceiverRegistry
-    from ._sender_names import SenderNames
-    from .sending.outbox import Outbox
-    from .storage.database import Database
-    from .worker.consumer import Consumer
-    from .worker.runner import Runner
+    from aldis.relay._registry import ReceiverRegistry
+    from aldis.relay._sender_names import SenderNames
+    from aldis.relay.sending.outbox import Outbox
+    from aldis.relay.storage.database import Database
+
+    from .consumer import Consumer
+    from .runner import Runner
 
 T = TypeVar("T")
 
