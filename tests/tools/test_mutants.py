@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +16,7 @@ from tools.mutants.runner import Runner
 from tools.mutants.source import Package
 from tools.mutants.splice import edit
 from tools.mutants.suite import Suite
-from tools.mutants.workshop import Outcome, RunError, Workshop
+from tools.mutants.workshop import Outcome, RunError, Workshop, kill_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -199,6 +202,7 @@ two\"\"\"
         (make_break("Lamp.blink", "pause_s: float = 0.5", "pass"), "only another assignment can replace an argument"),
         (make_break("Lamp.blink", "range(...)", "print(..., ...)"), "the new code has `...` more often than the old"),
         (make_break("Lamp.blink", "...\nreturn []", "pass"), "`...` cannot stand beside"),
+        (make_break("Lamp.blink", "x is not None", "y"), "Lamp.blink does not know y, so it would just fail"),
         (make_break("Lamp.blink", "{LIMIT}", "1"), "Lamp.blink does not contain"),
     ],
 )
@@ -277,6 +281,24 @@ def test_test_files_are_found_by_name(tmp_path: Path) -> None:
         BreakError, match=r"several test files are called test_b.py: core/deep/test_b.py, web/test_b.py"
     ):
         suite.find("test_b.py")
+
+
+LEADER = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(600)"], process_group=0)
+time.sleep(600)
+"""
+
+
+def test_a_run_that_hangs_leaves_no_process() -> None:
+    """The processes of a run are killed with it, also those in process groups of their own."""
+    run = subprocess.Popen([sys.executable, "-c", LEADER], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert run.stdout is not None
+    assert run.stdout.readline() == "ready\n"
+    kill_session(run.pid)
+    output, _ = run.communicate(timeout=60)  # Ends when no process has the pipe any more.
+    assert output == ""
+    assert run.returncode == -signal.SIGKILL
 
 
 class FakeWorkshop(Workshop):
