@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 from urllib.request import HTTPCookieProcessor, HTTPErrorProcessor, ProxyHandler, build_opener
 
+from interrupts import uninterrupted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from http.client import HTTPResponse
@@ -79,7 +81,7 @@ class Customer:
         data = None if fields is None else urlencode(fields).encode()
         response: HTTPResponse
 
-        with self._browser.open(self._address + path, data, timeout=30) as response:
+        with uninterrupted(), self._browser.open(self._address + path, data, timeout=30) as response:
             text = response.read().decode()
             page = Page(
                 request_id=int(response.headers.get("X-Request-Id", 0)),

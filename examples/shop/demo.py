@@ -35,6 +35,7 @@ try:
     from click.testing import CliRunner
     from customer import Page, rush, visit
     from flask.cli import FlaskGroup
+    from interrupts import INTERRUPTS, leave, uninterrupted
     from screen import Screen
     from server import HOST, Server, why
     from shop import create_app, mail, models, signals
@@ -51,8 +52,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from flask import Flask
-
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 # The commands that are shown after the visit and at the end, as a user types them in the folder of this file.
 COMMANDS = (
@@ -97,14 +96,6 @@ def main() -> int:
         found += see_command(app, screen, LAST_COMMAND)
         screen.verdict(found)
         return 1 if found else 0
-
-
-def leave(*_: object) -> None:
-    """Raise KeyboardInterrupt, so that everything is cleaned up. Further interrupts are ignored."""
-    for number in INTERRUPTS:
-        signal.signal(number, signal.SIG_IGN)
-
-    raise KeyboardInterrupt
 
 
 @contextmanager
@@ -245,22 +236,6 @@ def working(folder: Path, *options: str, takes_s: float = 0.0) -> Iterator[Worke
     finally:
         if worker is not None:
             worker.kill()  # It has ended already if all went well.
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Delay Ctrl-C until the end of the block. Otherwise a process could be started that no code ever stops."""
-    came: list[int] = []
-    usual = {number: signal.signal(number, lambda number, _: came.append(number)) for number in INTERRUPTS}
-
-    try:
-        yield
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
-
-        if came:
-            leave()
 
 
 def left_behind(app: Flask) -> dict[str, int]:

@@ -130,7 +130,7 @@ class Administration:
     def dead_letters(self, receiver: str | None = None, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
         """Return dead letters, the oldest first.
 
-        ::
+        .. code-block:: text
 
             page = relay.dead_letters(limit=1000)
 
