@@ -388,7 +388,7 @@ TABLE: dict[str, Row] = {
         r"has no way to run the sync receiver .*second.*sync_wrapper",
     ),
     "send_async(too many)": (lambda s: s.signal.send_async("x", "y"), TypeError, TypeError, TOO_MANY),
-    # Attributes and looking.
+    # Attributes and queries.
     "errors = word": (lambda s: s.set("errors", "ignore"), InvalidOptionError, ValueError, NO_POLICY),
     "errors = None": (lambda s: s.set("errors", None), InvalidOptionError, ValueError, NO_POLICY),
     "receivers = full": (lambda s: s.set("receivers", {1: good}), InvalidOptionError, ValueError, "something empty"),

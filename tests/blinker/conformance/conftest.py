@@ -29,7 +29,7 @@ class OrderedSet(dict[Any, None]):
 
 @pytest.fixture(params=LIBRARIES)
 def library(request: pytest.FixtureRequest) -> Any:
-    """Blinker or Aldis."""
+    """Return Blinker or Aldis."""
     return LIBRARIES[request.param]
 
 
