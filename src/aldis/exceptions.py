@@ -105,7 +105,7 @@ class RelaySchemaError(RelayError, RuntimeError):
 
 
 class NoMessageError(RelayError, RuntimeError):
-    """:meth:`Relay.current` was called outside a durable receiver."""
+    """:meth:`aldis.relay.Relay.current` was called outside a durable receiver."""
 
 
 class ReceiverTimeoutError(RelayError, TimeoutError):

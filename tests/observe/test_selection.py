@@ -9,7 +9,6 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import blinker
 import pytest
 
 from aldis import InvalidOptionError, Namespace, Signal
@@ -205,20 +204,3 @@ def test_a_recording_of_all_does_not_record_itself() -> None:
 
     assert [each.payload["receiver"] for each in sent.of(told)] == [receiver]
     signal.disconnect(receiver)
-
-
-@pytest.mark.parametrize("function", [watch, isolate])
-@pytest.mark.parametrize("wanted", [blinker.Signal(), blinker.NamedSignal("first"), [blinker.Signal()]])
-def test_signals_of_blinker_are_refused(function: Any, wanted: Any) -> None:
-    """watch and isolate accept signals of Aldis only, and say so."""
-    with pytest.raises(InvalidOptionError, match=r"takes signals of Aldis, .*, not a signal of Blinker"):
-        Connected(function).of(wanted)
-
-
-@pytest.mark.parametrize("function", [connections, record, fake])
-def test_signals_of_blinker_are_accepted(function: Any) -> None:
-    """connections, record and fake accept signals of Blinker, also in Blinker's namespaces and beside signals of
-    Aldis."""
-    theirs = blinker.Namespace()
-    theirs.signal("theirs")
-    assert Connected(function).of(theirs, [first]) == [first]

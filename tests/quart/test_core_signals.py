@@ -148,7 +148,7 @@ def test_a_receiver_that_does_not_fit_is_refused() -> None:
     """E12: a receiver that cannot take the payload is refused at connect."""
     with pytest.raises(InvalidReceiverError, match="context"):
 
-        @room.template_rendered.connect  # Type checkers refuse it too.
+        @room.template_rendered.connect  # type: ignore[arg-type]  # Type checkers refuse it too.
         async def receiver(sender: Any, template: Any) -> None: ...
 
 

@@ -56,6 +56,7 @@ class ConnectionRegistry(SnapshotCache):
 
     signal_ref: Callable[[], AnySignal | None]
     title: str
+    watches: tuple[Watch, ...]
 
     def __init__(self, errors: Any, is_custom: bool) -> None:
         super().__init__(errors, is_custom)

@@ -64,7 +64,7 @@ class Feed:
         has_relay: bool = False,
     ) -> None:
         self.journal = journal
-        self.listeners = 0
+        self.listeners: int = 0
         self._sources = sources
         self._is_on = is_on
         self._clock = clock

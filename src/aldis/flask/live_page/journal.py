@@ -51,9 +51,9 @@ class LateCalls:
     __slots__ = ("entry", "seen", "sent")
 
     def __init__(self, entry: RequestSnapshot, sent: SendSnapshot, seen: set[int]) -> None:
-        self.entry = entry
-        self.sent = sent
-        self.seen = seen
+        self.entry: RequestSnapshot = entry
+        self.sent: SendSnapshot = sent
+        self.seen: set[int] = seen
 
 
 @final
@@ -70,8 +70,8 @@ class Journal:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.shows_values = False
-        self.requests = 0
-        self.is_awake = False
+        self.requests: int = 0
+        self.is_awake: bool = False
         self._clock = clock
         self._lock = RLock()  # Re-entrant: a destructor may send at any moment.
         self._is_watching = False

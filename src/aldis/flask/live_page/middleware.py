@@ -99,8 +99,8 @@ class LivePageMiddleware:
         self._app = app
         self._inner = inner
         self._relay = relay
-        self.journal = Journal()
-        self.feed = Feed(self.journal, sources, lambda: app.debug, has_relay=relay is not None)
+        self.journal: Journal = Journal()
+        self.feed: Feed = Feed(self.journal, sources, lambda: app.debug, has_relay=relay is not None)
 
     def __call__(self, environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request."""

@@ -33,16 +33,16 @@ class CallSnapshot:
     )
 
     def __init__(self, call: CallRecord, sends: list[SendSnapshot]) -> None:
-        self.name = qualified_name(call.receiver)
-        self.place = place_of(call.receiver)
-        self.outcome = call.outcome
-        self.failure = call.exception_type
-        self.started_s = call.started_s
-        self.duration_s = call.duration_s
-        self.is_async = call.is_async
-        self.priority = call.priority
-        self.via = None if call.via is None else describe_delivery(call.via)
-        self.sends = sends
+        self.name: str = qualified_name(call.receiver)
+        self.place: str | None = place_of(call.receiver)
+        self.outcome: str | None = call.outcome
+        self.failure: str | None = call.exception_type
+        self.started_s: float = call.started_s
+        self.duration_s: float | None = call.duration_s
+        self.is_async: bool = call.is_async
+        self.priority: float = call.priority
+        self.via: str | None = None if call.via is None else describe_delivery(call.via)
+        self.sends: list[SendSnapshot] = sends
 
 
 @final
@@ -68,16 +68,16 @@ class SendSnapshot:
     )
 
     def __init__(self, send: SendRecord, sender: str, payload: tuple[Argument, ...]) -> None:
-        self.name = send.signal_name
-        self.sender = sender
-        self.payload = payload
-        self.failure = send.exception_type
-        self.is_muted = send.is_muted
-        self.started_s = send.started_s
-        self.duration_s = send.duration_s
+        self.name: str = send.signal_name
+        self.sender: str = sender
+        self.payload: tuple[Argument, ...] = payload
+        self.failure: str | None = send.exception_type
+        self.is_muted: bool = send.is_muted
+        self.started_s: float = send.started_s
+        self.duration_s: float | None = send.duration_s
         self.calls: list[CallSnapshot] = []
-        self.size = 1
-        self.left_out = 0
+        self.size: int = 1
+        self.left_out: int = 0
 
 
 @final
@@ -124,23 +124,23 @@ class RequestSnapshot:
     text: tuple[int, str] | None
 
     def __init__(self, owner: object, method: str | None, path: str, started_s: float) -> None:
-        self.owner = owner
-        self.method = method
-        self.path = path
-        self.started_s = started_s
+        self.owner: object = owner
+        self.method: str | None = method
+        self.path: str = path
+        self.started_s: float = started_s
         self.duration_s = None
         self.closed_s = None
         self.status = None
         self.failure = None
         self.sends: list[SendSnapshot] = []
-        self.size = 0
-        self.left_out = 0
-        self.is_partial = False
-        self.pauses = 0
+        self.size: int = 0
+        self.left_out: int = 0
+        self.is_partial: bool = False
+        self.pauses: int = 0
         self.text = None
 
         # A receiver may make a request with a test client. Sends in that request belong to it.
-        self.outer = None if method is None else running_call()
+        self.outer: CallRecord | None = None if method is None else running_call()
 
 
 current: Final[ContextVar[RequestSnapshot | None]] = ContextVar("aldis_page_entry", default=None)

@@ -31,6 +31,7 @@ from aldis.exceptions import RelaySchemaError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+    from sqlalchemy.types import TypeEngine
 
 SCHEMA_VERSION: Final = 1
 LONGEST_NAME: Final = 200
@@ -140,8 +141,8 @@ SENT_COLUMNS: Final = tuple(column.name for column in _what_was_sent())
 class now_ms(FunctionElement[int]):  # noqa: N801  # A function of SQL.
     """The database's time. It is the same within a statement. Otherwise an index could not be searched by it."""
 
-    type = BigInteger()
-    inherit_cache = True
+    type: TypeEngine[Any] = BigInteger()
+    inherit_cache: bool | None = True
 
 
 @compiles(now_ms)  # type: ignore[no-untyped-call, untyped-decorator, unused-ignore]

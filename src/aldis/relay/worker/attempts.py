@@ -59,15 +59,15 @@ class Attempt:
     outcome: str | None
 
     def __init__(self, row: Row, found: DurableReceiver | None) -> None:
-        self.message_id = row.message_id
-        self.signal = row.signal
-        self.receiver = row.receiver
-        self.number = row.attempts
-        self.sent_s = row.sent_ms / 1000
-        self.function = None if found is None else qualified_name(found.receiver)
-        self.place = None if found is None else place_of(found.receiver)
-        self.is_async = found is not None and found.is_async
-        self.started_s = time.time()
+        self.message_id: str = row.message_id
+        self.signal: str = row.signal
+        self.receiver: str = row.receiver
+        self.number: int = row.attempts
+        self.sent_s: float = row.sent_ms / 1000
+        self.function: str | None = None if found is None else qualified_name(found.receiver)
+        self.place: str | None = None if found is None else place_of(found.receiver)
+        self.is_async: bool = found is not None and found.is_async
+        self.started_s: float = time.time()
         self.duration_s = None
         self.outcome = None
         self.exception = None

@@ -83,7 +83,7 @@ class Consumer:
         self._senders = senders
         self.scope: Callable[[], AbstractContextManager[Any]] = nullcontext
         self.async_scope: Callable[[], AbstractAsyncContextManager[Any]] | None = None
-        self.observers = Observers()
+        self.observers: Observers = Observers()
 
     def receive(self, row: Row, guard: Guard) -> Outcome:
         """Run the receiver of a row.

@@ -44,7 +44,7 @@ class LeaseKeeper:
         self._database = database
         self._jobs = jobs
         self._lease_s = lease_s
-        self.renew_at = 0.0
+        self.renew_at: float = 0.0
 
     def is_due(self) -> bool:
         """Return whether it is time to renew."""

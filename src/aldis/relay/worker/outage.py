@@ -35,8 +35,8 @@ class OutageHandler:
         self._database = database
         self._on_error = on_error
         self._is_fatal = is_fatal
-        self.is_away = False
-        self.pause_s = _PAUSES_S[0]
+        self.is_away: bool = False
+        self.pause_s: float = _PAUSES_S[0]
 
     def attempt(self, work: Callable[[], object]) -> bool:
         """Do some work. If the database fails, log it once.

@@ -177,7 +177,7 @@ class PoisonSlot:
         self._jobs = jobs
         self._concurrency = concurrency
         self.job: ReceiverJob | None = None
-        self.until = 0.0
+        self.until: float = 0.0
 
     def blocks_claims(self) -> bool:
         """Return whether nothing may be claimed: a poison message waits, or runs within its time limit."""

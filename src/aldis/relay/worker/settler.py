@@ -62,7 +62,7 @@ class Settler:
         self._notifies = notifies
         self._on_settled = on_settled
         self.pending: list[ReceiverJob] = []
-        self.counts = DrainCounts()
+        self.counts: DrainCounts = DrainCounts()
 
     def settle(self) -> None:
         """Write the outcomes of all pending jobs, in transactions of their own.
@@ -144,7 +144,7 @@ class MinuteReport:
     """
 
     def __init__(self) -> None:
-        self.due_at = time.monotonic() + _REPORT_S
+        self.due_at: float = time.monotonic() + _REPORT_S
         self._reported = DrainCounts()
 
     def log_if_due(self, counts: DrainCounts) -> None:

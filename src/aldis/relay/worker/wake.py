@@ -52,7 +52,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.requested_at = None
-        self.is_urgent = False
+        self.is_urgent: bool = False
 
     def request(self) -> None:
         """Request a stop. A signal handler may call this.

@@ -94,12 +94,12 @@ class Settings:
         ):
             check_number(name, value, least=least)
 
-        self.concurrency = int(concurrency)
-        self.batch = int(batch)
-        self.lease_s = lease_s
-        self.poll_s = poll_s
-        self.grace_s = grace_s
-        self.drains = drains
+        self.concurrency: int = int(concurrency)
+        self.batch: int = int(batch)
+        self.lease_s: float = lease_s
+        self.poll_s: float = poll_s
+        self.grace_s: float = grace_s
+        self.drains: bool = drains
 
 
 @final
@@ -128,7 +128,7 @@ class Worker:
         self._notifies = parts.notifies
         self._database = parts.database.for_drain() if is_inline else parts.database.for_worker()
         self.settings = settings
-        self.is_ready = False
+        self.is_ready: bool = False
         self.jobs: dict[Lease, ReceiverJob] = {}
         self._beat = beat
         self._settled = settled
@@ -137,12 +137,12 @@ class Worker:
         self._deadline = float("inf")
 
         # The parts.
-        self.wake_event = WakeEvent()
-        self.scheduler = FairScheduler(parts.receivers, settings.poll_s)
-        self.outage = OutageHandler(self._database, self.scheduler.wake, is_fatal=is_inline)
-        self.settler = Settler(self._database, self.outage, notifies=parts.notifies, on_settled=self._forget)
-        self.leases = LeaseKeeper(self._database, self.jobs, settings.lease_s)
-        self.report = MinuteReport()
+        self.wake_event: WakeEvent = WakeEvent()
+        self.scheduler: FairScheduler = FairScheduler(parts.receivers, settings.poll_s)
+        self.outage: OutageHandler = OutageHandler(self._database, self.scheduler.wake, is_fatal=is_inline)
+        self.settler: Settler = Settler(self._database, self.outage, notifies=parts.notifies, on_settled=self._forget)
+        self.leases: LeaseKeeper = LeaseKeeper(self._database, self.jobs, settings.lease_s)
+        self.report: MinuteReport = MinuteReport()
         self._ahead = ClaimAhead(settings.concurrency, settings.batch)
         self._poison = PoisonSlot(self.jobs, settings.concurrency)
         self._stop = StopRequest()
