@@ -125,7 +125,7 @@ def test_a_payload_that_is_too_large_is_refused(desk: Desk) -> None:
     overhead = len('{"value":""}')
     signal.send(None, value="x" * (1_000_000 - overhead))
 
-    with pytest.raises(PayloadError, match=r"too large.*1000001 characters.*send its id"):
+    with pytest.raises(PayloadError, match=r"too large.*1000001 characters.*send their ids"):
         signal.send(None, value="x" * (1_000_001 - overhead))
 
     assert desk.rows() == 1

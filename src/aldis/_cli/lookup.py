@@ -114,7 +114,7 @@ def select_signals(groups: dict[str, list[Any]], name: str) -> list[Any]:
 
 
 def connected(signal: Any) -> list[ConnectionRecord]:
-    """Return a signal's connections, without those of a mirror: the mirror itself is listed, with its receivers."""
+    """Return a signal's connections, without the mirror's: the mirror itself is listed, with its receivers."""
     return [record for record in connections(signal) if not is_mirror(record.receiver)]
 
 

@@ -65,13 +65,12 @@ class Call:
         return is_async(self.receiver)
 
     def __call__(self, wrapper: Wrapper | None = None) -> Any:
-        """Run the receiver and return what it returns.
+        """Run the receiver and return its result.
 
         :param wrapper: called with the receiver, returns the callable to run instead. A delivery that accepts async
             receivers passes its ``async_wrapper``.
-        :raises Exception: what the receiver raised, if the signal's failure policy is ``"propagate"`` or
-            ``"collect"``. Under ``"log"`` the failure is logged, and a callable policy is called with it; then
-            ``None`` is returned.
+        :raises Exception: the receiver's exception, if the signal's failure policy is ``"propagate"`` or ``"collect"``.
+            Under ``"log"`` the failure is logged, and a callable policy is called with it; then ``None`` is returned.
         """
         try:
             receiver = self.receiver if wrapper is None else wrapper(self._to_wrap())
@@ -91,7 +90,7 @@ class Call:
             return None
 
     async def run_async(self, wrapper: Wrapper | None = None) -> Any:
-        """Await the receiver and return what it returns.
+        """Await the receiver and return its result.
 
         :param wrapper: called with the receiver, returns an async callable to await instead. A delivery passes a
             ``sync_wrapper`` for a sync receiver.

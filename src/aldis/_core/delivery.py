@@ -42,8 +42,8 @@ class DeliveryGroup(Protocol):
     """Work that the deliveries of one send share if their attribute ``group`` is the same object. Not public.
 
     The relay is its one user: it looks at a payload before any receiver runs, and writes all queue rows of a send at
-    once. The send raises what either method raises, under every failure policy: a group does the sender's own work, not
-    a receiver's.
+    once. The send raises the exceptions of both methods, under every failure policy, because a group does the sender's
+    own work, not a receiver's.
     """
 
     def open(self, signal: AnySignal, sender: Any, payload: dict[str, Any], is_awaited: bool, /) -> Any:

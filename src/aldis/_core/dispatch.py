@@ -99,7 +99,8 @@ class SendRun:
         self.opened: dict[int, tuple[DeliveryGroup, Any]] = {}
 
     def find_wrapper(self, wrapper: Wrapper | None, *, is_async: bool) -> Wrapper | None:
-        """Return the wrapper of this send. Raise before any receiver runs if a receiver needs one and none is set.
+        """Return the wrapper of this send. Raise before any receiver runs if a receiver needs a wrapper and no wrapper
+        is set.
 
         :param wrapper: the wrapper that is set, if there is one; otherwise :data:`default_wrappers` are asked.
         :param is_async: whether async receivers need the wrapper, or sync ones.

@@ -1,4 +1,4 @@
-"""Failure policies: what a signal does when a receiver raises."""
+"""Failure policies: how a signal handles an exception of a receiver."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Failure:
 
 
 def log_failure(failure: Failure) -> None:
-    """Log a failure to the logger ``aldis``, with its traceback: what the policy ``"log"`` does.
+    """Log a failure to the logger ``aldis``, with its traceback. The policy ``"log"`` does this.
 
     The message names the signal and the receiver. It shows neither the payload nor the sender.
     """

@@ -97,7 +97,7 @@ class ChangeQueue:
     def read(self, look: Callable[[bool], T]) -> T:
         """Call ``look`` while nothing changes. Changes that are queued meanwhile wait until it returns.
 
-        :param look: called with whether it may keep what it computes. Inside a change it may not, because the effects
+        :param look: called with ``True`` if it may keep its result; inside a change with ``False``, because the effects
             of the change are not complete yet.
         """
         with self._lock:

@@ -176,7 +176,7 @@ class ConnectionRegistry(SnapshotCache):
         return self.for_any if key is None else self.filters.get(key)
 
     def make_connection(self, receiver: Receiver, sender: Any, options: Options, *, weak: bool) -> Connection:
-        """Make a connection for :meth:`insert`. This is no change yet, and needs no lock.
+        """Make a connection for :meth:`insert`. This does not change the registry, and needs no lock.
 
         :param sender: resolved already.
         :raises InvalidReceiverError: when ``weak`` and the receiver cannot be referenced weakly.

@@ -190,9 +190,9 @@ class Signal(Generic[S, P, R]):
 
         Receivers are called by priority, then in the order in which they were connected. Connecting the same
         receiver to the same sender again changes the options of that one connection. The connection keeps its
-        place among those of its priority, and a connection that holds its receiver strongly stays strong. A
-        receiver that is connected both to a sender and to :data:`ANY` is called once by each send, at the first
-        of its two places. A send that is under way does not call a receiver that is connected meanwhile.
+        place among the connections of its priority, and a connection that holds its receiver strongly stays strong. A
+        receiver that is connected both to a sender and to :data:`ANY` is called once by each send, at the first of its
+        two places. A send that is under way does not call a receiver that is connected meanwhile.
 
         :param receiver: called as ``receiver(sender, **payload)``.
         :param sender: call the receiver for this sender only. ``str``, ``int`` and ``bytes`` match by value
@@ -449,7 +449,7 @@ class Signal(Generic[S, P, R]):
 
     @property
     def errors(self) -> ErrorPolicy:
-        """What happens when a receiver raises an :class:`Exception`. May be set at any time.
+        """How the signal handles an :class:`Exception` of a receiver. May be set at any time.
 
         ``"propagate"``
             The first exception stops the send and is raised by it.

@@ -1,4 +1,4 @@
-"""What a send reads: the snapshot of its sender, and the settings that decide how it is walked."""
+"""The data that a send reads: the snapshot of its sender, and the settings that decide how the send walks it."""
 
 from __future__ import annotations
 

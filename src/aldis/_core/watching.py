@@ -1,8 +1,8 @@
 """Watchers: how they are told of sends and of calls.
 
-Sends of a signal that nobody watches do not come here. A watched send comes here at its beginning and its end, and at
-the beginning and the end of each call of a receiver. A context variable holds the running call, so a send inside a
-receiver becomes a branch of that call's tree, across tasks and deliveries too.
+Sends of a signal without watchers do not come here. A watched send comes here at its beginning and its end, and at the
+beginning and the end of each call of a receiver. A context variable holds the running call, so a send inside a receiver
+becomes a branch of that call's tree, across tasks and deliveries too.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from ._core_signals import CORE_SIGNALS
 
 @click.group("signals")
 def signals() -> None:
-    """Look at signals: their receivers, their payloads, and what one request sends."""
+    """Look at signals: their receivers, their payloads, and the sends of one request."""
 
 
 def groups_of(app: Flask) -> dict[str, list[Any]]:

@@ -1,4 +1,4 @@
-"""Show the connections of signals, in words for people: without payloads, and without what objects contain."""
+"""Show the connections of signals, in words for people: without payloads, and without the contents of objects."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _senders_of_blinker(signal: Any, key: Any) -> Iterator[str]:
 
 
 def describe_sender(sender: object) -> str:
-    """Name a sender in words that show nothing of what an object contains.
+    """Name a sender in words that show nothing of an object's contents.
 
     A ``str``, ``int`` or ``bytes`` is shown as it is, and cut if it is long. A module, a class, a function and an
     application of Flask or Quart is shown by its name, and any other object by its class.

@@ -121,7 +121,7 @@ class Histogram:
         self.buckets = [0] * (len(BUCKETS_S) + 1)
 
     def add(self, duration_s: float, *, is_failure: bool) -> None:
-        """Count one call. Threads that add to the same histogram need a lock; :class:`Counters` needs none.
+        """Count one call. Threads that add to the same histogram need a lock; :class:`Counters` needs no lock.
 
         :param duration_s: how long the call took, in seconds.
         :param is_failure: whether the call raised.

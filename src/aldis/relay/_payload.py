@@ -303,7 +303,7 @@ def _unlike(checked: object) -> str | None:
         elif isinstance(value, float) and not isfinite(value):
             return "JSON has no NaN and no infinity"
         elif isinstance(value, (datetime, time)) and (offset := value.utcoffset()) and offset % timedelta(minutes=1):
-            return "JSON has no UTC offset with seconds, such as those of pytz before localize()"
+            return "JSON has no UTC offset with seconds, such as pytz has before localize()"
 
     return None
 

@@ -118,7 +118,7 @@ def _check_same(durable: Durable, signal: Any, receiver: Callable[..., Any], oth
     if name_of(other.signal) == name_of(signal) and _declarer(other.signal) != _declarer(signal):
         raise InvalidOptionError(
             f"{describe(receiver)} is already connected as {durable!r} to another signal of the name"
-            f" {name_of(signal)!r}, and rows know signals by their names. Give it another relay.durable() for this"
+            f" {name_of(signal)!r}, and rows know signals by their names. Use another relay.durable() for this"
             " signal."
         )
 

@@ -1,4 +1,4 @@
-"""Test programs that use signals: record what is sent, keep receivers from running, and put connections back.
+"""Test programs that use signals: record sends, keep receivers from running, and put connections back.
 
 ``record`` and ``fake`` work on signals of Aldis and on plain signals of Blinker; ``isolate`` works on signals of Aldis.
 All three hold for the whole process: sends from other threads, such as those of a server, are recorded too, and

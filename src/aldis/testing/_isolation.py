@@ -28,9 +28,9 @@ def isolate(*signals: AldisSignals) -> Generator[None, None, None]:
     """Put connections back as they were when a ``with`` block ends, also after an exception.
 
     Then the same receivers are connected to the same senders, with the same options and in the same order. Receivers
-    that were connected inside are disconnected, and those that were disconnected or used up are back. An object that
-    is held weakly and died inside stays away, and so do the receivers of ``connected_to`` blocks that have ended. The
-    connections of all signals are put back in one step: a send that begins meanwhile waits for it.
+    that were connected inside are disconnected, and receivers that were disconnected or used up are back. An object
+    that is held weakly and died inside stays away, and so do the receivers of ``connected_to`` blocks that have ended.
+    The connections of all signals are put back in one step: a send that begins meanwhile waits for it.
     ``receiver_connected`` and ``receiver_disconnected`` are not sent.
 
     Also a decorator, for functions that are not async.

@@ -1,4 +1,4 @@
-"""Record sends, keep receivers from running, and show a test what was sent."""
+"""Record sends, keep receivers from running, and show the sends to a test."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _short.maxstring = _short.maxother = _short.maxlong = 100
 
 @contextmanager
 def record(*signals: AnySignals, sender: Any = ANY) -> Generator[Recording, None, None]:
-    """Record what is sent while a ``with`` block runs.
+    """Record the sends while a ``with`` block runs.
 
     Receivers run as they do without the block. Each send is recorded before the first receiver runs, so a receiver
     that raises hides nothing. A send of a muted signal reaches no receiver, and is not recorded. ``signal.receivers``
@@ -70,8 +70,8 @@ def fake(
     connected, and no delivery gets a call.
 
     :param signals: as for :func:`record`: all receivers of these signals are kept from running.
-    :param only: keep this receiver, or these, from running, and let the other receivers run. Then only those sends are
-        recorded that would have called one of them.
+    :param only: keep this receiver, or these receivers, from running, and let other receivers run. Then only sends that
+        would have called one of these receivers are recorded.
     :return: a context manager that returns a :class:`Recording`. The ``stopped`` of each :class:`Sent` lists the
         receivers that would have been called.
     :raises InvalidOptionError: as :func:`record`; when ``only`` is neither a receiver nor a collection of receivers; or

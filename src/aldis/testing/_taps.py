@@ -183,7 +183,7 @@ class BlinkerTap(Tap):
         return await self._hidden["send_async"](sender, **keywords)
 
     def receivers_for(self, sender: Any) -> Iterator[Callable[..., Any]]:
-        """Return what the signal's own method returns, without the receivers that are kept from running."""
+        """Return the result of the signal's own method, without the receivers that are kept from running."""
         return (receiver for receiver in self._receivers_for(sender) if not self.stops(receiver))
 
     def _receivers_for(self, sender: Any) -> list[Callable[..., Any]]:

@@ -337,10 +337,10 @@ def test_what_has_no_transaction_is_refused(shop: OrderShop, given: Any) -> None
     """E12: using and once take a session or a connection, and say so."""
     relay = shop.connect(Relay(shop.engine))
 
-    with pytest.raises(TransactionError, match="of a Session or of a Connection of SQLAlchemy, not of"):
+    with pytest.raises(TransactionError, match="a Session or a Connection of SQLAlchemy, not"):
         relay.using(given).__enter__()
 
-    with pytest.raises(TransactionError, match="of a Session or of a Connection of SQLAlchemy, not of"):
+    with pytest.raises(TransactionError, match="a Session or a Connection of SQLAlchemy, not"):
         relay.first_time(given, "m")
 
     shop.send()

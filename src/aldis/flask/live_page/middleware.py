@@ -72,7 +72,7 @@ def make_live_page(app: Flask, inner: Application, state: State) -> LivePageMidd
     """Return the live page of an application. Each request checks for itself whether the page may be shown.
 
     :param app: the application.
-    :param inner: the WSGI application that answers all requests but those for the page.
+    :param inner: the WSGI application that answers all requests except requests for the page.
     :param state: the application's state, which has its relay and the signals to show.
     """
     return LivePageMiddleware(app, inner, partial(_sources, state), state.relay)

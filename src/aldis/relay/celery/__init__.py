@@ -18,7 +18,7 @@ which calls the receiver.
                 ├──────── unknown there ────────────┤
                 └──────── its worker died ──────────┘ (the broker delivers it to another worker, which writes the row)
 
-What each failure leaves:
+The state after each failure:
 
 - The relay's worker dies between the confirmation and the deletion: the row is published again, so there are two
   messages with one id. Receivers write their effect once by ``relay.first_time``.
@@ -34,7 +34,7 @@ What each failure leaves:
 - The relay's database is away when a Celery worker has to write a row: the worker publishes the outcome instead, until
   it can be written.
 
-What cannot be promised:
+Limits:
 
 - A receiver may run twice at the same time: when a connection to the broker breaks; with Redis when it runs for longer
   than the ``visibility_timeout``; with RabbitMQ when it runs for longer than the ``consumer_timeout``, which is 30
@@ -204,7 +204,7 @@ class CeleryRunner:
     def handle(self, row: Row, guard: Guard, /) -> Outcome:
         """Publish a row. A worker of the relay calls this in one of its threads.
 
-        :return: what the worker does with the row. It deletes the row if the broker has confirmed the message.
+        :return: how the worker treats the row. It deletes the row if the broker has confirmed the message.
         """
         if self._broker.is_eager:
             found: Outcome = self._consumer.receive(row, guard)

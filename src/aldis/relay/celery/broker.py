@@ -141,11 +141,11 @@ class Broker:
 
         if kind == "redis":
             _warn(
-                "Redis does not confirm that a message is safe: what it has not written to its disk, or not copied to"
-                " its replica, is lost when it fails. Turn appendonly on, set maxmemory-policy to noeviction, or use"
-                f" RabbitMQ. And it delivers the messages of a dead worker to another worker only {visible_s} seconds"
-                " after they were fetched (visibility_timeout). If a receiver runs for longer than that, its message is"
-                " received a second time."
+                "Redis does not confirm that a message is safe: messages that it has not written to its disk, or not"
+                " copied to its replica, are lost when it fails. Turn appendonly on, set maxmemory-policy to"
+                " noeviction, or use RabbitMQ. And it delivers the messages of a dead worker to another worker only"
+                f" {visible_s} seconds after they were fetched (visibility_timeout). If a receiver runs for longer than"
+                " that, its message is received a second time."
             )
         elif kind != "amqp":
             _warn(f"CeleryRunner is tested with RabbitMQ and Redis, and not with {kind}, which may lose messages.")

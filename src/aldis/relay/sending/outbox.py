@@ -102,7 +102,7 @@ class Outbox:
         if len(text) > LARGEST_PAYLOAD:
             raise PayloadError(
                 f"The payload of {signal!r} is too large for durable receivers: {len(text)} characters of JSON, and"
-                f" {LARGEST_PAYLOAD} are allowed. Store what is large, and send its id."
+                f" {LARGEST_PAYLOAD} are allowed. Store large values, and send their ids."
             )
 
         shared = {
@@ -179,7 +179,7 @@ def _connection_of(caller: Caller, database: Database) -> Connection:
 
 
 def _explain(error: DBAPIError) -> None:
-    """Make an error of the database say what is lost, and hide the payload."""
+    """Explain an error of the database: say which rows were not written, and hide the payload."""
     error.hide_parameters = True
     error.add_note(
         f"Aldis could not write the rows of durable receivers{_why(error)}. No row was written: roll the transaction"

@@ -127,7 +127,7 @@ def _reads_committed(connection: Connection) -> bool:
 
 
 def take_turns(connection: Connection, receiver: str) -> None:
-    """Wait until no other worker claims ordered rows of this receiver, and keep others waiting until the commit.
+    """Wait until no other worker claims ordered rows of this receiver, and keep other workers waiting until the commit.
 
     Without it, two workers could each claim a row of the same key, because neither sees the claim of the other.
     """
@@ -160,7 +160,7 @@ def use_wal(connection: Connection) -> str | None:
     driver: Any = connection.connection.driver_connection
 
     # Since Python 3.12, a connection can be in a transaction all the time. In one, SQLite does not change the mode.
-    if getattr(driver, "autocommit", None) is False:  # pragma: no cover  # Tested there; 3.11 is what is measured.
+    if getattr(driver, "autocommit", None) is False:  # pragma: no cover  # Tested there. Coverage is measured on 3.11.
         driver.autocommit = True
 
         try:

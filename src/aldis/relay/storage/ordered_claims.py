@@ -124,7 +124,7 @@ def _due(part: _Part) -> list[Any]:
     return [_m.id.in_(_firsts()), is_its, is_due]
 
 
-# The first row after the front of a backlog. Most backlogs are shorter and have none.
+# The first row after the front of a backlog. Most backlogs are shorter and have no such row.
 _END_OF_FRONT: Final = (
     select(_m.due_ms, _m.id)
     .where(_m.receiver == bindparam("name"), _m.due_ms <= now_ms())

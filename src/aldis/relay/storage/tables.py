@@ -76,8 +76,8 @@ def _what_was_sent() -> list[Column[Any]]:
 
 
 # A row is for one receiver of one message. A worker can claim it when it is due. The claim writes a token, and sets
-# `due_ms` to the end of the lease: so one index finds the rows that are new, those to try again, and those whose worker
-# died. `crashes` comes before `token`: MySQL assigns from left to right.
+# `due_ms` to the end of the lease: so one index finds new rows, rows for another attempt, and rows whose worker died.
+# `crashes` comes before `token`: MySQL assigns from left to right.
 messages: Final = Table(
     "aldis_messages",
     metadata,

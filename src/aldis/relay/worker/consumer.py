@@ -41,7 +41,7 @@ WAITING_S: Final = 15.0
 
 
 class Disposition(Enum):
-    """What the worker does with a row after an attempt: delete it, retry it, make it a dead letter, or let it wait."""
+    """How the worker treats a row after an attempt: delete it, retry it, make it a dead letter, or let it wait."""
 
     DONE = "done"
     FAILED = "failed"
@@ -53,10 +53,10 @@ class Outcome(NamedTuple):
     """How an attempt ended."""
 
     disposition: Disposition
-    """What the worker does with the row."""
+    """How the worker treats the row."""
 
     reason: str = ""
-    """Why it does this. It shows nothing of the payload."""
+    """Why it treats the row so. This shows nothing of the payload."""
 
     wait_s: float = 0.0
     """For how many seconds the row waits, if it stays."""

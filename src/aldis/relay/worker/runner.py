@@ -47,7 +47,7 @@ class Runner(Protocol):
         not raise.
 
         :param guard: limits the time of a receiver: a context manager that takes its ``timeout_s``.
-        :return: what the worker does with the row.
+        :return: how the worker treats the row.
         """
         raise NotImplementedError
 

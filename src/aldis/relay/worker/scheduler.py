@@ -103,7 +103,7 @@ class FairScheduler:
     def take(self, name: str) -> KnownReceiver | None:
         """Take a receiver out of :attr:`due`. Add it again when it may have more due rows.
 
-        :return: what a claim needs to know of it; ``None`` if it is not connected any more.
+        :return: the facts that a claim needs about it; ``None`` if it is not connected any more.
         """
         self.due.remove(name)
         return self._known.get(name)

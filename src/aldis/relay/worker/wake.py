@@ -34,7 +34,7 @@ class WakeEvent:
         return not self._unset.locked()
 
     def wait(self, seconds: float) -> None:
-        """Wait until it is set, but no longer than this."""
+        """Wait until it is set, or until the time is over."""
         self._unset.acquire(timeout=min(seconds, TIMEOUT_MAX))
 
 
