@@ -166,7 +166,7 @@ def page(**changes: Any) -> Page:
     return Page(**{**plain, **changes})
 
 
-def test_what_a_visit_implies() -> None:
+def test_expected_results_of_a_visit() -> None:
     """Main job: the expected signals, failures and entries follow from the pages of the visit."""
     register = page(
         method="POST", deed="register", status=303, location="/", expected=303, wrote={"email": "a@b.invalid"}
@@ -320,7 +320,7 @@ class Terminal(io.TextIOWrapper):
         return self.read()
 
 
-def test_what_waits_is_shown_twice(browser: FlaskClient, requests: list[Request]) -> None:
+def test_waiting_receivers_are_shown_twice(browser: FlaskClient, requests: list[Request]) -> None:
     """Main job: a receiver with a delivery is shown where it begins to wait, and where it runs."""
     browser.get("/lamps/storm?campaign=spring", buffered=True)
     stream = Terminal(is_terminal=False)
@@ -336,7 +336,7 @@ def test_what_waits_is_shown_twice(browser: FlaskClient, requests: list[Request]
     ]
 
 
-def test_what_the_books_show() -> None:
+def test_the_last_table() -> None:
     """Main job: the last table has the numbers, and says how many orders have a wrong number of invoices."""
     stream = Terminal(is_terminal=False)
     Screen(stream).books(books(invoices={1: 1, 2: 2, 3: 0}, confirmations=Counter({1: 1, 2: 1, 3: 1})))

@@ -51,7 +51,7 @@ def events(app: Flask) -> list[str]:
 # The pages, and the signals that they send.
 
 
-def test_pages_load_nothing_from_elsewhere(browser: FlaskClient) -> None:
+def test_pages_load_nothing_from_other_servers(browser: FlaskClient) -> None:
     """Main job: a page loads nothing from other servers."""
     for path in ("/", "/lamps/aldis", "/cart", "/account/register", "/account/sign-in", "/nowhere", "/static/shop.css"):
         text = browser.get(path, buffered=True).text  # Buffered: files are closed.
@@ -178,7 +178,7 @@ def test_order(app: Flask, browser: FlaskClient, signal_tester: SignalTester) ->
         assert (stock["storm"], stock["desk"]) == (12 - 2, 8 - 1)
 
 
-def test_order_of_more_than_there_is(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
+def test_order_above_the_stock(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
     """Main job: an order above the stock changes nothing, sends nothing, and leaves the cart as it was."""
     browser.post("/account/register", data=ADA)
     browser.post("/cart", data={"slug": "lighthouse", "quantity": "4"})
@@ -195,7 +195,7 @@ def test_order_of_more_than_there_is(app: Flask, browser: FlaskClient, signal_te
         assert db.session.scalar(select(Lamp.stock).filter_by(slug="lighthouse")) == 3
 
 
-def test_what_is_not_yours(app: Flask, browser: FlaskClient) -> None:
+def test_orders_of_other_users(app: Flask, browser: FlaskClient) -> None:
     """Main job: an order needs a signed-in user and a full cart, and a user cannot see the orders of other users."""
     assert "Please sign in" in browser.post("/orders", follow_redirects=True).text
     browser.post("/account/register", data=ADA)

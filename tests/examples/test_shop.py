@@ -477,7 +477,7 @@ def test_missing_dependency(tmp_path: Path, package: str) -> None:
     assert "Traceback" not in ended.stderr
 
 
-def test_reader_who_has_seen_enough(tmp_path: Path) -> None:
+def test_reader_that_stops_early(tmp_path: Path) -> None:
     """Main job: the demo ends without a traceback when its reader stops early, as in ``make demo | head``."""
     process = subprocess.Popen(
         [sys.executable, str(DEMO)],
@@ -516,7 +516,7 @@ runpy.run_path({str(DEMO)!r}, run_name="__main__")
 
 
 @pytest.mark.parametrize("until", ["GET /lamps/aldis", "Three workers"])
-def test_interrupt_on_the_way(tmp_path: Path, until: str) -> None:
+def test_interrupt_during_the_visit_and_the_kills(tmp_path: Path, until: str) -> None:
     """Main job: two times Ctrl-C end the demo without a traceback, during the visit and during the kills, and the data
     is deleted.
     """

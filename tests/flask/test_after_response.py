@@ -199,7 +199,7 @@ def test_async_receivers(shop: Shop) -> None:
     assert shop.log == ["view", "/"]
 
 
-def test_a_failing_teardown_stops_no_other(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failed_teardown_stops_no_other_receiver(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     """An exception in the teardown of the receiver's context is logged too, and the next receivers run."""
     failures = [OSError("pool is empty")]
 
@@ -218,7 +218,7 @@ def test_a_failing_teardown_stops_no_other(shop: Shop, caplog: pytest.LogCapture
     assert ["pool is empty" in str(record.exc_info) for record in caplog.records] == [True]
 
 
-def test_the_teardown_is_told_of_the_failure(shop: Shop) -> None:
+def test_the_teardown_gets_the_failure(shop: Shop) -> None:
     """Teardown functions get the exception of the receiver, as they get that of a view."""
     shop.app.logger.disabled = True
     told: list[type] = []
@@ -337,7 +337,7 @@ def test_without_the_extension_it_says_so() -> None:
         shop.signal.send(shop.app, n=1)
 
 
-def test_a_client_class_of_one_s_own_is_left(app: Flask) -> None:
+def test_the_application_s_own_test_client_class_stays(app: Flask) -> None:
     """A test client class that the application has set stays, and with app.testing receivers still run in time."""
     from flask.testing import FlaskClient
 

@@ -247,7 +247,7 @@ def test_show(command: Command) -> None:
     assert text.endswith("\n\nSent by this application, it calls: no receiver\n")
 
 
-def test_show_says_whom_the_application_calls_only_where_that_is_a_question(command: Command) -> None:
+def test_show_says_which_receivers_the_application_calls_only_if_they_differ(command: Command) -> None:
     """The command does not say which receivers the application calls if no receiver has a sender filter, if the signal
     is muted, or if there is no application.
     """
@@ -261,14 +261,14 @@ def test_show_says_whom_the_application_calls_only_where_that_is_a_question(comm
     assert "Sent by" not in command("flask", "--app", "muted", "signals", "show", "x")
 
 
-def test_show_says_why_nobody_is_called(command: Command) -> None:
+def test_show_lists_reasons_for_no_receivers(command: Command) -> None:
     """For a signal without receivers, the command lists possible reasons."""
     text = command.flask("show", "by-default")
     assert "No receiver is connected" in text
     assert "weak=False" in text
 
 
-def test_show_what_is_not_there(command: Command) -> None:
+def test_show_an_unknown_name(command: Command) -> None:
     """For an unknown name, the command lists similar names, or all names."""
     assert "There is no signal 'order-plced'. Is it order-placed?" in command.flask("show", "order-plced")
     assert command.status == 2
@@ -323,7 +323,7 @@ def test_trace_with_a_method_data_and_headers(command: Command) -> None:
         (["/", "-H", "X-Name"], "A header is NAME:VALUE, not 'X-Name'"),
     ],
 )
-def test_trace_what_cannot_be(arguments: list[str], message: str) -> None:
+def test_trace_with_an_invalid_path_or_header(arguments: list[str], message: str) -> None:
     """An invalid path or header is refused, with an example of a valid one."""
     commands = flask.cli.FlaskGroup(create_app=lambda: flask.Flask("shop"), load_dotenv=False)
     result = CliRunner().invoke(commands, ["signals", "trace", *arguments])
@@ -360,7 +360,7 @@ def test_list_as_json_without_flask(command: Command) -> None:
     assert [each["group"] for each in data] == ["shop:mail_sent"]
 
 
-def test_show_what_says_little(command: Command) -> None:
+def test_show_an_undocumented_contract(command: Command) -> None:
     """A contract without documentation and types is shown as it is."""
     assert command.here("show", "bare:signals").startswith("lamp-lit\n  sender   any\n  payload  colour: any\n")
 
@@ -382,7 +382,7 @@ def test_show_without_flask(command: Command) -> None:
         ("broken", "No module named 'nothing_of_the_kind'"),
     ],
 )
-def test_what_is_not_there(command: Command, path: str, message: str) -> None:
+def test_an_unknown_object(command: Command, path: str, message: str) -> None:
     """The command says that an object does not exist or is no signal, and shows a failure of the module itself as it
     is.
     """

@@ -144,7 +144,7 @@ class Reader:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: Path(page).stem)
-def test_who_follows_the_page_sees_what_it_shows(page: str, tmp_path: Path) -> None:
+def test_a_reader_gets_the_shown_output(page: str, tmp_path: Path) -> None:
     """From an empty folder, each command prints the shown output, except for times and ids."""
     with ExitStack() as stack:
         reader = Reader(tmp_path, stack)

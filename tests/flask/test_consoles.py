@@ -82,7 +82,7 @@ def without_what_changes(text: str) -> str:
         for number, console in enumerate(consoles(page), 1)
     ],
 )
-def test_what_is_shown_is_what_is_printed(program: str, command: str, shown: str, tmp_path: Path) -> None:
+def test_the_shown_output_is_printed(program: str, command: str, shown: str, tmp_path: Path) -> None:
     """Each command of the pages prints the shown output, except for durations, ids and lines of three dots."""
     (tmp_path / "shop.py").write_text(program, "utf-8")
     printed = without_what_changes(run(tmp_path, command))

@@ -302,7 +302,7 @@ def test_order_and_filters(app: Flask) -> None:
     assert called == ["first", "any", "app", "proxy"]
 
 
-def test_async_receivers_cross_as_flask_s_views_do(app: Flask) -> None:
+def test_async_receivers_run_as_flask_s_views_do(app: Flask) -> None:
     """E9: the application's ensure_sync runs an async receiver."""
     ran: list[str] = []
 
@@ -350,7 +350,7 @@ def test_blinker_s_receivers_go_on(app: Flask) -> None:
 
 @pytest.mark.skipif(IS_INSTEAD, reason="nothing is forwarded")
 @each_name
-def test_a_forwarder_sits_there_only_while_it_is_wanted(name: str) -> None:
+def test_a_forwarder_is_connected_only_while_needed(name: str) -> None:
     """Flask's signal has a forwarder of ours exactly while our signal has a receiver or a watcher."""
     signal, source = getattr(room, name), source_of(name)
 

@@ -93,7 +93,7 @@ def test_log_changes_no_response(signal: Any, path: str, status: int, caplog: py
     assert [[call.outcome for call in record.calls] for record in records] == [["raised", "returned"]] * sent
 
 
-def test_a_policy_of_one_s_own() -> None:
+def test_a_callable_policy() -> None:
     """A callable policy is called with each failure; if it raises, the request gets this exception."""
     failures: list[Failure] = []
     app = make(failures.append)
@@ -110,7 +110,7 @@ def test_a_policy_of_one_s_own() -> None:
     assert other.test_client().get("/").status_code == 500
 
 
-def test_each_application_has_its_own() -> None:
+def test_each_application_has_its_own_policy() -> None:
     """The policy belongs to the sender: an application with another policy, or without one, is not affected."""
     quiet, loud, plain = make("log", "quiet"), make("propagate", "loud"), Flask("plain")
     plain.get("/")(lambda: "index")
@@ -121,7 +121,7 @@ def test_each_application_has_its_own() -> None:
         assert app.test_client().get("/").status_code == status
 
 
-def test_the_signal_s_own_policy_is_for_those_without_one() -> None:
+def test_the_signal_s_own_policy_counts_for_applications_that_propagate() -> None:
     """A policy that was set on the signal earlier holds for applications that propagate, and for other senders."""
     got: list[Failure] = []
     room.message_flashed.errors = got.append
@@ -165,7 +165,7 @@ def test_an_application_beside_one_with_a_policy_stops_at_the_first_failure() ->
 
 
 @pytest.mark.parametrize("errors", ["ignore", 3, None])
-def test_what_is_no_policy_is_refused(errors: Any) -> None:
+def test_an_invalid_policy_is_refused(errors: Any) -> None:
     """An invalid configuration is refused at init_app, and the application then has no extension."""
     app = Flask("shop")
     app.config["ALDIS_ERRORS"] = errors
@@ -185,7 +185,7 @@ def test_an_async_policy_is_refused() -> None:
         make(policy)
 
 
-def test_twice_is_refused() -> None:
+def test_a_second_init_app_is_refused() -> None:
     """A second init_app of the same application is refused."""
     app = make()
 
@@ -209,7 +209,7 @@ def test_a_factory() -> None:
 # Wrappers for async receivers.
 
 
-def test_async_receivers_of_any_signal_cross_through_the_application() -> None:
+def test_async_receivers_of_any_signal_are_wrapped_by_the_application() -> None:
     """E9: in an application with the extension, send runs async receivers of signals that have no wrapper."""
     app, signal = make(), Signal()
     ran: list[str] = []
@@ -226,7 +226,7 @@ def test_async_receivers_of_any_signal_cross_through_the_application() -> None:
     assert ran == ["shop"]
 
 
-def test_elsewhere_they_do_not() -> None:
+def test_outside_of_a_context_receivers_are_not_wrapped() -> None:
     """Outside of a context, or in an application without the extension, send raises before any receiver runs."""
     make()
     signal = Signal()
@@ -267,7 +267,7 @@ def test_in_an_async_view_send_is_refused() -> None:
     assert ran == ["async"]
 
 
-def test_sync_receivers_do_not_cross_by_it() -> None:
+def test_send_async_does_not_wrap_sync_receivers() -> None:
     """send_async takes no wrapper from a sync application."""
     app, signal = make(), Signal()
 

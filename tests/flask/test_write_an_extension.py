@@ -76,7 +76,7 @@ def run(folder: Path, program: str, *arguments: str) -> subprocess.CompletedProc
 
 
 @pytest.mark.parametrize(("missing", "library"), [((), "aldis._core.namespace"), (("aldis",), "blinker.base")])
-def test_it_sends_on_what_there_is(folder: Path, missing: tuple[str, ...], library: str) -> None:
+def test_it_uses_the_installed_library(folder: Path, missing: tuple[str, ...], library: str) -> None:
     """With Aldis, its signals are signals of Aldis; without Aldis, they are Blinker's, with the same payload."""
     done = run(folder, USE, *missing)
     assert done.stdout.splitlines() == [
@@ -85,7 +85,7 @@ def test_it_sends_on_what_there_is(folder: Path, missing: tuple[str, ...], libra
     ], done.stderr
 
 
-def test_without_either_it_sends_to_nobody(folder: Path) -> None:
+def test_without_both_libraries_no_receiver_is_called(folder: Path) -> None:
     """Without both libraries, a send reaches no receiver, and connect says what to install."""
     done = run(folder / "flask_lamp", NEITHER)
     assert done.stdout == "[] False lamp-lit Sent when a lamp was lit.\n"

@@ -140,7 +140,7 @@ def test_exceptions_are_recorded_by_type(telemetry: Any, signals: Namespace) -> 
         assert span.attributes["error.type"] == f"{__name__}.Stumbled"
 
 
-def test_exceptions_are_recorded_in_full_when_that_is_asked_for(signals: Namespace, telemetry: Any) -> None:
+def test_record_exceptions_records_in_full(signals: Namespace, telemetry: Any) -> None:
     """With record_exceptions, the event also has the exception's text and the place where it was raised."""
     lamp, outer = signals.signal("lamp"), signals.signal("outer")
     lamp.errors = "collect"
@@ -170,7 +170,7 @@ def test_exceptions_are_recorded_in_full_when_that_is_asked_for(signals: Namespa
     del fail_silently
 
 
-def test_what_did_not_fail_has_no_status(telemetry: Any, signals: Namespace) -> None:
+def test_a_send_without_failures_has_no_status(telemetry: Any, signals: Namespace) -> None:
     """A send without failures has neither a status nor events."""
     lamp = signals.signal("lamp")
     lamp.connect(hear)
@@ -460,7 +460,7 @@ def test_sends_and_receivers_are_measured(telemetry: Any, signals: Namespace) ->
     assert points["aldis.send.duration"][0].explicit_bounds == BUCKETS_S
 
 
-def test_handing_over_is_not_measured_as_a_receiver(telemetry: Any, signals: Namespace) -> None:
+def test_a_delivery_is_not_measured_as_a_receiver(telemetry: Any, signals: Namespace) -> None:
     """The time of a delivered receiver is the time of its run, and a delivery that refuses is a failure."""
     lamp, later = signals.signal("lamp"), Later()
 
@@ -523,7 +523,7 @@ def test_one_signal_is_instrumented_alone(telemetry: Any, signals: Namespace) ->
     assert telemetry.trees == [("send lamp", [])]
 
 
-def test_when_it_stops_nothing_is_left(telemetry: Any, signals: Namespace) -> None:
+def test_stop_leaves_nothing(telemetry: Any, signals: Namespace) -> None:
     """After stop(), a send makes no span and takes the fast way."""
     lamp = signals.signal("lamp")
     lamp.connect(hear)
@@ -535,7 +535,7 @@ def test_when_it_stops_nothing_is_left(telemetry: Any, signals: Namespace) -> No
     assert lamp._registry.plain is not None
 
 
-def test_what_is_open_ends_when_it_stops(telemetry: Any, signals: Namespace) -> None:
+def test_stop_ends_open_spans(telemetry: Any, signals: Namespace) -> None:
     """A watch that a receiver stops ends the open spans, and leaves no span current."""
     lamp = signals.signal("lamp")
     watch = telemetry.instrument()

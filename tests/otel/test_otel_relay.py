@@ -226,7 +226,7 @@ def test_attempts_that_fail(room: Room, telemetry: Any) -> None:
         assert (event.name, dict(event.attributes)) == ("exception", {"exception.type": f"{__name__}.Stumbled"})
 
 
-def test_exceptions_are_recorded_in_full_when_that_is_asked_for(room: Room, telemetry: Any) -> None:
+def test_record_exceptions_records_in_full(room: Room, telemetry: Any) -> None:
     """With record_exceptions, the event has the exception's text and the place where it was raised."""
     room.connect(stumble, "mail.welcome", max_attempts=1)
 
@@ -366,7 +366,7 @@ def test_without_a_trace_context_an_attempt_begins_a_trace(room: Room, telemetry
 
 
 @pytest.mark.parametrize("stored", ["[", "[]", '"x"', "{}", '{"traceparent": "nonsense"}', "[" * 100_000, b"\xff", 7])
-def test_ill_meant_trace_contexts_are_ignored(room: Room, telemetry: Any, stored: Any) -> None:
+def test_hostile_trace_contexts_are_ignored(room: Room, telemetry: Any, stored: Any) -> None:
     """A message is received, whatever its trace context contains."""
     room.connect(hear, "mail.welcome")
     room.send()
@@ -408,7 +408,7 @@ def usual() -> Iterator[None]:
 
 @pytest.mark.usefixtures("usual")
 @pytest.mark.parametrize("carrier", [None, {"a": "b"}, {"a": "b" * 9000}], ids=["fails", "is heard", "says too much"])
-def test_propagators_of_another_make(room: Room, telemetry: Any, carrier: dict[str, str] | None) -> None:
+def test_propagators_that_fail(room: Room, telemetry: Any, carrier: dict[str, str] | None) -> None:
     """Neither a send nor an attempt fails if a propagator raises or writes too much."""
     propagate.set_global_textmap(Propagator(carrier))  # type: ignore[arg-type, unused-ignore]
     room.connect(hear, "mail.welcome")
@@ -498,7 +498,7 @@ def test_a_clock_that_is_behind_gives_no_negative_latency(room: Room) -> None:
         assert point.max == 0
 
 
-def test_what_waits_is_measured(room: Room) -> None:
+def test_waiting_messages_are_measured(room: Room) -> None:
     """When they are collected, the gauges show the database's current state: each receiver's backlog, age, dead
     letters.
     """
@@ -557,7 +557,7 @@ def test_a_database_that_is_away(room: Room, caplog: pytest.LogCaptureFixture) -
     assert caplog.records == []
 
 
-def test_what_cannot_be_asked_for_other_reasons(
+def test_failures_outside_of_the_database(
     room: Room, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failure outside of the database is reported too, once for any number of collections."""
@@ -614,7 +614,7 @@ def test_nothing_of_a_payload_is_anywhere(room: Room, telemetry: Any) -> None:
 # On, off, and failures of OpenTelemetry itself.
 
 
-def test_when_it_stops_nothing_is_left(room: Room, telemetry: Any) -> None:
+def test_stop_leaves_nothing(room: Room, telemetry: Any) -> None:
     """After stop() there are no spans and no metrics, and an attempt makes no record."""
     room.connect(hear, "mail.welcome")
     watch = room.instrument()
@@ -630,7 +630,7 @@ def test_when_it_stops_nothing_is_left(room: Room, telemetry: Any) -> None:
     assert repr(watch) == "<Watch of aldis.relay.otel._Telemetry, stopped>"
 
 
-def test_what_is_open_ends_when_it_stops(room: Room, telemetry: Any) -> None:
+def test_stop_ends_open_spans(room: Room, telemetry: Any) -> None:
     """A watch that a receiver stops ends the span of that attempt."""
     watch = room.instrument()
     room.connect(lambda sender, **payload: watch.stop(), "mail.welcome")
@@ -743,7 +743,7 @@ def test_records_of_attempts_let_go_of_exceptions(room: Room) -> None:
     assert 0 <= attempt.duration_s < 60
 
 
-def test_a_relay_that_is_gone(room: Room, telemetry: Any) -> None:
+def test_a_collected_relay(room: Room, telemetry: Any) -> None:
     """Gauges of a relay that was collected, whose watch still exists, have no values."""
     watch = room.instrument()
     room.relay = None  # type: ignore[assignment]

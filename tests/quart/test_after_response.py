@@ -487,7 +487,7 @@ async def test_a_failure_does_not_reach_the_client(
     assert record.exc_info
 
 
-async def test_a_failing_teardown_stops_no_other(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failed_teardown_stops_no_other_receiver(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     """An exception in the teardown of the receiver's context is logged too, and the next receivers run."""
     failures = [OSError("pool is empty")]
 

@@ -511,7 +511,7 @@ async def test_blinker_s_receivers_go_on(app: Quart) -> None:
 
 @pytest.mark.skipif(IS_INSTEAD, reason="nothing is forwarded")
 @each_name
-def test_a_forwarder_sits_there_only_while_it_is_wanted(name: str) -> None:
+def test_a_forwarder_is_connected_only_while_needed(name: str) -> None:
     """Quart's signal has a forwarder of ours exactly while our signal has a receiver or a watcher."""
     signal, source = getattr(room, name), source_of(name)
 

@@ -156,7 +156,7 @@ async def test_log_changes_no_response(signal: Any, is_async: bool, caplog: pyte
     assert [[call.outcome for call in record.calls] for record in records] == [["raised", "returned"]] * len(ran)
 
 
-async def test_a_policy_of_one_s_own() -> None:
+async def test_a_callable_policy() -> None:
     """A callable policy is called with each failure; if it raises, the request gets this exception."""
     failures: list[Failure] = []
     app = make(failures.append)
@@ -173,7 +173,7 @@ async def test_a_policy_of_one_s_own() -> None:
     assert (await other.test_client().get("/")).status_code == 500
 
 
-async def test_each_application_has_its_own() -> None:
+async def test_each_application_has_its_own_policy() -> None:
     """The policy belongs to the sender or to the serving application: other applications are not affected."""
     quiet, loud, plain = make("log", "quiet"), make("propagate", "loud"), Quart("plain")
     break_at(room.request_started)
@@ -198,7 +198,7 @@ async def test_each_application_has_its_own() -> None:
                 await connection.send("hello")
 
 
-async def test_the_signal_s_own_policy_is_for_those_without_one() -> None:
+async def test_the_signal_s_own_policy_counts_for_applications_that_propagate() -> None:
     """A policy that was set on the signal earlier holds for applications that propagate, and for other senders."""
     got: list[Failure] = []
     room.message_flashed.errors = got.append
@@ -212,7 +212,7 @@ async def test_the_signal_s_own_policy_is_for_those_without_one() -> None:
 
 
 @pytest.mark.parametrize("errors", ["ignore", 3, None])
-def test_what_is_no_policy_is_refused(errors: Any) -> None:
+def test_an_invalid_policy_is_refused(errors: Any) -> None:
     """An invalid configuration is refused at init_app, and the application then has no extension."""
     app = Quart("shop")
     app.config["ALDIS_ERRORS"] = errors
@@ -232,7 +232,7 @@ def test_an_async_policy_is_refused() -> None:
         make(policy)
 
 
-def test_twice_is_refused() -> None:
+def test_a_second_init_app_is_refused() -> None:
     """A second init_app of the same application is refused."""
     app = make()
 
@@ -256,7 +256,7 @@ def test_a_factory() -> None:
 # Wrappers for sync receivers.
 
 
-async def test_sync_receivers_of_any_signal_cross_through_the_application() -> None:
+async def test_sync_receivers_of_any_signal_are_wrapped_by_the_application() -> None:
     """E9: in an application with the extension, send_async runs sync receivers of signals that have no wrapper."""
     app, signal = make(), Signal()
     ran: list[Any] = []
@@ -272,7 +272,7 @@ async def test_sync_receivers_of_any_signal_cross_through_the_application() -> N
     assert ran == [("shop", False)]
 
 
-async def test_elsewhere_they_do_not() -> None:
+async def test_outside_of_a_context_receivers_are_not_wrapped() -> None:
     """Outside of a context, or in an application without the extension, send_async raises before any receiver runs."""
     make()
     signal = Signal()
@@ -288,7 +288,7 @@ async def test_elsewhere_they_do_not() -> None:
             await signal.send_async()
 
 
-async def test_when_it_has_served_they_do_not() -> None:
+async def test_after_serving_receivers_are_not_wrapped() -> None:
     """An application wraps receivers only while it serves."""
     app, signal = make(), Signal()
     messages = [{"type": "lifespan.shutdown"}, {"type": "lifespan.startup"}]
@@ -308,7 +308,7 @@ async def test_when_it_has_served_they_do_not() -> None:
         await signal.send_async()
 
 
-async def test_async_receivers_do_not_cross_by_it() -> None:
+async def test_send_does_not_wrap_async_receivers() -> None:
     """In a running event loop, send cannot run async receivers, so it raises."""
     app, signal = make(), Signal()
 

@@ -1,4 +1,4 @@
-"""What the relay's tests share: databases of their own, and engines that are closed when the test is over."""
+"""Fixtures of the relay's tests: databases of their own, and engines that are closed after the test."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from tools.chaos.processes import Nursery, TooLateError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A receiver's time may be over at any line, also at one of coverage in the receiver's thread. If that holds coverage's
-# lock then, nobody releases it, and each thread that is measured waits for ever. The lock is for threads without a GIL,
-# which are not measured.
+# A receiver's time may end at any line, also inside coverage in the receiver's thread. If that thread holds coverage's
+# lock, the lock is never released, and each measured thread waits forever. The lock is for threads without a GIL, which
+# are not measured.
 with suppress(ImportError):
     from coverage.collector import Collector
 
     Collector.lock_data = lambda self: None  # type: ignore[method-assign]
     Collector.unlock_data = lambda self: None  # type: ignore[method-assign]
 
-# Servers that may be used. Each run of the tests makes databases of its own there, and drops them.
+# Servers that may be used. Each run of the tests makes its own databases there, and drops them.
 POSTGRESQL = os.environ.get("ALDIS_TEST_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres")
 MARIADB = os.environ.get("ALDIS_TEST_MARIADB", "mariadb+pymysql://root@127.0.0.1:3306/mysql")
 
@@ -37,26 +37,26 @@ TABLES = {
     "mariadb": "SELECT table_name FROM information_schema.tables"
     " WHERE table_schema = database() AND table_name <> 'aldis_relay'",
 }
-"""The tables of a database whose rows are those of a test."""
+"""The tables whose rows belong to one test."""
 
 
 class MakeEngine(Protocol):
-    """What the fixture ``make_engine`` is."""
+    """The type of the fixture ``make_engine``."""
 
     def __call__(self, url: str, **options: Any) -> Engine: ...
 
 
 def pytest_exception_interact(call: pytest.CallInfo[object], report: pytest.TestReport | pytest.CollectReport) -> None:
-    """Where a process was too late, show what it was doing."""
+    """If a process was too late, show what it was doing."""
     if call.excinfo is not None and call.excinfo.errisinstance(TooLateError):
         report.sections += [("Log of the processes", nursery.account()) for nursery in Nursery.open]
 
 
 class Server:
-    """A server, and the database on it that is ours.
+    """A server, and the tests' own database on it.
 
-    A test of the tables themselves begins with :meth:`empty`. Most tests want the relay's tables, with no row in them:
-    to make those takes a server longer than such a test, so they share a second database, and begin with
+    A test of the tables themselves begins with :meth:`empty`. Most tests need the relay's tables without rows. A server
+    takes longer to make them than such a test takes, so these tests share a second database, and begin with
     :meth:`clear`.
     """
 
@@ -86,14 +86,14 @@ class Server:
             if self.is_postgresql
             else "SELECT id FROM information_schema.processlist WHERE db = :name"
         ):
-            with suppress(OperationalError):  # It may have gone by itself.
+            with suppress(OperationalError):  # The connection may have ended by itself.
                 self.execute("SELECT pg_terminate_backend(:id)" if self.is_postgresql else f"KILL {id}", id=id)
 
     def empty(self) -> None:
-        """Leave nothing of the test before: neither tables nor connections."""
+        """Remove the tables and connections of the test before."""
         self._end_connections()
 
-        if self.is_postgresql:  # To make databases takes PostgreSQL long.
+        if self.is_postgresql:  # PostgreSQL takes long to make a database.
             self.execute(f"ALTER DATABASE {self.name} RESET ALL")
 
             with self.inside.connect() as connection:
@@ -104,7 +104,7 @@ class Server:
             self.execute(f"CREATE DATABASE {self.name}")
 
     def clear(self) -> None:
-        """Delete all rows of the test before, but for the version of the relay's tables. Make these if need be."""
+        """Delete all rows of the test before, except the version of the relay's tables. Make missing tables."""
         self._end_connections()
 
         if not self._has_tables:
@@ -117,18 +117,18 @@ class Server:
                 connection.execute(text(f"DELETE FROM {table}"))
 
     def drop(self) -> None:
-        """Drop the database, whoever is connected."""
+        """Drop the database, even while clients are connected."""
         self.execute(f"DROP DATABASE IF EXISTS {self.name}{' WITH (FORCE)' if self.is_postgresql else ''}")
 
     def execute(self, statement: str, **values: Any) -> list[Any]:
-        """Execute a statement on the server, outside of the database. Gives the first column of what it gives."""
+        """Execute a statement on the server, outside of the database. Return the first column of its rows."""
         with self.engine.connect() as connection:
             result = connection.execute(text(statement), {"name": self.name, **values})
             return list(result.scalars()) if result.returns_rows else []
 
 
 def serve(url: str) -> Iterator[Server]:
-    """A server for the time of the session."""
+    """Yield a server for the session."""
     server = Server(url)
     server.make()
     yield server
@@ -138,72 +138,72 @@ def serve(url: str) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
-    """PostgreSQL, or a skip where it is missing; in CI, that is a failure."""
+    """Yield PostgreSQL. If it is missing, skip the test, or fail in CI."""
     yield from serve(POSTGRESQL)
 
 
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[Server]:
-    """MariaDB, or a skip where it is missing; in CI, that is a failure."""
+    """Yield MariaDB. If it is missing, skip the test, or fail in CI."""
     yield from serve(MARIADB)
 
 
 @pytest.fixture(scope="session")
 def shared_postgresql() -> Iterator[Server]:
-    """The same, with the relay's tables, which no test changes."""
+    """Yield PostgreSQL with the relay's tables, which no test changes."""
     yield from serve(POSTGRESQL)
 
 
 @pytest.fixture(scope="session")
 def shared_mariadb() -> Iterator[Server]:
-    """The same, with the relay's tables, which no test changes."""
+    """Yield MariaDB with the relay's tables, which no test changes."""
     yield from serve(MARIADB)
 
 
 @pytest.fixture
 def sqlite_url(tmp_path: Any) -> str:
-    """An empty database of SQLite, in a file."""
+    """Return the URL of an empty SQLite database in a file."""
     return f"sqlite:///{tmp_path / 'test.sqlite'}"
 
 
 @pytest.fixture
 def postgresql_url(postgresql: Server) -> str:
-    """An empty database of PostgreSQL."""
+    """Return the URL of an empty PostgreSQL database."""
     postgresql.empty()
     return postgresql.url
 
 
 @pytest.fixture
 def mariadb_url(mariadb: Server) -> str:
-    """An empty database of MariaDB."""
+    """Return the URL of an empty MariaDB database."""
     mariadb.empty()
     return mariadb.url
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def any_url(request: pytest.FixtureRequest) -> str:
-    """An empty database of each kind, one after the other."""
+    """Return the URL of an empty database, of each kind in turn."""
     found: str = request.getfixturevalue(f"{request.param}_url")
     return found
 
 
 @pytest.fixture
 def ready_postgresql_url(shared_postgresql: Server) -> str:
-    """A database of PostgreSQL with the relay's tables, without rows."""
+    """Return the URL of a PostgreSQL database with the relay's tables and without rows."""
     shared_postgresql.clear()
     return shared_postgresql.url
 
 
 @pytest.fixture
 def ready_mariadb_url(shared_mariadb: Server) -> str:
-    """A database of MariaDB with the relay's tables, without rows."""
+    """Return the URL of a MariaDB database with the relay's tables and without rows."""
     shared_mariadb.clear()
     return shared_mariadb.url
 
 
 @pytest.fixture
 def ready_sqlite_url(sqlite_url: str) -> str:
-    """A file of SQLite with the relay's tables, without rows."""
+    """Return the URL of an SQLite file with the relay's tables and without rows."""
     engine = create_engine(sqlite_url)
     Relay(engine).create_tables()
     engine.dispose()
@@ -212,14 +212,14 @@ def ready_sqlite_url(sqlite_url: str) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def ready_url(request: pytest.FixtureRequest) -> str:
-    """A database of each kind with the relay's tables, without rows, one after the other."""
+    """Return the URL of a database with the relay's tables and without rows, of each kind in turn."""
     found: str = request.getfixturevalue(f"ready_{request.param}_url")
     return found
 
 
 @pytest.fixture
 def make_engine() -> Iterator[MakeEngine]:
-    """Makes engines that are disposed of when the test is over."""
+    """Make engines, and dispose of them after the test."""
     with ExitStack() as stack:
 
         def make(url: str, **options: Any) -> Engine:
@@ -232,5 +232,5 @@ def make_engine() -> Iterator[MakeEngine]:
 
 @pytest.fixture
 def program(sqlite_url: str, make_engine: MakeEngine) -> Program:
-    """A program with workers, in a file of SQLite."""
+    """Return a program with workers, in an SQLite file."""
     return Program(make_engine(sqlite_url))

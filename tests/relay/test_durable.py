@@ -1,4 +1,4 @@
-"""relay.durable() and relay.forward(): options, backoffs, keys, and what a send writes (R2, R4, E12)."""
+"""relay.durable() and relay.forward(): options, backoffs, keys, and the rows that a send writes (R2, R4, E12)."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("options", "message"), BAD, ids=str)
 def test_a_bad_option_is_refused(shop: Shop, options: dict[str, Any], message: str) -> None:
-    """E12: An option that is not of its kind is refused when the queue is made, with what it must be."""
+    """E12: A bad option is refused when the delivery is made, with a message that says what it must be."""
     with pytest.raises(InvalidOptionError, match=message):
         shop.relay.durable("billing", **options)
 
 
 def test_an_async_backoff_is_refused(shop: Shop) -> None:
-    """E12: Nobody would await it."""
+    """E12: An async backoff is refused, because no code would await it."""
 
     async def wait(attempt: int) -> float:
         return 1.0
@@ -85,7 +85,7 @@ NO_NAMES: list[Any] = ["", " ", " billing", "billing\n", "a\x00b", "a\tb", "\ud8
 
 @pytest.mark.parametrize("name", NO_NAMES, ids=repr)
 def test_a_bad_name_is_refused(shop: Shop, name: Any) -> None:
-    """E12: A name is a text that any database keeps as it is."""
+    """E12: A name is a text that every database keeps as it is."""
     for make in (shop.relay.durable, partial(shop.relay.forward, shop.placed)):
         with pytest.raises(InvalidOptionError, match=r"name is a text of up to 200 characters.*do not derive it"):
             make(name)
@@ -95,7 +95,7 @@ def test_a_bad_name_is_refused(shop: Shop, name: Any) -> None:
 
 @pytest.mark.parametrize("name", ["billing", "mail.welcome", "a b", "Rechnung für Löwen", "\U0001f981", "x" * 200])
 def test_a_good_name_stands_in_the_row(shop: Shop, name: str) -> None:
-    """R4: The name that was given is what the row has."""
+    """R4: The row has the given name."""
     shop.connect(audit, via=shop.relay.durable(name))
     shop.placed.send("shop", order_id=1)
 
@@ -103,7 +103,7 @@ def test_a_good_name_stands_in_the_row(shop: Shop, name: str) -> None:
 
 
 def test_what_a_queue_shows(shop: Shop) -> None:
-    """A queue has its options as attributes, and a repr that names it."""
+    """A durable delivery has its options as attributes, and a repr that names it."""
     queue = shop.relay.durable("billing", max_attempts=3, timeout_s=5, key="order_id", aliases="invoices", backoff=2)
 
     assert isinstance(queue, Durable)
@@ -119,20 +119,21 @@ def test_what_a_queue_shows(shop: Shop) -> None:
 
 
 def test_the_usual_backoff_doubles() -> None:
-    """R3: The usual wait is a second, then twice as long each time, up to an hour, give or take a quarter."""
+    """R3: The default wait is a second, then twice as long each time, up to an hour, with a jitter of a quarter."""
     backoff = Exponential()
     usual = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 3600, 3600]
 
     for attempt, seconds in enumerate(usual, start=1):
         waits = [backoff(attempt) for _ in range(200)]
         assert all(0.75 * seconds <= wait <= 1.25 * seconds for wait in waits)
-        assert max(waits) - min(waits) > 0.25 * seconds  # By chance: what failed together does not come back together.
+        # The jitter: messages that failed together do not come back together.
+        assert max(waits) - min(waits) > 0.25 * seconds
 
     assert backoff(10**6) <= 4500
 
 
 def test_an_exponential_of_ones_own() -> None:
-    """Its two limits are settings, which it shows."""
+    """Both limits of an exponential backoff are settings, and its repr shows them."""
     backoff = Exponential(0.5, 3)
 
     assert repr(backoff) == "Exponential(first_s=0.5, longest_s=3)"
@@ -146,7 +147,7 @@ NO_LIMITS: list[tuple[Any, Any]] = [(0, 1), (-1, 1), (2, 1), (math.nan, 1), (1, 
 
 @pytest.mark.parametrize(("first_s", "longest_s"), [*NO_LIMITS, (1, None), (True, 2), (1, 1e9)])
 def test_an_exponential_without_sense_is_refused(first_s: Any, longest_s: Any) -> None:
-    """E12: Its limits are positive seconds in their order."""
+    """E12: The limits are positive seconds in their order."""
     with pytest.raises(InvalidOptionError, match=r"Exponential\(\) takes seconds"):
         Exponential(first_s, longest_s)
 
@@ -165,7 +166,7 @@ def test_an_exponential_without_sense_is_refused(first_s: Any, longest_s: Any) -
     ids=["seconds", "callable", "negative", "endless", "NaN", "nothing", "raises"],
 )
 def test_how_long_a_message_waits(shop: Shop, backoff: Any, expected_s: float) -> None:
-    """R3: A message that failed waits for as long as the backoff says; a minute if that makes no sense."""
+    """R3: A failed message waits as long as the backoff says, or a minute if the backoff returns no valid time."""
     shop.connect(failing, via=shop.relay.durable("billing", backoff=backoff))
     shop.placed.send("shop", order_id=1)
     ended = shop.relay.drain()
@@ -179,11 +180,11 @@ def test_how_long_a_message_waits(shop: Shop, backoff: Any, expected_s: float) -
     assert expected_s * 1000 <= due_ms - sent_ms < (expected_s + 30) * 1000
 
 
-# What a send gives and writes.
+# Results and rows of a send.
 
 
 def test_what_a_send_gives(shop: Shop) -> None:
-    """The result has the message's id for each durable receiver: the same for all of one send; another for each."""
+    """The result has the message's id for each durable receiver: the same in one send, and another in the next."""
     shop.connect(audit, via=shop.relay.durable("a"))
     shop.connect(bill, via=shop.relay.durable("b"))
     shop.connect(shop.receiver("at once"))
@@ -195,7 +196,7 @@ def test_what_a_send_gives(shop: Shop) -> None:
 
 
 def test_one_row_for_each_receiver(shop: Shop) -> None:
-    """R2: Who is connected for a sender and for any, or twice by one name, has one row of a send."""
+    """R2: A receiver that is connected for a sender and for any, or twice by one name, has one row for each send."""
     shop.connect(audit, via=shop.relay.durable("a"))
     shop.connect(audit, "shop", via=shop.relay.durable("a"))
     shop.connect(shop.receiver("one"), via=shop.relay.durable("b"))
@@ -206,7 +207,7 @@ def test_one_row_for_each_receiver(shop: Shop) -> None:
 
 
 def test_a_send_without_durable_receivers_writes_nothing(shop: Shop) -> None:
-    """Receivers of another sender, muted ones, and those that were disconnected before their turn have no row."""
+    """Receivers of other senders, muted receivers, and receivers that are disconnected meanwhile have no row."""
     shop.placed.connect(audit, "other", weak=False, via=shop.relay.durable("a"))
     shop.placed.send("shop", order_id=1)
 
@@ -222,7 +223,7 @@ def test_a_send_without_durable_receivers_writes_nothing(shop: Shop) -> None:
 
 
 def test_a_once_receiver(shop: Shop) -> None:
-    """once=True is for sends: the first writes a row. Whoever receives it needs a connection that lasts."""
+    """With once=True, the first send writes a row, and a worker needs a lasting connection to receive it."""
     shop.connect(audit, once=True, via=shop.relay.durable("a"))
     shop.placed.send("shop", order_id=1)
     shop.placed.send("shop", order_id=2)
@@ -242,7 +243,7 @@ def test_receivers_of_several_relays(shop: Shop) -> None:
 
 
 def test_send_async_writes_too(shop: Shop) -> None:
-    """send_async writes what send does, with a relay whose database is sync."""
+    """send_async writes the same as send, with a relay whose database is sync."""
     shop.connect(audit, via=shop.relay.durable("a"))
     ((_, message_id),) = asyncio.run(shop.placed.send_async("shop", order_id=1))
 
@@ -250,7 +251,7 @@ def test_send_async_writes_too(shop: Shop) -> None:
 
 
 def test_a_receiver_that_stops_the_send(shop: Shop) -> None:
-    """Rows are written for those whose turn came before a receiver's exception stopped the send."""
+    """If a receiver's exception stops the send, the receivers before it have rows."""
     shop.connect(audit, priority=2, via=shop.relay.durable("before"))
     shop.connect(failing, priority=1)
     shop.connect(bill, via=shop.relay.durable("after"))
@@ -286,7 +287,7 @@ KEYS: dict[str, tuple[Any, Any, str | None]] = {
 
 @pytest.mark.parametrize(("annotation", "value", "expected"), KEYS.values(), ids=KEYS.keys())
 def test_the_key_of_a_row(shop: Shop, annotation: Any, value: Any, expected: str | None) -> None:
-    """A row has the key's value as a text that every database keeps; None is no value."""
+    """A row has the key's value as a text that every database keeps, and None means no key."""
 
     def order_placed(sender: Any, /, *, customer: Any) -> None: ...
 
@@ -299,7 +300,7 @@ def test_the_key_of_a_row(shop: Shop, annotation: Any, value: Any, expected: str
 
 
 def test_a_key_that_not_every_database_takes(ready_postgresql_url: str, make_engine: Any) -> None:
-    """A key with a zero byte, which PostgreSQL does not take, is written as another text that stands for it."""
+    """A key with a zero byte, which PostgreSQL refuses, is written as another text that stands for it."""
     relay = Relay(make_engine(ready_postgresql_url))
     relay.create_tables()
 
@@ -315,7 +316,7 @@ def test_a_key_that_not_every_database_takes(ready_postgresql_url: str, make_eng
 
 @pytest.mark.parametrize("make", ["queue", "route"])
 def test_a_key_that_is_no_keyword_is_refused(shop: Shop, make: str) -> None:
-    """E12: The key must be one of the declared keywords; the message names them."""
+    """E12: The key must be a declared keyword, and the message lists them."""
     with pytest.raises(InvalidOptionError, match=r"key='order' is not a keyword of .*: order_id, note"):
         if make == "queue":
             shop.connect(audit, via=shop.relay.durable("billing", key="order"))
@@ -330,7 +331,7 @@ def test_a_key_that_is_no_keyword_is_refused(shop: Shop, make: str) -> None:
 
 
 def test_a_signal_whose_name_is_too_long(shop: Shop) -> None:
-    """E12: A signal whose name the rows could not have is refused at connect."""
+    """E12: A signal whose name is too long for a row is refused at connect."""
     space: dict[str, Any] = {}
     name = "x" * 201
     exec(f"def {name}(sender, /): ...", space)
@@ -340,11 +341,11 @@ def test_a_signal_whose_name_is_too_long(shop: Shop) -> None:
         signal.connect(audit, via=shop.relay.durable("billing"))
 
 
-# Routes.
+# Forwards.
 
 
 def test_a_route_writes_for_another_service(shop: Shop) -> None:
-    """R4: A route writes rows for a receiver that is not connected here; it is received where it is."""
+    """R4: forward writes rows for a receiver of another service, and that service receives them."""
     route = shop.relay.forward(shop.placed, "elsewhere", key="order_id")
     ((found, message_id),) = shop.placed.send("shop", order_id=7)
     assert found is route
@@ -358,7 +359,7 @@ def test_a_route_writes_for_another_service(shop: Shop) -> None:
 
 
 def test_a_route_of_one_sender_and_its_end(shop: Shop) -> None:
-    """A route takes a sender filter, is kept by the signal, and ends when it is disconnected."""
+    """A forward has a sender filter, is kept by the signal, and ends when it is disconnected."""
     shop.relay.forward(shop.placed, "elsewhere", sender="shop")
     gc.collect()
     shop.placed.send("other", order_id=1)
@@ -374,7 +375,7 @@ def test_a_route_of_one_sender_and_its_end(shop: Shop) -> None:
 
 
 def test_a_route_beside_the_receiver_writes_one_row(shop: Shop) -> None:
-    """A route by a name that is connected here too, as in a service that was merged, adds no second row."""
+    """A forward by the name of a receiver that is connected here too, as in merged services, adds no second row."""
     shop.relay.forward(shop.placed, "billing")
     shop.connect(audit, via=shop.relay.durable("billing"))
     shop.placed.send("shop", order_id=1)
@@ -384,7 +385,7 @@ def test_a_route_beside_the_receiver_writes_one_row(shop: Shop) -> None:
 
 
 def test_a_route_of_any_payload(shop: Shop) -> None:
-    """A route fits every declaration, also one with keywords named as its own parameters."""
+    """A forward fits every declaration, also one with keywords named like its own parameters."""
 
     @shop.signals.declare
     def odd(s: Any, /, *, self: int, sender: int) -> None: ...
@@ -396,6 +397,6 @@ def test_a_route_of_any_payload(shop: Shop) -> None:
 
 
 def test_a_route_is_checked_as_a_queue_is(shop: Shop) -> None:
-    """E12: Signals that are not declared are refused for routes too."""
+    """E12: A forward of a signal that is not declared is refused, like a durable receiver."""
     with pytest.raises(InvalidReceiverError, match="not declared"):
         shop.relay.forward(shop.signals.signal("bare"), "elsewhere")

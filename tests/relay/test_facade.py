@@ -1,4 +1,4 @@
-"""What is public in aldis.relay, and what an import brings in."""
+"""The public names of aldis.relay, and the modules that its import loads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aldis import exceptions, relay
 
 
 def test_all_is_exactly_what_is_public() -> None:
-    """aldis.relay.__all__ is sorted, complete, and names nothing that is not there."""
+    """aldis.relay.__all__ is sorted, complete, and has only existing names."""
     found = {name for name, value in vars(relay).items() if not name.startswith("_")}
     modules = {name for name in found if isinstance(getattr(relay, name), ModuleType)}
 
@@ -22,7 +22,7 @@ def test_all_is_exactly_what_is_public() -> None:
 
 
 def test_the_relay_s_errors_are_there() -> None:
-    """What is raised and warned of by the relay alone can be had from aldis.relay."""
+    """The relay's own errors and warnings can be imported from aldis.relay."""
     of_the_relay = set(exceptions.__all__) - set(aldis.__all__)
 
     assert of_the_relay <= set(relay.__all__)
@@ -31,7 +31,7 @@ def test_the_relay_s_errors_are_there() -> None:
 
 @pytest.mark.parametrize("name", relay.__all__)
 def test_what_is_public_is_documented(name: str) -> None:
-    """Each class has a docstring of its own."""
+    """Each class has its own docstring."""
     assert getattr(relay, name).__doc__
 
 
@@ -42,14 +42,14 @@ def imported(statement: str) -> set[str]:
 
 
 def test_the_core_does_not_bring_the_relay() -> None:
-    """Who does not use the relay imports nothing of it, nor what it needs."""
+    """A program without the relay imports neither the relay nor its libraries."""
     found = imported("import aldis, aldis.delivery, aldis.exceptions, aldis.observe")
 
     assert not {name for name in found if name.startswith(("aldis.relay", "sqlalchemy", "msgspec"))}
 
 
 def test_the_relay_does_not_bring_what_only_a_worker_needs() -> None:
-    """A web process that sends imports neither drivers, nor Flask, nor Celery, nor OpenTelemetry, nor the worker."""
+    """A web process that sends imports no drivers, no Flask, no Celery, no OpenTelemetry and no worker."""
     found = imported("import aldis.relay")
     optional = ("psycopg", "pymysql", "flask", "celery", "opentelemetry", "click", "aldis.relay.worker.worker")
 

@@ -1,4 +1,4 @@
-"""R4: payloads are checked by the send, and have versions with upgraders."""
+"""R4: the send checks payloads, which have versions and upgraders."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def desk() -> Iterator[Desk]:
     engine.dispose()
 
 
-# Wrong values are refused by the send.
+# The send refuses wrong values.
 
 endless = Tree(1)
 endless.left = endless
@@ -99,7 +99,7 @@ WRONG: dict[str, tuple[Any, Any, str]] = {
 def test_a_wrong_value_is_refused_before_anything(
     desk: Desk, annotation: Any, value: Any, message: str, errors: Any
 ) -> None:
-    """A wrong value is refused under every policy, before anything is written or any receiver ran, and not shown."""
+    """A wrong value is refused under every policy, before a row is written or a receiver runs, and is not shown."""
     signal = declare(annotation)
     signal.errors = errors
     log: list[Any] = []
@@ -120,7 +120,7 @@ def test_a_wrong_value_is_refused_before_anything(
 
 
 def test_a_payload_that_is_too_large_is_refused(desk: Desk) -> None:
-    """A payload of more than a million characters is refused with what to do; one that is just as long is not."""
+    """A payload above a million characters is refused with a message that says what to do; a million is accepted."""
     signal = desk.connect(declare(str))
     overhead = len('{"value":""}')
     signal.send(None, value="x" * (1_000_000 - overhead))
@@ -133,7 +133,7 @@ def test_a_payload_that_is_too_large_is_refused(desk: Desk) -> None:
 
 
 def test_a_policy_never_sees_wrong_values(desk: Desk) -> None:
-    """What a group refuses is the sender's failure: a callable policy is not handed it."""
+    """A callable policy does not get the error about wrong values, because it is the sender's failure."""
     signal = declare(int)
     failures: list[Any] = []
     signal.errors = failures.append
@@ -149,7 +149,7 @@ def test_a_policy_never_sees_wrong_values(desk: Desk) -> None:
 
 
 def deploy(desk: Desk, version: int, upgraders: dict[int, Any] | None = None) -> NamedSignal[Any, ..., Any]:
-    """The signal and its receiver in some version of the program. Version 1 has ``number``, later ones ``value``."""
+    """Declare the signal and its receiver in a version of the program. Version 1 has ``number``, others ``value``."""
     keyword = "number" if version == 1 else "value"
     space: dict[str, Any] = {}
     exec(f"def happened(sender, /, *, {keyword}: int): ...", space)
@@ -157,7 +157,7 @@ def deploy(desk: Desk, version: int, upgraders: dict[int, Any] | None = None) ->
 
 
 def test_the_version_is_written(desk: Desk) -> None:
-    """R4: A row says of which version its payload is."""
+    """R4: A row has the version of its payload."""
     deploy(desk, 3).send(None, value=1)
 
     with desk.engine.connect() as connection:
@@ -173,7 +173,7 @@ def doubled(payload: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_an_older_payload_is_upgraded(desk: Desk) -> None:
-    """R4: Upgraders are called one after the other, from the version of the row to that of the code."""
+    """R4: Upgraders are called one after the other, from the row's version to the code's version."""
     desk.write('{"number": 4}', 1)
     desk.write('{"value": 5}', 2)
     desk.write('{"value": 6}', 3)
@@ -184,7 +184,7 @@ def test_an_older_payload_is_upgraded(desk: Desk) -> None:
 
 
 def test_a_newer_payload_is_left_for_the_newer_deploy(desk: Desk) -> None:
-    """R4: A row that is newer than the code is not touched."""
+    """R4: A row that is newer than the code stays as it is."""
     desk.write('{"value": 5}', 2)
     old = deploy(desk, 1)
     assert desk.relay.drain() == DrainCounts()
@@ -197,7 +197,7 @@ def test_a_newer_payload_is_left_for_the_newer_deploy(desk: Desk) -> None:
 
 
 def test_a_payload_that_no_upgrader_leads_on_from(desk: Desk) -> None:
-    """A row of a version that the declaration has no upgrader for is a dead letter that says so."""
+    """A row whose version has no upgrader becomes a dead letter, and the reason says so."""
     desk.write('{"number": 4}', 1)
     deploy(desk, 3, {2: doubled})
 
@@ -223,7 +223,7 @@ def giving_nothing(payload: dict[str, Any]) -> Any:
     ids=["raises", "gives nothing", "changes nothing", "keeps what is wrong"],
 )
 def test_an_upgrader_that_fails(desk: Desk, upgrader: Any, reason: str) -> None:
-    """A row whose upgrader fails, or does not make what is declared, is a dead letter, and its reason shows nothing."""
+    """A row whose upgrader fails, or returns a wrong payload, becomes a dead letter whose reason shows no values."""
     desk.write(f'{{"number": "{SECRET}"}}', 1)
     deploy(desk, 2, {1: upgrader})
     found = desk.reason()
@@ -233,7 +233,7 @@ def test_an_upgrader_that_fails(desk: Desk, upgrader: Any, reason: str) -> None:
 
 
 def test_upgraders_get_plain_values(desk: Desk) -> None:
-    """An upgrader gets what JSON has, and what it returns is made of the declared types."""
+    """An upgrader gets plain JSON values, and its result is converted to the declared types."""
     got: list[Any] = []
 
     def happened(sender: Any, /, *, at: datetime, price: Decimal) -> None: ...
@@ -251,7 +251,7 @@ def test_upgraders_get_plain_values(desk: Desk) -> None:
 
 
 def test_a_keyword_that_was_added_with_a_default(desk: Desk) -> None:
-    """A row of the same version without a keyword that has a default today gets the default; its objects are new."""
+    """A row without a keyword that has a default now gets the default, as a new object."""
 
     tea = [Line("tea", Decimal(1))]
 
@@ -270,7 +270,7 @@ def test_a_keyword_that_was_added_with_a_default(desk: Desk) -> None:
 
 
 def test_a_keyword_that_was_taken_away(desk: Desk) -> None:
-    """A row with a keyword that is declared no more is received without it."""
+    """A row with a keyword that is no longer declared is received without it."""
     desk.write('{"value": 1, "before": 2}')
     desk.connect(declare(int))
     desk.relay.drain()
@@ -292,7 +292,7 @@ ILL: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("default", [False, True], ids=["without a default", "with one"])
 @pytest.mark.parametrize(("payload", "reason"), ILL.values(), ids=ILL.keys())
 def test_an_ill_payload_dies(desk: Desk, payload: str, reason: str, default: bool) -> None:
-    """A row whose payload cannot be read is a dead letter with a reason that shows nothing of it."""
+    """A row with an unreadable payload becomes a dead letter whose reason shows none of it."""
 
     def happened(sender: Any, /, *, value: int) -> None: ...
 
@@ -310,7 +310,7 @@ def test_an_ill_payload_dies(desk: Desk, payload: str, reason: str, default: boo
 
 
 def test_a_dataclass_that_refuses_a_stored_value(desk: Desk) -> None:
-    """What a dataclass says of a value that it refuses is not shown: it may be the value."""
+    """The text with which a dataclass refuses a value is not shown, because it may contain the value."""
     desk.write(f'{{"value": {{"value": "{SECRET}"}}}}')
     desk.connect(declare(Wary))
     found = desk.reason()
@@ -319,7 +319,7 @@ def test_a_dataclass_that_refuses_a_stored_value(desk: Desk) -> None:
 
 
 def test_errors_are_of_the_tree(desk: Desk) -> None:
-    """What connect and send raise are errors of Aldis, and the built-ins that a caller would catch."""
+    """The errors of connect and send are errors of Aldis, and also the built-ins that a caller would catch."""
     with pytest.raises(AldisError) as refused:
         desk.connect(declare(object))
 

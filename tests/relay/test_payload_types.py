@@ -1,4 +1,4 @@
-"""R4: what comes out of the relay equals what went in, in value and type, or connect refuses it."""
+"""R4: what comes out of the relay equals what went in, in value and type, or connect refuses the type."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def desk() -> Iterator[Desk]:
     engine.dispose()
 
 
-# What crosses.
+# Types that can be sent.
 
 BERLIN = timezone(timedelta(hours=1))
 ORDER = Order([Line("tea", Decimal("2.50"), Colour.RED), Line("milk", Decimal(1))], {"for": "Ada"})
@@ -119,7 +119,7 @@ WRITABLE: dict[str, tuple[Any, Any]] = {
 
 @pytest.mark.parametrize(("annotation", "value"), WRITABLE.values(), ids=WRITABLE.keys())
 def test_what_is_sent_is_what_is_received(desk: Desk, annotation: Any, value: Any) -> None:
-    """R4: A value of each type that can be declared arrives as it was sent, of the same type."""
+    """R4: A value of each type that can be declared arrives as it was sent, with the same type."""
     received = desk.cross(annotation, value)
 
     assert received == value
@@ -132,7 +132,7 @@ KEYS = {name: of for name, of in WRITABLE.items() if name.startswith("dict by") 
 
 @pytest.mark.parametrize(("annotation", "value"), KEYS.values(), ids=KEYS.keys())
 def test_keys_that_are_texts_in_json(desk: Desk, annotation: Any, value: Any) -> None:
-    """R4: Dicts arrive as they were sent, also where defaults or upgraders make something of the payload before."""
+    """R4: Dicts arrive as they were sent, also if defaults or upgraders change the payload before."""
     desk.connect(declare(annotation, default={})).send(None, value=value)
     assert desk.relay.drain() == DrainCounts(done=1)
     older: Any = declare(annotation)
@@ -145,7 +145,7 @@ def test_keys_that_are_texts_in_json(desk: Desk, annotation: Any, value: Any) ->
 
 
 def test_values_that_are_not_compared(desk: Desk) -> None:
-    """Whether a payload can be written does not depend on how its objects compare."""
+    """Whether a payload can be written does not depend on its objects' comparison methods."""
     assert desk.cross(Incomparable, Incomparable(1.5)).value == 1.5
     assert math.isnan(desk.cross(Decimal, Decimal("NaN")))
 
@@ -164,7 +164,7 @@ LIKE: dict[str, tuple[Any, Any, Any]] = {
 
 @pytest.mark.parametrize(("annotation", "value", "expected"), LIKE.values(), ids=LIKE.keys())
 def test_what_is_as_good_as_the_declared_type(desk: Desk, annotation: Any, value: Any, expected: Any) -> None:
-    """A value that type checkers take for the declared type arrives as the declared type."""
+    """A value that type checkers accept for the declared type arrives as the declared type."""
     received = desk.cross(annotation, value)
 
     assert received == expected
@@ -172,7 +172,7 @@ def test_what_is_as_good_as_the_declared_type(desk: Desk, annotation: Any, value
 
 
 def test_the_payload_is_that_of_the_send(desk: Desk) -> None:
-    """What a receiver that runs at once does to the payload's objects does not reach the durable receivers."""
+    """A receiver that changes the payload's objects during the send does not change the durable receivers' payload."""
     signal = declare(list[int])
     signal.connect(lambda _, value: value.clear(), weak=False, priority=1)
     desk.connect(signal).send(None, value=[1, 2])
@@ -201,7 +201,7 @@ LEAVES = [
     Case(str, TEXTS),
     Case(bool, st.booleans()),
     Case(bytes, st.binary(max_size=20)),
-    # Not on the first and the last day, which offsets can put out of reach.
+    # Not on the first and the last day, because offsets could leave the range.
     Case(datetime, st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=offsets())),  # noqa: DTZ001
     Case(date, st.dates()),
     Case(time, st.times(timezones=offsets())),
@@ -246,7 +246,7 @@ CASES = st.recursive(st.sampled_from(LEAVES), containers, max_leaves=4)
 @given(st.data())
 @settings(deadline=None, max_examples=200)
 def test_any_value_of_any_type_comes_back(data: st.DataObject) -> None:
-    """R4: Whatever the types are made of, and whatever the values are: what is written is read as it was."""
+    """R4: A value of any type, however it is composed, is read as it was written."""
     case = data.draw(CASES)
     value = data.draw(case.values)
     signal = declare(case.annotation)
@@ -257,7 +257,7 @@ def test_any_value_of_any_type_comes_back(data: st.DataObject) -> None:
     assert type(received) is type(value)
 
 
-# What cannot be written is refused at connect.
+# connect refuses types that cannot be written.
 
 UNWRITABLE: dict[str, tuple[Any, str]] = {
     "Any": (Any, "has the type typing.Any.*Send an id, or a dataclass"),
@@ -292,7 +292,7 @@ UNWRITABLE: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize(("annotation", "message"), UNWRITABLE.values(), ids=UNWRITABLE.keys())
 def test_a_type_that_cannot_be_written_is_refused_at_connect(desk: Desk, annotation: Any, message: str) -> None:
-    """E12: connect refuses what could not be written, names signal and keyword, and says what to change."""
+    """E12: connect refuses a type that cannot be written, names the signal and the keyword, and says what to change."""
     signal = declare(annotation)
 
     with pytest.raises(InvalidReceiverError, match=message) as raised:
@@ -304,7 +304,7 @@ def test_a_type_that_cannot_be_written_is_refused_at_connect(desk: Desk, annotat
 
 
 def test_a_keyword_without_a_type_is_refused_at_connect(desk: Desk) -> None:
-    """E12: A declaration without annotations is no schema."""
+    """E12: A declaration without annotations is refused, because it is no schema."""
 
     def happened(sender, /, *, value): ...  # type: ignore[no-untyped-def]
 
@@ -313,13 +313,13 @@ def test_a_keyword_without_a_type_is_refused_at_connect(desk: Desk) -> None:
 
 
 def test_a_signal_that_is_not_declared_is_refused_at_connect(desk: Desk) -> None:
-    """Only declared signals can be durable: their contract is the schema."""
+    """Only declared signals can be durable, because their contract is the schema."""
     with pytest.raises(InvalidReceiverError, match=r"not declared.*@signals\.declare"):
         desk.connect(Namespace().signal("happened"))
 
 
 def test_an_open_declaration_is_refused_at_connect(desk: Desk) -> None:
-    """With **extra in the declaration nobody knows what would have to be written."""
+    """A declaration with **extra is refused, because its keywords have no types."""
 
     def happened(sender: Any, /, *, value: int, **extra: int) -> None: ...
 
@@ -329,19 +329,19 @@ def test_an_open_declaration_is_refused_at_connect(desk: Desk) -> None:
 
 @pytest.mark.parametrize("default", [None, "7", 1.5, Plain()])
 def test_a_default_of_another_type_is_refused_at_connect(desk: Desk, default: Any) -> None:
-    """E12: A default that no send could write is refused at connect, and not shown."""
+    """E12: A default that no send could write is refused at connect, and is not shown."""
     with pytest.raises(InvalidReceiverError, match=r"its keyword 'value' has a default .*: Expected `int`, got"):
         desk.connect(declare(int, default=default))
 
 
 def test_a_name_that_cannot_be_a_field_is_refused_at_connect(desk: Desk) -> None:
-    """A keyword that no object can have as an attribute is refused with the reason."""
+    """A keyword that cannot be an attribute is refused with the reason."""
     with pytest.raises(InvalidReceiverError, match="__weakref__"):
         desk.connect(declare(int, name="__weakref__"))
 
 
 def test_the_type_of_the_sender_need_not_be_there(desk: Desk) -> None:
-    """The sender crosses by name, so its annotation may be one for type checkers only."""
+    """The sender is stored by name, so its annotation may exist for type checkers only."""
 
     def happened(sender: OnlyForCheckers, /, *, value: int) -> OnlyForCheckers | None: ...
 
@@ -351,7 +351,7 @@ def test_the_type_of_the_sender_need_not_be_there(desk: Desk) -> None:
 
 
 def test_a_declaration_that_is_wrapped(desk: Desk) -> None:
-    """Types are looked up where the declaring function is, through decorators that functools.wraps."""
+    """Types are looked up in the module of the declaring function, also through decorators with functools.wraps."""
 
     def happened(sender: Any, /, *, value: Line) -> None: ...
 
@@ -364,7 +364,7 @@ def test_a_declaration_that_is_wrapped(desk: Desk) -> None:
 
 
 def test_a_declaration_that_is_no_function(desk: Desk) -> None:
-    """An object that can declare a signal can be durable as well."""
+    """An object that can declare a signal can be durable too."""
 
     class Declares:
         __name__ = "happened"
@@ -378,7 +378,7 @@ def test_a_declaration_that_is_no_function(desk: Desk) -> None:
 
 
 def test_no_payload_at_all(desk: Desk) -> None:
-    """A declaration may have nothing but the sender."""
+    """A declaration may have the sender only."""
 
     def happened(sender: Any, /) -> None: ...
 

@@ -1,4 +1,4 @@
-"""R1: a durable receiver is a row in the caller's own transaction, and shares its fate."""
+"""R1: a durable receiver is a row in the caller's own transaction, and is committed or rolled back with it."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def any_shop(ready_url: str, make_engine: Any) -> OrderShop:
     return OrderShop(make_engine(ready_url, connect_args=patience))
 
 
-# Ways to have a transaction: each gives what the program does its work with.
+# Ways to have a transaction: each yields the object that the program works with.
 
 
 @contextmanager
 def by_session(shop: OrderShop) -> Iterator[Any]:
-    """A session that is made by hand."""
+    """Use a session that is made by hand."""
     shop.connect(Relay(shop.engine))
 
     with Session(shop.engine) as session:
@@ -58,7 +58,7 @@ def by_sessionmaker(shop: OrderShop) -> Iterator[Any]:
 
 @contextmanager
 def by_registry(shop: OrderShop) -> Iterator[Any]:
-    """A scoped_session that the relay was given."""
+    """Use a scoped_session that the relay was given."""
     registry = scoped_session(sessionmaker(shop.engine))
     shop.connect(Relay(registry))
     yield registry
@@ -67,7 +67,7 @@ def by_registry(shop: OrderShop) -> Iterator[Any]:
 
 @contextmanager
 def by_registry_of_ones_own(shop: OrderShop) -> Iterator[Any]:
-    """A scoped_session of which the relay knows nothing but the engine."""
+    """Use a scoped_session that the relay does not know; it knows the engine only."""
     registry = scoped_session(sessionmaker(shop.engine))
     shop.connect(Relay(shop.engine))
     yield registry
@@ -76,7 +76,7 @@ def by_registry_of_ones_own(shop: OrderShop) -> Iterator[Any]:
 
 @contextmanager
 def beside_the_registry(shop: OrderShop) -> Iterator[Any]:
-    """A session that is made by hand, where the relay was given a registry whose session has no transaction."""
+    """Use a session that is made by hand, while the relay's own registry has a session without a transaction."""
     registry = scoped_session(sessionmaker(shop.engine))
     shop.connect(Relay(registry))
     registry()
@@ -89,7 +89,7 @@ def beside_the_registry(shop: OrderShop) -> Iterator[Any]:
 
 @contextmanager
 def by_options(shop: OrderShop) -> Iterator[Any]:
-    """A session of an engine that was made of the relay's, for options."""
+    """Use a session of an engine that was made from the relay's engine with options."""
     shop.connect(Relay(shop.engine))
 
     with Session(shop.engine.execution_options(stream_results=False)) as session:
@@ -98,7 +98,7 @@ def by_options(shop: OrderShop) -> Iterator[Any]:
 
 @contextmanager
 def by_binds(shop: OrderShop) -> Iterator[Any]:
-    """A session that has an engine for each of the program's tables."""
+    """Use a session that has an engine for each of the program's tables."""
     shop.connect(Relay(shop.engine))
 
     with Session(binds={Order: shop.engine}) as session:
@@ -107,7 +107,7 @@ def by_binds(shop: OrderShop) -> Iterator[Any]:
 
 @contextmanager
 def by_routing(shop: OrderShop) -> Iterator[Any]:
-    """A session that chooses engines by itself."""
+    """Use a session that chooses its engines itself."""
     shop.connect(Relay(shop.engine))
 
     class Routing(Session):
@@ -120,7 +120,7 @@ def by_routing(shop: OrderShop) -> Iterator[Any]:
 
 @contextmanager
 def by_connection(shop: OrderShop) -> Iterator[Any]:
-    """A connection, of which the relay is told."""
+    """Use a connection that the relay is given by using()."""
     relay = shop.connect(Relay(shop.engine))
 
     with shop.engine.connect() as connection, relay.using(connection):
@@ -129,7 +129,7 @@ def by_connection(shop: OrderShop) -> Iterator[Any]:
 
 @contextmanager
 def by_saying_so(shop: OrderShop) -> Iterator[Any]:
-    """One of two sessions, of which the relay is told."""
+    """Use one of two sessions, which the relay is given by using()."""
     relay = shop.connect(Relay(shop.engine))
 
     with Session(shop.engine) as other, Session(shop.engine) as session, relay.using(session):
@@ -150,7 +150,7 @@ def by_saying_so_of_a_registry(shop: OrderShop) -> Iterator[Any]:
 
 @contextmanager
 def by_flask(shop: OrderShop) -> Iterator[Any]:
-    """The session of Flask-SQLAlchemy."""
+    """Use the session of Flask-SQLAlchemy."""
     with flask_database(shop) as db:
         shop.connect(Relay(db))
         yield db.session
@@ -158,7 +158,7 @@ def by_flask(shop: OrderShop) -> Iterator[Any]:
 
 @contextmanager
 def beside_flask(shop: OrderShop) -> Iterator[Any]:
-    """A session that is made by hand of Flask-SQLAlchemy's engine."""
+    """Use a session that is made by hand, of Flask-SQLAlchemy's engine."""
     with flask_database(shop) as db:
         shop.connect(Relay(db))
 
@@ -196,7 +196,7 @@ WAYS = [
 ways = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 some_ways = pytest.mark.parametrize("way", [by_session, by_connection, by_flask], ids=lambda way: way.__name__)
 
-# What becomes of it.
+# What happens in the transaction.
 
 
 def commit(shop: OrderShop, transaction: Any) -> tuple[int, int]:
@@ -301,8 +301,9 @@ plays = pytest.mark.parametrize("play", PLAYS, ids=lambda play: play.__name__)
 @ways
 @plays
 def test_the_message_shares_the_fate_of_the_transaction(shop: OrderShop, way: Any, play: Any) -> None:
-    """R1: However the program has its transaction: business rows and messages are committed and rolled back together,
-    savepoints included."""
+    """R1: In every kind of transaction, business rows and messages are committed and rolled back together, savepoints
+    included.
+    """
     with way(shop) as transaction:
         expected = play(shop, transaction)
 
@@ -315,7 +316,7 @@ def test_the_message_shares_the_fate_of_the_transaction(shop: OrderShop, way: An
 def test_the_same_on_servers(
     request: pytest.FixtureRequest, make_engine: Any, server: str, way: Any, play: Any
 ) -> None:
-    """R1: The same on PostgreSQL and MariaDB."""
+    """R1: The same holds on PostgreSQL and MariaDB."""
     shop = OrderShop(make_engine(request.getfixturevalue(f"ready_{server}_url")))
 
     with way(shop) as transaction:
@@ -325,7 +326,7 @@ def test_the_same_on_servers(
 
 
 def test_blocks_that_begin_and_end(shop: OrderShop) -> None:
-    """R1: with session.begin() and sessionmaker.begin() commit at their end, and roll back what an exception leaves."""
+    """R1: Blocks of session.begin() and sessionmaker.begin() commit at their end, and roll back after an exception."""
     shop.connect(Relay(shop.engine))
 
     with sessionmaker(shop.engine).begin() as session:
@@ -338,12 +339,12 @@ def test_blocks_that_begin_and_end(shop: OrderShop) -> None:
     assert shop.fate == (1, 1)
 
 
-# Outside of any.
+# Outside of any transaction.
 
 
 @pytest.mark.parametrize("names", [["a"], ["a", "b", "c"]], ids=["one receiver", "three receivers"])
 def test_a_send_outside_of_any_transaction(any_shop: OrderShop, names: list[str]) -> None:
-    """R1: Its rows are committed when send returns."""
+    """R1: Rows of a send outside of any transaction are committed when send returns."""
     any_shop.connect(Relay(any_shop.engine), *names)
     any_shop.send()
 
@@ -369,7 +370,7 @@ def in_thread(work: Callable[[], object]) -> None:
 
 
 def test_another_thread_s_transaction_is_not_joined(shop: OrderShop) -> None:
-    """R1: A send joins what its own thread has begun, also where a block said so in another."""
+    """R1: A send joins a transaction of its own thread, even if another thread has named one by using()."""
     relay = shop.connect(Relay(shop.engine))
 
     with Session(shop.engine) as session, relay.using(session):
@@ -383,7 +384,7 @@ def test_another_thread_s_transaction_is_not_joined(shop: OrderShop) -> None:
 
 
 def test_threads_with_a_transaction_each(any_shop: OrderShop) -> None:
-    """R1: Of several threads that order at the same time, each message is in the transaction of its own order."""
+    """R1: When several threads order at the same time, each message is in the transaction of its own order."""
     any_shop.connect(Relay(any_shop.engine))
 
     def work(number: int) -> None:
@@ -407,7 +408,7 @@ def test_threads_with_a_transaction_each(any_shop: OrderShop) -> None:
 
 
 def test_a_session_that_goes_to_another_thread(shop: OrderShop) -> None:
-    """A session that was begun here and ended in another thread is no transaction of this thread any more."""
+    """A session that began here and ended in another thread is no longer a transaction of this thread."""
     shop.connect(Relay(shop.engine))
     session = Session(shop.engine)
     session.begin()
@@ -418,7 +419,7 @@ def test_a_session_that_goes_to_another_thread(shop: OrderShop) -> None:
 
 
 def test_tasks_do_not_join_each_other_s(shop: OrderShop) -> None:
-    """R1: In an event loop, a send joins what its own task has begun."""
+    """R1: In an event loop, a send joins a transaction of its own task."""
     relay = shop.connect(Relay(shop.engine))
 
     async def send() -> None:

@@ -25,7 +25,7 @@ from tests.relay.programs.worker_program import Program
 
 @pytest.mark.parametrize("kind", ["session", "scoped_session", "connection"])
 def test_a_single_effect(program: Program, kind: str) -> None:
-    """R2: once() is true for the first time, in the transaction that it is given: a session's or a connection's."""
+    """R2: first_time() is true once, in the given transaction of a session or a connection."""
     found: list[bool] = []
 
     def effect(end: str) -> None:
@@ -46,7 +46,7 @@ def test_a_single_effect(program: Program, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["session", "scoped_session", "connection", "run_sync"])
 def test_a_single_effect_of_an_async_program(sqlite_url: str, kind: str) -> None:
-    """R2: With an async session, registry or connection, what once() gives is awaited; inside of run_sync it is not."""
+    """R2: With an async session, registry or connection, first_time() is awaited; inside run_sync it is not."""
 
     async def effect(engine: AsyncEngine, relay: Relay) -> bool:
         if kind == "connection":
@@ -72,7 +72,7 @@ def test_a_single_effect_of_an_async_program(sqlite_url: str, kind: str) -> None
         signal: NamedSignal[Any, ..., Any] = Namespace().declare(number_sent)
 
         async def receive(sender: Any, *, number: int) -> None:
-            effect_engine = create_async_engine(engine.url)  # The loop of receivers is another.
+            effect_engine = create_async_engine(engine.url)  # The receivers have another event loop.
             found.append(await effect(effect_engine, relay))
             await effect_engine.dispose()
 
@@ -95,7 +95,7 @@ def number_sent(sender: str, /, *, number: int) -> object: ...
 
 
 def test_effects_are_of_a_receiver(program: Program) -> None:
-    """R2: What two receivers note of one id are two effects, and what is noted outside of a receiver is a third."""
+    """R2: Two receivers of one message have two effects, and an effect outside of a receiver is a third."""
     found: list[bool] = []
 
     def work(_: int) -> None:
@@ -115,19 +115,19 @@ def test_effects_are_of_a_receiver(program: Program) -> None:
 
 @pytest.mark.parametrize("given", [None, "session", Session, 7])
 def test_an_effect_without_a_transaction(program: Program, given: Any) -> None:
-    """once() takes what has a transaction."""
+    """first_time() takes objects that have a transaction."""
     with pytest.raises(TransactionError, match="Pass a Session or a Connection"):
         program.relay.first_time(given, "id")
 
 
 def test_an_effect_of_no_message(program: Program) -> None:
-    """Outside of a receiver, once() wants an id."""
+    """Outside of a receiver, first_time() needs an id."""
     with Session(program.engine) as session, pytest.raises(NoMessageError):
         program.relay.first_time(session)
 
 
 @pytest.mark.parametrize("id", ["", "x" * 37, 7, b"id", "a\0b"])
 def test_an_effect_of_a_strange_id(program: Program, id: Any) -> None:
-    """An id that a database would cut or refuse is refused everywhere: two that are cut to the same would be one."""
+    """An id that some database would cut or refuse is refused everywhere: two cut ids could become the same."""
     with Session(program.engine) as session, pytest.raises(InvalidOptionError, match="up to 36 characters"):
         program.relay.first_time(session, id)

@@ -1,4 +1,4 @@
-"""R3: a lease holds while its receiver runs, and who has lost it can say nothing any more."""
+"""R3: a lease is renewed while its receiver runs, and a worker whose lease ended can no longer change the message."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 LEASE_S = 3.0
-"""Short enough to be outlasted, and so long that a worker on a busy machine extends it in time."""
+"""Short enough to wait for its end, and long enough that a worker on a busy machine renews it in time."""
 
 ROW = Row(1, "m1", "number-sent", "work", 1, None, "{}", None, None, 0, 1, 0, "token")
 
 
 def outlast_lease(program: Program, lease_s: float) -> None:
-    """Wait until the lease of the one row has been extended at a time at which it would have ended."""
+    """Wait until the lease of the one row was renewed after the time at which it would have ended."""
 
     def ends_ms() -> int:
         return int(program.run(lambda connection: connection.scalar(select(messages.c.due_ms))) or 0)
@@ -38,7 +38,7 @@ def outlast_lease(program: Program, lease_s: float) -> None:
 
 
 def test_a_receiver_may_run_for_longer_than_its_lease(program: Program) -> None:
-    """R3: The lease of a receiver that runs is extended, so nobody else gets its message."""
+    """R3: The lease of a running receiver is renewed, so that no other worker gets its message."""
     gate = Gate()
     program.connect(work=gate)
     program.send(1)
@@ -54,7 +54,7 @@ def test_a_receiver_may_run_for_longer_than_its_lease(program: Program) -> None:
 
 
 def test_a_late_word_on_a_lost_lease_does_nothing(program: Program, caplog: pytest.LogCaptureFixture) -> None:
-    """R3: What a worker says of a row whose lease it has lost changes nothing; both are logged and counted."""
+    """R3: An outcome after the lease was lost changes nothing, and is logged and counted."""
     gate = Gate()
     program.connect(work=gate)
     program.send(1)
@@ -71,7 +71,7 @@ def test_a_late_word_on_a_lost_lease_does_nothing(program: Program, caplog: pyte
 
 
 def test_what_was_lost_is_not_begun(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R3: A row that waits in a worker which has lost its lease is not received there: another has it."""
+    """R3: A message whose lease was lost while it waited in the worker is not received there: another has it."""
     monkeypatch.setattr("aldis.relay.worker.scheduler._AHEAD_S", LONG_S)
     gate = Gate(200)
     program.connect(work=gate)
@@ -91,7 +91,7 @@ def test_what_was_lost_is_not_begun(program: Program, monkeypatch: pytest.Monkey
 
 
 def test_what_is_not_surely_held_is_not_begun() -> None:
-    """R3: Nor is it when the lease may be over by this machine's clock: the database could not be asked for long."""
+    """R3: A message is not begun if its lease may have ended by this machine's clock."""
     ended: list[ReceiverJob] = []
     job = ReceiverJob(ROW, time.monotonic() - 1, lambda: None)
     runners = ThreadExecutor(1, lambda _: pytest.fail("was run"), ended.append)
@@ -104,7 +104,7 @@ def test_what_is_not_surely_held_is_not_begun() -> None:
 
 
 def test_receivers_that_use_up_the_pool_keep_their_leases(ready_url: str, make_engine: MakeEngine) -> None:
-    """A worker has connections of its own: it extends leases while receivers hold all of the program's."""
+    """A worker has its own connections: it renews leases while receivers hold all of the program's connections."""
     engine = make_engine(ready_url, pool_size=1, max_overflow=0)
     looker = Program(make_engine(ready_url))
     program = Program(engine)
@@ -131,7 +131,9 @@ def test_receivers_that_use_up_the_pool_keep_their_leases(ready_url: str, make_e
 
 
 def test_an_async_receiver_that_keeps_its_loop_to_itself(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """R3: With an async database too, its lease is extended, and the worker can be stopped."""
+    """R3: With an async database too, the lease is renewed while a receiver blocks its loop, and the worker can be
+    stopped.
+    """
     engine = create_async_engine(sqlite_url.replace("sqlite:", "sqlite+aiosqlite:"))
     program = Program(engine)  # type: ignore[arg-type]
     looker = Program(make_engine(sqlite_url))

@@ -26,7 +26,7 @@ def shop() -> Iterator[Shop]:
 
 
 def test_a_name_is_one_receivers(shop: Shop) -> None:
-    """R4, E12: Another receiver by the same name is refused, also on another signal, and named."""
+    """R4, E12: Another receiver with the same name is refused, on another signal too, and the message names it."""
     shop.connect(audit, via=shop.relay.durable("billing"))
     other: NamedSignal[Any, ..., Any] = Namespace().declare(order_placed)
 
@@ -43,7 +43,7 @@ def test_a_name_is_one_receivers(shop: Shop) -> None:
     ("name", "aliases"), [("old", []), ("new", ["billing"]), ("new", ["old"]), ("new", ["else", "old"])]
 )
 def test_an_alias_is_one_receivers(shop: Shop, name: str, aliases: list[str]) -> None:
-    """R4, E12: Neither a name nor an alias may be another's name or alias: rows would go to either."""
+    """R4, E12: Neither a name nor an alias may be another receiver's name or alias, because rows could go to either."""
     shop.connect(audit, via=shop.relay.durable("billing", aliases=["old"]))
 
     with pytest.raises(InvalidOptionError, match="Give each receiver a name of its own"):
@@ -51,7 +51,7 @@ def test_an_alias_is_one_receivers(shop: Shop, name: str, aliases: list[str]) ->
 
 
 def test_a_name_is_free_when_its_receiver_is_gone(shop: Shop) -> None:
-    """A receiver that was disconnected or collected holds no name."""
+    """A receiver that was disconnected or collected frees its name."""
     queue = shop.relay.durable("billing")
     shop.connect(audit, via=queue)
     shop.placed.disconnect(audit)
@@ -65,7 +65,7 @@ def test_a_name_is_free_when_its_receiver_is_gone(shop: Shop) -> None:
 
 
 def test_other_relays_have_names_of_their_own(shop: Shop) -> None:
-    """What is connected via another relay does not count."""
+    """Names of another relay do not count."""
     shop.connect(audit, via=shop.relay.durable("billing"))
     shop.connect(bill, via=Relay(shop.engine).durable("billing"))
 
@@ -73,7 +73,7 @@ def test_other_relays_have_names_of_their_own(shop: Shop) -> None:
 
 
 def test_one_receiver_may_have_several_names(shop: Shop) -> None:
-    """A receiver that is connected to two signals may go by a name for each."""
+    """A receiver that is connected to two signals may have a name for each."""
     other: NamedSignal[Any, ..., Any] = Namespace().declare(order_placed)
     shop.connect(audit, via=shop.relay.durable("billing"))
     other.connect(audit, via=shop.relay.durable("shipping"))
@@ -84,7 +84,7 @@ def test_one_receiver_may_have_several_names(shop: Shop) -> None:
 
 
 def test_one_queue_for_several_signals(shop: Shop) -> None:
-    """A receiver of two signals may go by one name, with one set of options."""
+    """A receiver of two signals may have one name, with one set of options."""
 
     @shop.signals.declare
     def order_cancelled(sender: Any, /, *, order_id: int) -> None: ...
@@ -103,7 +103,7 @@ def test_one_queue_for_several_signals(shop: Shop) -> None:
 
 
 def test_connecting_again_changes_the_options(shop: Shop) -> None:
-    """The second connect's queue wins: other options, another name, and at once."""
+    """A second connect replaces the options and the name, at once."""
     shop.connect(audit, via=shop.relay.durable("billing", max_attempts=3))
     shop.connect(audit, via=shop.relay.durable("billing", max_attempts=4))
     shop.connect(audit, via=shop.relay.durable("invoices", aliases=["billing"]))
@@ -116,7 +116,7 @@ def test_connecting_again_changes_the_options(shop: Shop) -> None:
 
 
 def test_a_module_that_is_loaded_again(shop: Shop) -> None:
-    """A function of the same module and name takes the place of the one from before: it is the same receiver."""
+    """A function of the same module and name replaces the earlier one, because it is the same receiver."""
     source = "def invoice(sender, *, order_id, **extra): log.append((word, order_id))"
 
     for word in ("before", "after"):
@@ -130,7 +130,7 @@ def test_a_module_that_is_loaded_again(shop: Shop) -> None:
 
 
 def test_an_application_that_is_made_again(shop: Shop) -> None:
-    """An application factory connects a receiver for each application that it makes; each gets what its own sends."""
+    """An application factory connects a receiver for each application, and each gets its own application's messages."""
     apps = [App(), App()]
 
     for number, app in enumerate(apps):
@@ -144,7 +144,7 @@ def test_an_application_that_is_made_again(shop: Shop) -> None:
 
 
 def test_a_signal_that_is_declared_again(shop: Shop) -> None:
-    """Of two signals of one name, as of a module that is loaded again, the one that was connected last receives."""
+    """Of two signals of one name, as after a reload of a module, the one that was connected last receives."""
     other: NamedSignal[Any, ..., Any] = Namespace().declare(order_placed)
     shop.connect(shop.receiver("first"), via=shop.relay.durable("billing"))
     other.connect(shop.receiver("second"), weak=False, via=shop.relay.durable("billing"))
@@ -159,7 +159,7 @@ def test_a_signal_that_is_declared_again(shop: Shop) -> None:
 
 
 def test_a_receiver_that_is_connected_for_another_sender(shop: Shop) -> None:
-    """R4, R5: A row from a sender that its receiver is not connected for any more waits, visible."""
+    """R4, R5: A row from a sender that its receiver is no longer connected for waits, visible."""
 
     @shop.signals.declare
     def order_cancelled(sender: Any, /, *, order_id: int) -> None: ...
@@ -177,7 +177,7 @@ def test_a_receiver_that_is_connected_for_another_sender(shop: Shop) -> None:
 
 
 def test_lambdas_are_told_apart(shop: Shop) -> None:
-    """E12: Lambdas have no names, so two of one module are two receivers."""
+    """E12: Two lambdas of one module are two receivers, because they have no names."""
     shop.connect(lambda sender, **payload: None, via=shop.relay.durable("billing"))
 
     with pytest.raises(InvalidOptionError, match="Give each receiver a name of its own"):
@@ -185,7 +185,7 @@ def test_lambdas_are_told_apart(shop: Shop) -> None:
 
 
 class Mailer:
-    """A receiver, and its method another."""
+    """A receiver, and its method another one."""
 
     def __call__(self, sender: Any, **payload: Any) -> None: ...
 
@@ -193,7 +193,7 @@ class Mailer:
 
 
 def test_objects_and_methods(shop: Shop) -> None:
-    """Objects, methods and partials are the same receiver when they are the same object's."""
+    """Objects, methods and partials are the same receiver if they belong to the same object."""
     mailer = Mailer()
     part = partial(audit, extra=1)
 
@@ -209,21 +209,21 @@ def test_objects_and_methods(shop: Shop) -> None:
 
 
 class Orders:
-    """Stands for a module that declares signals."""
+    """A module that declares signals."""
 
     @staticmethod
     def saved(sender: str, /, *, order_id: int) -> object: ...
 
 
 class Users:
-    """Stands for another."""
+    """Another module that declares signals."""
 
     @staticmethod
     def saved(sender: str, /, *, name: str) -> object: ...
 
 
 def test_one_queue_for_two_signals_of_a_name_is_refused(program: Program) -> None:
-    """R4: A row knows its signal by the name, so one queue cannot be for two: each would get what is the other's."""
+    """R4: One name for two signals of the same name is refused, because each would get the other's messages."""
     orders: NamedSignal[Any, ..., Any] = Namespace().declare(Orders.saved)
     users: NamedSignal[Any, ..., Any] = Namespace().declare(Users.saved)
     queue = program.relay.durable("search.index")
@@ -237,7 +237,7 @@ def test_one_queue_for_two_signals_of_a_name_is_refused(program: Program) -> Non
 
 
 def test_each_of_two_signals_of_a_name_gets_its_own(program: Program) -> None:
-    """R4: With a queue for each, a receiver gets the messages of both signals of a name, as each declares them."""
+    """R4: With a name for each, a receiver gets the messages of both signals of a name, as each declares them."""
     orders: NamedSignal[Any, ..., Any] = Namespace().declare(Orders.saved)
     users: NamedSignal[Any, ..., Any] = Namespace().declare(Users.saved)
     got: list[dict[str, object]] = []
@@ -255,7 +255,7 @@ def test_each_of_two_signals_of_a_name_gets_its_own(program: Program) -> None:
 
 
 def test_a_signal_that_is_made_again_takes_the_queue(program: Program) -> None:
-    """A namespace that is made anew for each application declares the same signals, for the same receivers."""
+    """A namespace that is made again for each application declares the same signals, for the same receivers."""
     queue = program.relay.durable("search.index")
     got: list[dict[str, object]] = []
 

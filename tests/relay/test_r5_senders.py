@@ -1,4 +1,4 @@
-"""R5: senders cross as a name, never as a rebuilt object."""
+"""R5: senders are stored as a name, never as a rebuilt object."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class App:
 
 
 class Always:
-    """A sender that says to be equal to any other."""
+    """A sender that is equal to every object."""
 
     def __eq__(self, other: object) -> bool:
         return True
@@ -42,13 +42,13 @@ class Always:
 
 
 class Slotted:
-    """A sender that cannot be referenced weakly."""
+    """A sender without weak references."""
 
     __slots__ = ()
 
 
 class Text(str):
-    """A sender that is a string, and more."""
+    """A sender of a subclass of str."""
 
     __slots__ = ("extra",)
 
@@ -57,7 +57,7 @@ class Text(str):
 
 
 class Process:
-    """A relay with its receiver, as of one process of several that share a database."""
+    """A relay with its receiver, as in one of several processes that share a database."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -74,7 +74,7 @@ class Process:
         self.senders.append(sender)
 
     def stored(self) -> Any:
-        """The one sender that is stored."""
+        """Return the one stored sender."""
         with self.engine.connect() as connection:
             (found,) = connection.scalars(select(messages.c.sender))
             return found
@@ -100,7 +100,7 @@ def process(engine: Engine) -> Process:
     return Process(engine)
 
 
-# What crosses as it is.
+# Stored as they are.
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def process(engine: Engine) -> Process:
     ids=ascii,
 )
 def test_strings_cross_as_they_are(process: Process, sender: str) -> None:
-    """R5: A string is its own name, whatever is in it."""
+    """R5: A string is its own name, whatever its characters are."""
     process.placed.send(sender, order_id=1)
 
     assert process.relay.drain() == DrainCounts(done=1)
@@ -118,7 +118,7 @@ def test_strings_cross_as_they_are(process: Process, sender: str) -> None:
 
 
 def test_a_string_of_a_class_of_its_own_crosses_as_a_string(process: Process) -> None:
-    """R5: Of a string of another class its text crosses, as signals match senders by it."""
+    """R5: A sender of a subclass of str is stored as its text, because signals match senders by it."""
     process.placed.send(Text("shop"), order_id=1)
     process.relay.drain()
 
@@ -127,19 +127,19 @@ def test_a_string_of_a_class_of_its_own_crosses_as_a_string(process: Process) ->
 
 
 def test_nobody_crosses_as_nobody(process: Process) -> None:
-    """R5: A send without a sender has none in the worker."""
+    """R5: A send without a sender has no sender in the worker."""
     process.placed.send(None, order_id=1)
     assert process.stored() is None
     process.relay.drain()
     assert process.senders == [None]
 
 
-# What crosses by a name.
+# Stored by a name.
 
 
 @pytest.mark.parametrize("make", [App, Always, lambda: type("Made", (), {}), lambda: lambda: None, Namespace])
 def test_a_registered_object_is_the_object_of_that_name_there(engine: Engine, make: Any) -> None:
-    """R5: Each process has its own object by the name; nothing of it is stored but the name."""
+    """R5: Each process has its own object of the name, and only the name is stored."""
     here, there = Process(engine), Process(engine)
     ours, theirs, another = make(), make(), make()
     here.relay.register_sender(ours, "shop")
@@ -165,7 +165,7 @@ def test_a_name_is_not_taken_for_a_string(process: Process) -> None:
 
 
 def test_a_proxy_is_registered_as_what_it_stands_for(process: Process) -> None:
-    """current_app can be registered and sent inside of the application's context: it is the application."""
+    """Inside of the application's context, current_app can be registered and can send, as the application."""
     app = Flask("shop")
 
     with app.app_context():
@@ -178,7 +178,7 @@ def test_a_proxy_is_registered_as_what_it_stands_for(process: Process) -> None:
 
 
 def test_a_proxy_that_stands_for_nothing_is_refused(process: Process) -> None:
-    """E12: Outside of the context there is nothing to register, and the error says so."""
+    """E12: Outside of the context, registering current_app raises an error that says so."""
     with pytest.raises(UnboundProxyError, match="points to no object"):
         process.relay.register_sender(current_app, "shop")
 
@@ -193,7 +193,7 @@ def raising() -> Any:
 
 
 def test_receivers_of_one_sender_get_only_what_it_sent(process: Process) -> None:
-    """R5, E6: A receiver that is connected for a registered sender has rows for that sender's sends alone."""
+    """R5, E6: A receiver that is connected for a registered sender has rows of that sender's sends only."""
     process.placed.receivers.clear()
     app, other = App(), App()
     process.relay.register_sender(app, "app")
@@ -211,7 +211,7 @@ def test_receivers_of_one_sender_get_only_what_it_sent(process: Process) -> None
 
 
 def test_an_object_of_several_names(engine: Engine) -> None:
-    """An object that is registered again is sent by its newest name, and received by all that it had."""
+    """An object that is registered again is sent by its newest name, and received by all of its names."""
     here, there = Process(engine), Process(engine)
     app, theirs = App(), App()
     here.relay.register_sender(app, "before")
@@ -227,7 +227,7 @@ def test_an_object_of_several_names(engine: Engine) -> None:
 
 
 def test_a_name_of_several_objects(process: Process) -> None:
-    """Of several objects of a name, as of applications that a factory made, each is sent, and the last one received."""
+    """Of several objects of a name, as of an application factory, each can send, and the last one is received."""
     first, second = App(), App()
     process.relay.register_sender(first, "shop")
     process.relay.register_sender(second, "shop")
@@ -239,7 +239,7 @@ def test_a_name_of_several_objects(process: Process) -> None:
 
 
 def test_the_name_of_an_object_that_is_gone_is_still_that_of_the_other(process: Process) -> None:
-    """When one of several objects of a name dies, the other goes by it."""
+    """When one of several objects of a name dies, the other keeps the name."""
     first, second = App(), App()
     process.relay.register_sender(first, "shop")
     process.relay.register_sender(second, "shop")
@@ -251,7 +251,7 @@ def test_the_name_of_an_object_that_is_gone_is_still_that_of_the_other(process: 
 
 
 def test_names_keep_nothing_alive(process: Process) -> None:
-    """E5: A registered object dies when nobody else holds it, and nothing of it is left."""
+    """E5: A registered object dies with its last other reference, and nothing of it stays."""
     app = App()
     died = weakref.ref(app)
 
@@ -265,7 +265,7 @@ def test_names_keep_nothing_alive(process: Process) -> None:
 
 
 def test_an_address_that_is_used_again_is_another_object(process: Process) -> None:
-    """E6: What lies where a registered object lay has no name."""
+    """E6: An object at the address of a dead registered object has no name."""
     for _ in range(200):
         app = App()
         process.relay.register_sender(app, "shop")
@@ -277,14 +277,14 @@ def test_an_address_that_is_used_again_is_another_object(process: Process) -> No
 
 
 def test_a_name_that_outlives_its_forgetting(process: Process) -> None:
-    """An object that takes the address of another before that one is forgotten keeps its own name."""
+    """An object that takes the address of a dead one, before the registry has removed that one, keeps its own name."""
     senders = process.relay._parts.senders
     app = App()
     process.relay.register_sender(app, "first")
     late, _ = senders._names[id(app)]
     process.relay.register_sender(app, "second")
 
-    # The callback of a reference that was replaced, as it is called when the object had been dead before.
+    # The callback of a reference that was replaced, as Python calls it if the object had died before.
     callback = late.__callback__
     assert callback is not None
     callback(late)
@@ -319,12 +319,12 @@ def test_senders_are_registered_from_any_thread(process: Process) -> None:
     assert failures == []
 
 
-# What is refused.
+# Refused senders.
 
 
 @contextmanager
 def refused(process: Process) -> Iterator[list[Any]]:
-    """The sends of a block are refused before any receiver runs, and nothing is written."""
+    """Check that the sends of a block are refused before any receiver runs, and that nothing is written."""
     ran: list[Any] = []
 
     def at_once(sender: Any, **payload: Any) -> None:
@@ -339,7 +339,7 @@ def refused(process: Process) -> Iterator[list[Any]]:
 
 
 class Secretive:
-    """A sender that shows what it must not."""
+    """A sender whose repr shows a secret."""
 
     def __repr__(self) -> str:
         return "hunter2"
@@ -347,7 +347,7 @@ class Secretive:
 
 @pytest.mark.parametrize("sender", [App(), App, Slotted(), Secretive(), 7, b"shop", ("shop",), print], ids=repr)
 def test_a_sender_without_a_name_is_refused(process: Process, sender: Any) -> None:
-    """R5: An object that was not registered cannot cross: no receiver runs, nothing is written, nothing is shown."""
+    """R5: A sender that was not registered is refused: no receiver runs, nothing is written, no value is shown."""
     with refused(process), pytest.raises(UnnamedSenderError, match=r"relay\.register_sender\(sender, name\)") as raised:
         process.placed.send(sender, order_id=1)
 
@@ -359,7 +359,7 @@ def test_a_sender_without_a_name_is_refused(process: Process, sender: Any) -> No
 
 
 def test_a_name_is_that_of_one_relay(process: Process) -> None:
-    """What is registered with one relay has no name with another."""
+    """An object that is registered with one relay has no name with another."""
     app = App()
     process.relay.register_sender(app, "shop")
     other = Relay(process.engine)
@@ -371,7 +371,7 @@ def test_a_name_is_that_of_one_relay(process: Process) -> None:
 
 @pytest.mark.parametrize("sender", ["shop", 7, None, Slotted(), ("a",)], ids=repr)
 def test_what_cannot_be_registered(process: Process, sender: Any) -> None:
-    """E12: What cannot be referenced weakly is refused: a registered object is not kept alive for it."""
+    """E12: An object without weak references is refused, because a registration must not keep it alive."""
     with pytest.raises(InvalidOptionError, match=f"A {type(sender).__name__} cannot be registered.*Send a string"):
         process.relay.register_sender(sender, "shop")
 
@@ -385,7 +385,7 @@ def test_a_bad_name_is_refused(process: Process, name: Any) -> None:
         process.relay.register_sender(App(), name)
 
 
-# What is read.
+# Received senders.
 
 
 def test_a_sender_that_is_not_registered_there_waits(process: Process) -> None:
@@ -401,7 +401,7 @@ def test_a_sender_that_is_not_registered_there_waits(process: Process) -> None:
     "stored", ["", "{", "[]", "3", "{}", '{"name": 3}', '{"text": null}', '{"Name": "shop"}', "[" * 100_000, "NaN"]
 )
 def test_a_malformed_sender_dies(process: Process, stored: str) -> None:
-    """A row whose sender cannot be read is a dead letter with a reason; nothing is rebuilt of it."""
+    """A row with an unreadable sender becomes a dead letter with a reason, and no object is built from it."""
     process.write(stored)
 
     assert process.relay.drain() == DrainCounts(dead=1)

@@ -1,4 +1,4 @@
-"""The contract suite, run on every set-up that the relay is made for."""
+"""R6: the contract suite, run on every set-up that the relay is made for."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def harness_of(relay: Relay, sessions: Any) -> Harness:
 
 
 class SQLite:
-    """A file, as the embedded default has it."""
+    """A file, as the embedded default uses it."""
 
     @pytest.fixture
     def harness(self, sqlite_url: str, make_engine: MakeEngine) -> Harness:
@@ -64,7 +64,7 @@ class TestClaimsInSQLite(SQLite, DatabaseContract): ...
 
 
 class Memory:
-    """A database in memory, as tests of programs have it: one connection for all."""
+    """A database in memory, as tests of programs use it: one connection for all."""
 
     @pytest.fixture
     def harness(self, make_engine: MakeEngine) -> Harness:
@@ -95,7 +95,7 @@ class TestClaimsInPostgreSQL(PostgreSQL, DatabaseContract): ...
 
 
 class MariaDB:
-    """With a registry of sessions, which is asked for its transaction."""
+    """With a registry of sessions, whose current transaction the relay joins."""
 
     @pytest.fixture
     def harness(self, ready_mariadb_url: str, make_engine: MakeEngine) -> Iterator[Harness]:
@@ -111,7 +111,7 @@ class TestClaimsInMariaDB(MariaDB, DatabaseContract): ...
 
 
 class OtherIsolation:
-    """Programs that have their engine begin transactions in another way, or none."""
+    """Programs whose engine begins transactions in another way, or has none."""
 
     @pytest.fixture(params=["AUTOCOMMIT", "SERIALIZABLE"])
     def harness(self, request: pytest.FixtureRequest, ready_url: str, make_engine: MakeEngine) -> Harness:
@@ -123,7 +123,7 @@ class TestOtherIsolation(OtherIsolation, CompetingContract, _Contract): ...
 
 
 class AsyncHarness(Harness):
-    """A program whose database is async, and which does its business in an event loop."""
+    """A program whose database is async, and which uses it in an event loop."""
 
     def __init__(self, relay: Relay, sessions: Any, runner: asyncio.Runner) -> None:
         super().__init__(relay, sessions)
@@ -144,7 +144,7 @@ class AsyncHarness(Harness):
 
 
 class Async:
-    """A file of SQLite, and PostgreSQL, from an event loop."""
+    """An SQLite file, and PostgreSQL, from an event loop."""
 
     @pytest.fixture(params=["sqlite+aiosqlite", "postgresql+asyncpg"])
     def harness(self, request: pytest.FixtureRequest) -> Iterator[Harness]:
@@ -162,7 +162,7 @@ def async_harness(request: pytest.FixtureRequest) -> Iterator[Harness]:
         relay.create_tables()
         yield AsyncHarness(relay, sessions, runner)
         runner.run(engine.dispose())
-        relay._parts.database.close_portal()  # The connections that it has for work that is not awaited.
+        relay._parts.database.close_portal()  # The connections for work that is not awaited.
 
 
 class TestAsync(Async, RelayContract): ...
@@ -172,7 +172,7 @@ class TestClaimsInAsync(Async, DatabaseContract): ...
 
 
 class TestPsycopgInAnEventLoop(OrderContract, _Contract):
-    """What is shared by all async drivers is tested with those above; the claims, with psycopg's own types, here."""
+    """The tests above prove what all async drivers share. These prove the claims, with psycopg's own types."""
 
     @pytest.fixture(params=["postgresql+psycopg"])
     def harness(self, request: pytest.FixtureRequest) -> Iterator[Harness]:
@@ -180,7 +180,7 @@ class TestPsycopgInAnEventLoop(OrderContract, _Contract):
 
 
 class FlaskHarness(Harness):
-    """An application of Flask: its transactions are those of its requests' session."""
+    """A Flask application: its transactions are those of the session of each request."""
 
     def __init__(self, app: Flask, db: SQLAlchemy) -> None:
         super().__init__(Relay(db), db.session)
@@ -191,12 +191,12 @@ class FlaskHarness(Harness):
     def transact(self, work: Callable[[Session], Any]) -> Any:
         with self._app.app_context():
             result = work(self._db.session())
-            self._db.session.commit()  # The end of the context rolls back what was not committed.
+            self._db.session.commit()  # The end of the context rolls back uncommitted work.
             return result
 
 
 class TestFlask(SendingContract, ReceivingContract, _Contract):
-    """What a worker does with payloads and names has nothing to do with Flask."""
+    """Flask has no influence on the worker's part of payloads and names, so these tests are left out."""
 
     @pytest.fixture
     def harness(self, sqlite_url: str) -> Iterator[Harness]:
@@ -212,7 +212,7 @@ class TestFlask(SendingContract, ReceivingContract, _Contract):
 
 
 class CeleryHarness(Harness):
-    """A program whose receivers Celery runs: its worker is in a thread of this process."""
+    """A program whose receivers run in Celery, with a Celery worker in a thread of this process."""
 
     def __init__(self, relay: Relay, sessions: Any, ended: SimpleQueue[str]) -> None:
         super().__init__(relay, sessions)
@@ -221,17 +221,17 @@ class CeleryHarness(Harness):
     def run(self) -> None:
         while published := self.relay.drain().done:
             for _ in range(published):
-                self._ended.get(timeout=SOON_S)  # What is to be put back is there.
+                self._ended.get(timeout=SOON_S)  # Rows that are released are in the database now.
 
 
 @pytest.fixture(params=["rabbitmq", "redis"], scope="class")
 def celery_harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CeleryHarness]:
-    """One for the tests of a class: it takes seconds to end a worker."""
+    """Yield a harness for the tests of a class, because a Celery worker takes seconds to end."""
     broker = answering(RABBITMQ if request.param == "rabbitmq" else REDIS)
     name = f"aldis-{uuid4().hex}"
     app: Any = Celery(name, broker=broker, set_as_current=False)
     app.conf.update(task_default_queue=name, worker_enable_remote_control=False, worker_hijack_root_logger=False)
-    app.conf.broker_heartbeat = 1  # A worker that waits for nothing else sees only now and then that it is to end.
+    app.conf.broker_heartbeat = 1  # An idle worker checks only at intervals whether it must end.
     app.conf.broker_transport_options = {"global_keyprefix": f"{name}:"} if request.param == "redis" else {}
     engine = create_engine(f"sqlite:///{tmp_path_factory.mktemp('celery')}/test.sqlite")
     relay = Relay(engine, runner=CeleryRunner(app))
@@ -255,7 +255,7 @@ def celery_harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 
 
 def delete_rows(connection: Connection) -> None:
-    """Leave nothing of the test before."""
+    """Delete all rows of the test before."""
     for table in (messages, dead_letters, effects):
         connection.execute(delete(table))
 
@@ -264,7 +264,7 @@ def delete_rows(connection: Connection) -> None:
 
 
 def delete_queue(app: Any, name: str, broker: str) -> None:
-    """Leave nothing on the broker."""
+    """Delete the messages on the broker."""
     if broker.startswith("redis"):
         with Redis.from_url(broker) as redis:
             redis.delete(*redis.scan_iter(f"{name}:*"), "")
@@ -278,13 +278,13 @@ def delete_queue(app: Any, name: str, broker: str) -> None:
 class TestCelery(UnorderedRelayContract):
     @pytest.fixture
     def harness(self, celery_harness: CeleryHarness) -> CeleryHarness:
-        gc.collect()  # The receivers of the test before are connected as long as its signals are there.
+        gc.collect()  # The receivers of the test before stay connected as long as its signals exist.
         celery_harness.relay._parts.database.run(delete_rows)
         return celery_harness
 
 
 def test_the_example_of_the_docs(tmp_path: Path) -> None:
-    """The page that tells how to run the suite begins with a file of tests that pass."""
+    """The file of tests at the top of the page about the suite passes."""
     page = PAGE.read_text("utf-8")
     (tmp_path / "test_relay.py").write_text(page.partition("```python\n")[2].partition("```")[0], "utf-8")
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-k", "TestDatabase or committed", "test_relay.py"]

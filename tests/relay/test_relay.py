@@ -1,4 +1,4 @@
-"""The relay itself: what it is given, what it tells of itself, dead letters, the current message."""
+"""The relay itself: its arguments, its status, dead letters, the current message."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
     from tests.relay.conftest import MakeEngine
 
 
-# What it is given.
+# Arguments.
 
 
 @pytest.mark.parametrize("given", [None, "sqlite://", Session, object(), create_mock_engine("sqlite://", print)])
 def test_what_is_no_database(given: Any) -> None:
-    """What is neither an engine nor something that has one is refused, by what it is."""
+    """An object that neither is an engine nor has one is refused, by its type."""
     with pytest.raises(InvalidOptionError, match=r"takes a database: an Engine.*; not (a|the class) \w+\."):
         Relay(given)
 
 
 @pytest.mark.parametrize("wait_s", [-1, "1", None, float("nan"), True])
 def test_what_is_no_time(sqlite_url: str, make_engine: MakeEngine, wait_s: Any) -> None:
-    """How long a send waits is a number of seconds, 0 or more."""
+    """A send's waiting time is a number of seconds, 0 or more."""
     with pytest.raises(InvalidOptionError, match="wait_s must be a number"):
         Relay(make_engine(sqlite_url), wait_s=wait_s)
 
 
 @pytest.mark.parametrize("maker", [sessionmaker, lambda: scoped_session(sessionmaker()), async_sessionmaker])
 def test_a_maker_without_an_engine(maker: Callable[[], Any]) -> None:
-    """A sessionmaker without a bind is taken, for it may get one later, and refused when it is to be used."""
+    """A sessionmaker without a bind is accepted, because it may get one later, and refused at its first use."""
     relay = Relay(maker())
 
     with pytest.raises(InvalidOptionError, match=r"The \w*sessionmaker of the relay has no bind"):
@@ -58,7 +58,7 @@ def test_a_maker_without_an_engine(maker: Callable[[], Any]) -> None:
 
 
 def test_a_maker_that_gets_its_engine_later(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """A sessionmaker that is configured after the relay was made will do."""
+    """A sessionmaker may be configured after the relay was made."""
     maker = sessionmaker()
     relay = Relay(maker)
     maker.configure(bind=make_engine(sqlite_url))
@@ -67,11 +67,11 @@ def test_a_maker_that_gets_its_engine_later(sqlite_url: str, make_engine: MakeEn
     assert relay.status() == []
 
 
-# What it tells of itself.
+# Status and dead letters.
 
 
 def test_status(program: Program) -> None:
-    """Receivers are listed by name: those that are connected, that have rows, or that have dead letters."""
+    """Receivers are listed by name if they are connected, have rows, or have dead letters."""
     program.connect("idle", aliases=["once"])
     program.connect("busy")
     program.connect("dead", fail, max_attempts=1)
@@ -104,7 +104,7 @@ DEAD = ["message_id", "signal", "receiver", "version", "payload", "sent_ms", "di
 
 
 def dead_rows() -> Any:
-    """Rows for a receiver that is gone, as dead letters."""
+    """Make dead letters of a receiver that no longer exists."""
     columns = [messages.c[name] for name in DEAD[:6]]
     return select(*columns, now_ms(), messages.c.attempts, text("'it died'")).where(messages.c.receiver == "gone")
 
@@ -114,7 +114,7 @@ def fail(_: int) -> None:
 
 
 def test_many_dead_letters(program: Program) -> None:
-    """At most 1,000 dead letters are returned at once; the number of the last one leads to the next."""
+    """At most 1,000 dead letters are returned at once; the number of the last one leads to the next page."""
     program.pile_up("gone", 1005)
     program.run(lambda db: db.execute(insert(dead_letters).from_select(DEAD, dead_rows())))
     first = program.relay.dead_letters(limit=1000)
@@ -125,7 +125,7 @@ def test_many_dead_letters(program: Program) -> None:
 
 
 def test_the_number_of_a_dead_letter_is_never_another_s(ready_url: str, make_engine: MakeEngine) -> None:
-    """What somebody has noted, to drop it or to retry it, does not mean another letter later."""
+    """The number of a dead letter never means another dead letter later."""
     program = Program(make_engine(ready_url))
     program.connect(work=fail, max_attempts=1)
     numbers: list[int] = []
@@ -142,19 +142,19 @@ def test_the_number_of_a_dead_letter_is_never_another_s(ready_url: str, make_eng
 
 @pytest.mark.parametrize("limit", [0, -1, "all", None])
 def test_so_many_dead_letters_cannot_be_asked_for(program: Program, limit: Any) -> None:
-    """A limit that is none is refused, and is not taken for no limit, as SQLite would."""
+    """An invalid limit is refused, and does not mean no limit, as in SQLite."""
     with pytest.raises(InvalidOptionError, match="limit must be a number, 1 or more"):
         program.relay.dead_letters(limit=limit)
 
 
 def test_too_many_dead_letters_at_once(program: Program) -> None:
-    """More than 1,000 dead letters are refused, and the message says how to page: nothing is left out in silence."""
+    """A limit above 1,000 is refused, and the message says how to page."""
     with pytest.raises(InvalidOptionError, match=r"not limit=1001\. .*after=page\[-1\]\.id"):
         program.relay.dead_letters(limit=1001)
 
 
 def test_no_dead_letters(program: Program) -> None:
-    """To list, show, retry or drop dead letters that are not there is no error."""
+    """Listing, showing, retrying or dropping dead letters that do not exist is no error."""
     assert program.relay.dead_letters() == program.relay.dead_letters("nobody") == []
     assert program.relay.dead_payload(1) is None
     assert (program.relay.retry_dead(), program.relay.drop_dead()) == (0, 0)
@@ -172,7 +172,7 @@ def test_no_dead_letters(program: Program) -> None:
     ],
 )
 def test_a_purge_of_an_impossible_age(program: Program, purge: str, age_s: float) -> None:
-    """A purge is of an age that there can be."""
+    """A purge needs a possible age."""
     with pytest.raises(InvalidOptionError, match=rf"{purge}\(\) takes older_than_s=, seconds of 0 or more"):
         getattr(program.relay, purge)(older_than_s=age_s)
 
@@ -181,12 +181,12 @@ def test_a_purge_of_an_impossible_age(program: Program, purge: str, age_s: float
 
 
 def test_the_current_message(program: Program) -> None:
-    """A receiver can ask for its message, on each attempt, and everything that it calls can."""
+    """In each attempt, a receiver and all code that it calls can read the current message."""
     found: list[Message] = []
 
     def work(_: int) -> None:
         found.append(program.relay.current())
-        found.append(Relay(program.engine).current())  # Whichever relay is asked.
+        found.append(Relay(program.engine).current())  # Any relay can be asked.
 
         if found[-1].attempt == 1:
             raise ZeroDivisionError
@@ -206,7 +206,7 @@ def test_the_current_message(program: Program) -> None:
 
 
 def test_messages_in_tasks(program: Program) -> None:
-    """Async receivers, and the tasks that they begin, see their own message."""
+    """Async receivers, and the tasks that they start, see their own message."""
     found: list[tuple[int, Message]] = []
 
     async def work(number: int) -> None:
@@ -224,7 +224,7 @@ def test_messages_in_tasks(program: Program) -> None:
 
 @pytest.mark.parametrize("kind", [Flask, Quart])
 def test_an_application_is_not_kept_alive(kind: type[Flask | Quart]) -> None:
-    """E5: tests make many applications of one module's relay. Each goes when nothing else refers to it."""
+    """E5: When a test makes many applications of one module's relay, each is freed with its last reference."""
     engine = create_engine("sqlite://", poolclass=StaticPool)
     relay = Relay(engine)
     relay.create_tables()

@@ -27,7 +27,7 @@ relay = Relay(engine)
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A module with a relay whose database is empty."""
+    """Return a module with a relay whose database is empty."""
     name = f"tables_{abs(hash(tmp_path))}"
     (tmp_path / f"{name}.py").write_text(PROGRAM)
     monkeypatch.syspath_prepend(tmp_path)

@@ -1,4 +1,4 @@
-"""OpenTelemetry's context crosses with a message, by its API alone. With an SDK, see tests/otel."""
+"""OpenTelemetry's context travels with a message, by its API alone. For tests with an SDK, see tests/otel."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def order_placed(sender: Any, /, *, order_id: int) -> object: ...
 
 
 class Shop:
-    """A relay on a database in memory, whose receivers note the context that they run in."""
+    """A relay on a database in memory, whose receivers record the context that they run in."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -56,7 +56,7 @@ def shop() -> Iterator[Shop]:
 
 @pytest.fixture
 def traced() -> Iterator[None]:
-    """Runs the test in a span, with baggage."""
+    """Run the test in a span, with baggage."""
     there = baggage.set_baggage("customer", "Ada", trace.set_span_in_context(NonRecordingSpan(SPAN)))
     token = context.attach(there)
     yield
@@ -64,7 +64,7 @@ def traced() -> Iterator[None]:
 
 
 def elsewhere(work: Any) -> Any:
-    """Do some work in a context of another trace, as a worker does."""
+    """Do some work in the context of another trace, as a worker does."""
     token = context.attach(context.Context())
 
     try:
@@ -76,7 +76,7 @@ def elsewhere(work: Any) -> Any:
 @pytest.mark.usefixtures("traced")
 @pytest.mark.parametrize("kind", ["note", "note_async"])
 def test_the_context_of_the_send_is_that_of_the_receiver(shop: Shop, kind: str) -> None:
-    """The receiver runs in the trace of the send, with its baggage; when it is over, nothing of it is left."""
+    """The receiver runs in the trace of the send, with its baggage, and afterwards the context is as before."""
     shop.placed.connect(getattr(shop, kind), weak=False, via=shop.relay.durable("billing"))
     shop.placed.send("shop", order_id=1)
     (stored,) = shop.stored()
@@ -93,7 +93,7 @@ def test_the_context_of_the_send_is_that_of_the_receiver(shop: Shop, kind: str) 
 
 @pytest.mark.usefixtures("traced")
 def test_each_attempt_and_each_receiver_is_in_the_trace(shop: Shop) -> None:
-    """All receivers of a send, and each of their attempts, run in its trace, also when one raised before."""
+    """All receivers of a send run in its trace, in each of their attempts, also after one that raised."""
 
     def failing(sender: Any, **payload: Any) -> None:
         shop.note(sender)
@@ -109,7 +109,7 @@ def test_each_attempt_and_each_receiver_is_in_the_trace(shop: Shop) -> None:
 
 @pytest.mark.usefixtures("traced")
 def test_the_context_is_that_of_the_send_and_not_of_the_commit(shop: Shop) -> None:
-    """The context is written by the send, wherever the transaction is committed."""
+    """The trace context is the send's, wherever the transaction is committed."""
     shop.placed.connect(shop.note, weak=False, via=shop.relay.durable("billing"))
 
     with Session(shop.engine) as session:
@@ -122,7 +122,7 @@ def test_the_context_is_that_of_the_send_and_not_of_the_commit(shop: Shop) -> No
 
 
 def test_outside_of_any_trace_nothing_is_written(shop: Shop) -> None:
-    """A send outside of any trace writes none, and its receiver runs outside of any."""
+    """A send outside of any trace writes no context, and its receiver runs outside of any trace."""
     shop.placed.connect(shop.note, weak=False, via=shop.relay.durable("billing"))
     shop.placed.send("shop", order_id=1)
     assert shop.stored() == [None]
@@ -132,7 +132,7 @@ def test_outside_of_any_trace_nothing_is_written(shop: Shop) -> None:
 
 @pytest.mark.usefixtures("traced")
 def test_a_context_that_is_too_large_is_left_out(shop: Shop) -> None:
-    """A context with more baggage than a row should carry is not written; the message is."""
+    """A context with too much baggage for a row is not written, and the message is."""
     shop.placed.connect(shop.note, weak=False, via=shop.relay.durable("billing"))
     loaded = context.get_current()
 
@@ -156,7 +156,7 @@ def test_a_context_that_is_too_large_is_left_out(shop: Shop) -> None:
     "stored", ["", "{", "[]", "null", "{}", '{"traceparent": 3}', "[" * 100_000], ids=lambda s: s[:9]
 )
 def test_a_context_that_cannot_be_read_is_ignored(shop: Shop, stored: str) -> None:
-    """Whatever stands in its place: the message is received, outside of any trace."""
+    """A message with an unreadable context is received, outside of any trace."""
     shop.placed.connect(shop.note, weak=False, via=shop.relay.durable("billing"))
     shop.placed.send("shop", order_id=1)
 

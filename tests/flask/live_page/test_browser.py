@@ -407,7 +407,7 @@ class RelayView(View):
     def receiver(self, name: str) -> Locator:
         return self.page.locator("#relay .card").first.locator("tbody tr").filter(has_text=name)
 
-    def bury(self, receiver: str, reason: str) -> None:
+    def add_dead_letter(self, receiver: str, reason: str) -> None:
         """Make a dead letter of a message, and keep the message."""
         columns = "message_id, signal, version, sender, payload, trace, ordering_key, sent_ms"
         self.execute(
@@ -592,7 +592,7 @@ def test_relay_on_a_phone(look_at_relay: Callable[..., RelayView], scheme: str) 
     """On a phone, the content is as wide as the page at most, and a screen reader still finds a table."""
     view = look_at_relay(width=360, scheme=scheme)
     name = "w" * 200
-    view.bury(name, "raised")
+    view.add_dead_letter(name, "raised")
     view.open()
     expect(view.page.get_by_role("row").filter(has_text=name).first).to_be_visible()
     expect(view.page.get_by_role("columnheader", name="Reason")).to_have_count(1)
@@ -603,7 +603,7 @@ def test_relay_on_a_phone(look_at_relay: Callable[..., RelayView], scheme: str) 
 def test_names_of_the_relay_are_text(look_at_relay: Callable[..., RelayView]) -> None:
     """Names and reasons in rows are always shown as text."""
     view = look_at_relay()
-    view.bury("mail.welcome", HACK)
+    view.add_dead_letter("mail.welcome", HACK)
     view.open()
     expect(view.page.locator("#relay .why").filter(has_text=HACK)).to_be_visible()
     assert view.page.locator("#relay img, #relay script").count() == 0

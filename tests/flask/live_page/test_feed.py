@@ -180,7 +180,7 @@ def test_text_is_made_once(feed: Feed, journal: Journal) -> None:
     assert entry.text is not text
 
 
-def test_nothing_is_made_for_nobody(shop: Shop) -> None:
+def test_nothing_is_made_without_listeners(shop: Shop) -> None:
     """Without listeners, no JSON is made."""
     shop.get("/order")
     assert [entry.text for entry in shop.journal.changes(0)] == [None]
@@ -228,7 +228,7 @@ def test_signals_of_flask(shop: Shop) -> None:
     assert listed() == [("aldis", 0)]
 
 
-def test_what_cannot_be_listed(shop: Shop) -> None:
+def test_objects_that_are_no_signals(shop: Shop) -> None:
     """An object that is no signal, but was given as one, does no harm to the list."""
     shop.page.feed._sources = lambda: [shop.signals, 7]
     connections = shop.connections()

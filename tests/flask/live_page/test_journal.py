@@ -509,7 +509,7 @@ def test_nothing_is_kept_alive(journal: Journal) -> None:
     Namespace().signal("b").send()
 
 
-def test_eye_without_journal(journal: Journal) -> None:
+def test_watcher_without_journal(journal: Journal) -> None:
     """A watcher whose journal is collected in the middle of a send records nothing."""
     from aldis.flask.live_page.journal import JournalWatcher
     from aldis.observe import watch
@@ -535,7 +535,7 @@ def test_eye_without_journal(journal: Journal) -> None:
     journal.sleep()
 
 
-def test_receivers_of_their_own_ways(shop: Shop) -> None:
+def test_receivers_whose_names_cannot_be_read(shop: Shop) -> None:
     """Senders, receivers and deliveries that fail when they are asked for their names do not harm the page."""
 
     class Wayward(str):

@@ -157,7 +157,7 @@ def test_client(shop: Any, client: str, status: int) -> None:
     assert status == 200 or "ALDIS_PAGE_HOSTS" in response.text
 
 
-def test_nothing_known_of_the_client(shop: Any) -> None:
+def test_unknown_client(shop: Any) -> None:
     """A request without a client address or host is refused like one of another machine."""
     environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/_aldis/"}
     statuses: list[str] = []
@@ -199,7 +199,7 @@ FIXED = [
 
 
 @pytest.mark.parametrize(("environ", "status"), FIXED)
-def test_proxy_that_is_believed(shop: Any, environ: dict[str, str], status: int) -> None:
+def test_trusted_proxy(shop: Any, environ: dict[str, str], status: int) -> None:
     """If the application trusts a proxy's headers, neither a client nor another site's page may send them itself."""
     shop.app.wsgi_app = ProxyFix(shop.app.wsgi_app, x_for=1, x_host=1)
     headers = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "localhost"}
@@ -240,7 +240,7 @@ def test_other_sites(shop: Any, environ: dict[str, str], status: int) -> None:
     assert shop.get("/_aldis/events", environ_overrides=environ).status_code == status
 
 
-def test_files_hold_nothing_foreign(shop: Any) -> None:
+def test_files_load_nothing_from_other_servers(shop: Any) -> None:
     """The page loads nothing from other servers, and has no code or style inside its HTML."""
     html, css, js = (shop.get(f"/_aldis/{name}").text for name in ("", "page.css", "page.js"))
     assert "http" not in html + css

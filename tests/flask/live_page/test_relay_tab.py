@@ -157,7 +157,7 @@ def test_many_dead_letters(relay_shop: RelayShop) -> None:
     assert [receiver["dead"] for receiver in found["receivers"] if receiver["dead"]] == [MAX_DEAD_LETTERS + 2]
 
 
-def test_ill_meant_rows(relay_shop: RelayShop) -> None:
+def test_hostile_rows(relay_shop: RelayShop) -> None:
     """Any value in any column of an SQLite database is shown as text, and breaks nothing."""
     relay_shop.charge()
     relay_shop.relay.drain()

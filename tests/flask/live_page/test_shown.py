@@ -163,7 +163,7 @@ def test_no_values(shop: Shop) -> None:
     assert "Ada" not in str(entry)
 
 
-def test_values_of_their_own_ways() -> None:
+def test_values_that_cannot_be_read() -> None:
     """A class that hides its name, and a value that fails while it is read, are shown without being asked."""
 
     class Meta(type):

@@ -1,4 +1,4 @@
-"""Brokers for the tests of the Celery engine, a gate before one, and places where a shop and its workers run."""
+"""Brokers for the tests of the Celery runner, a gate in front of one, and shops with their workers."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ from tests.relay.celery.shop_program import Shop
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# Servers that may be used. Each test has a queue of its own there, and deletes it.
+# Servers that may be used. Each test has its own queue there, and deletes it.
 RABBITMQ = os.environ.get("ALDIS_TEST_RABBITMQ", "amqp://guest:guest@127.0.0.1:5672//")
 REDIS = os.environ.get("ALDIS_TEST_REDIS", "redis://127.0.0.1:6379/9")
 
 NOBODY = "amqp://127.0.0.1:1//"
-"""The address of a broker that is not there."""
+"""The address of a broker that does not exist."""
 
 HERE = Path(__file__).parent
 PATIENCE_S = 120.0
 
 
 def answering(url: str) -> str:
-    """The address of a broker, or a skip where it is missing; in CI, that is a failure."""
+    """Return the address of a broker. If it is missing, skip the test, or fail in CI."""
     connection: Any = Connection(url, connect_timeout=5)  # type: ignore[no-untyped-call, unused-ignore]
 
     try:
         connection.ensure_connection(max_retries=1, interval_start=0)
         connection.default_channel.close()
-    except Exception as error:  # Each transport has its own.
+    except Exception as error:  # Each transport has its own exception.
         missing = f"no broker answers at {connection.as_uri()}: {error}"
 
         if os.environ.get("CI") == "true":
@@ -60,22 +60,22 @@ def answering(url: str) -> str:
 
 
 def soon(is_so: Callable[[], Any]) -> Any:
-    """Wait until something is so, and give it."""
+    """Wait until a value is true, and return it."""
     deadline = time.monotonic() + PATIENCE_S
 
     while not (found := is_so()):
-        assert time.monotonic() < deadline, "it took too long"
+        assert time.monotonic() < deadline, "the wait must end"
         time.sleep(0.02)
 
     return found
 
 
 class Place:
-    """A database and a queue of their own, and a shop that uses them.
+    """A database and a queue, and a shop that uses them.
 
     :param broker: the broker's address.
-    :param visibility_s: after how many seconds Redis gives what a worker has to another.
-    :param settings: of the shop and of Celery.
+    :param visibility_s: the seconds after which Redis delivers a worker's message to another worker.
+    :param settings: settings of the shop and of Celery.
     """
 
     def __init__(self, folder: Path, broker: str, *, visibility_s: float = 3600, **settings: Any) -> None:
@@ -109,7 +109,7 @@ class Place:
             yield connection.default_channel
 
     def published(self) -> list[Any]:
-        """The messages of the queue, which are taken from it."""
+        """Take the messages from the queue, and return them."""
         found: list[Any] = []
 
         with self._channel() as channel:
@@ -121,7 +121,7 @@ class Place:
         return found
 
     def delete_queue(self) -> None:
-        """Leave nothing of the queue."""
+        """Delete the queue with all messages."""
         url: str = self.config["broker"]
 
         if url.startswith("redis"):
@@ -133,7 +133,7 @@ class Place:
                 channel.exchange_delete(self.shop.queue)
 
     def outlast_visibility(self) -> None:
-        """Wait until Redis may give what a dead worker had to another."""
+        """Wait until Redis may deliver the message of a dead worker to another worker."""
         time.sleep(self._visibility_s + 0.1)
 
     # The database.
@@ -143,12 +143,12 @@ class Place:
             return list(connection.execute(select(messages).order_by(messages.c.id)))
 
     def ids(self, table: Any) -> list[str]:
-        """The messages that were noted in a table of the shop's."""
+        """Return the message ids in a table of the shop."""
         with self.shop.database.connect() as connection:
             return list(connection.scalars(select(table.c.message_id).order_by(table.c.id)))
 
     def hurry(self) -> None:
-        """Have all rows be due now, also those whose worker holds them."""
+        """Make all rows due, also rows that a worker has claimed."""
         with self.shop.database.begin() as connection:
             connection.execute(update(messages).values(due_ms=0))
 
@@ -158,7 +158,7 @@ class Place:
             connection.execute(delete(messages).where(messages.c.message_id == message_id))
 
     def rename(self, table: Any, name: Any) -> None:
-        """Have a table go by another name."""
+        """Rename a table inside the block."""
         with self.shop.database.begin() as connection:
             connection.execute(text(f"ALTER TABLE {table} RENAME TO {name}"))
 
@@ -173,7 +173,7 @@ class Place:
         return {**os.environ, "SHOP": json.dumps(self.config)}
 
     def publish_and_die(self) -> tuple[int, str]:
-        """Publish one row in a process that is killed then. Gives its exit code, and what it said."""
+        """Publish one row in a process that is killed right after it. Return its exit code and its output."""
         command = [sys.executable, "shop_program.py"]
         done = subprocess.run(
             command, cwd=HERE, env=self._environment, capture_output=True, text=True, timeout=PATIENCE_S, check=False
@@ -182,7 +182,7 @@ class Place:
 
     @contextmanager
     def worker(self, *options: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A Celery worker that is ready. It is killed in the end: to be asked to stop would take it ten seconds."""
+        """Run a Celery worker, and yield when it is ready. Kill it at the end, because a stop takes ten seconds."""
         log = self.folder / f"{uuid4().hex}.log"
         command = [sys.executable, "-m", "celery", "-A", "shop_program", "worker", "-l", "INFO", "-c", "1", *options]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
@@ -194,7 +194,7 @@ class Place:
                 env=self._environment,
                 stdout=file,
                 stderr=file,
-                start_new_session=True,  # To be killed with its own processes.
+                start_new_session=True,  # So that it can be killed with its own child processes.
             )
 
         try:
@@ -211,7 +211,7 @@ class Place:
             process.wait(PATIENCE_S)
 
     def deliver(self, is_over: Callable[[], Any]) -> Any:
-        """Publish what there is again and again, as if no row had to wait, until something is so."""
+        """Publish all rows again and again, as if no row had to wait, until something is true."""
 
         def step() -> Any:
             found = is_over()
@@ -234,7 +234,7 @@ def a_row(**changes: Any) -> Row:
 
 
 class Gate:
-    """Stands before a broker, and can be shut, or keep the broker's answers to itself."""
+    """A gate in front of a broker. It can be shut, or keep the broker's answers."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -247,16 +247,16 @@ class Gate:
         self._threads[0].start()
 
     def shut(self) -> None:
-        """Let nobody in, and turn out who is in."""
+        """Refuse new connections, and end the open ones."""
         self._is_shut = True
         self._turn_out()
 
     def keep_answers(self) -> None:
-        """Let requests through, and no answers."""
+        """Pass requests on, and keep the answers."""
         self._keeps_answers = True
 
     def open(self) -> None:
-        """Let through what begins now, and turn out what did not get through."""
+        """Pass new connections on, and end the ones that waited."""
         self._turn_out()
         self._is_shut = self._keeps_answers = False
 

@@ -1,4 +1,4 @@
-"""What the tests of the Celery engine share: applications of Celery, and shops with a broker or without."""
+"""Fixtures of the Celery runner's tests: Celery applications, and shops with or without a broker."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def rabbitmq() -> str:
 
 @pytest.fixture
 def rabbitmq_place(rabbitmq: str, tmp_path: Path) -> Iterator[Place]:
-    """A shop with RabbitMQ, whose queue nobody consumes."""
+    """Return a shop with RabbitMQ, whose queue has no consumer."""
     with Place(tmp_path, rabbitmq) as place:
         yield place
 
 
 @pytest.fixture
 def lonely(tmp_path: Path) -> Iterator[Place]:
-    """A shop whose broker is away."""
+    """Return a shop whose broker is away."""
     with Place(tmp_path, NOBODY) as place:
         yield place

@@ -1,6 +1,6 @@
-"""A program whose durable receivers are run by Celery: for the tests beside it, which start it in processes.
+"""A program whose durable receivers run in Celery. The tests beside it start it in processes.
 
-``celery -A shop_program worker`` runs its receivers. As a script it publishes what is due, and is killed before it
+``celery -A shop_program worker`` runs its receivers. As a script, it publishes all due rows, and is killed before it
 can delete a row.
 """
 
@@ -32,7 +32,7 @@ attempts, made = table("attempts"), table("made")
 
 
 class Shop:
-    """A relay whose engine is Celery, two signals and their receivers."""
+    """A relay whose runner is Celery, two signals, and their receivers."""
 
     def __init__(self, database: str, broker: str, queue: str, timeout_s: float = 5.0, **settings: Any) -> None:
         self.database: Engine = create_engine(database)
@@ -69,7 +69,7 @@ class Shop:
         self.database.dispose()
 
     def take_order(self, sender: object, *, do: str) -> None:
-        """Note an attempt, do what is asked for, and have an effect once."""
+        """Record an attempt, do what the test asks for, and make an effect once."""
         self.note(attempts)
         getattr(self, do, lambda: None)()
         self.have_effect()
@@ -94,7 +94,7 @@ class Shop:
         with self.database.begin() as own:
             own.execute(noted)
 
-    # What may be asked for.
+    # What a test can ask for.
 
     def fail(self) -> None:
         raise OSError("secret")
@@ -114,11 +114,11 @@ class Shop:
             time.sleep(0.01)
 
     def hang(self, sender: object, *, do: str) -> None:
-        time.sleep(60)  # One call, which nothing can interrupt but a signal.
+        time.sleep(60)  # One call, which only a signal can interrupt.
 
 
 class Dying:
-    """The real engine, in a process that is killed as soon as a row is published."""
+    """The real runner, in a process that is killed as soon as a row is published."""
 
     def __init__(self, engine: CeleryRunner) -> None:
         self.start = engine.start

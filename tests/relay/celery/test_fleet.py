@@ -1,4 +1,4 @@
-"""Celery's workers, as processes, receive what a relay's worker has published; also when they are killed."""
+"""Celery worker processes receive the messages that a relay worker has published, also after kills."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def broker(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def fleet(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A shop with a Celery worker."""
+    """Return a shop with a Celery worker."""
     with Place(tmp_path_factory.mktemp("fleet"), broker) as place, place.worker("--pool", "solo"):
         yield place
 
 
 @pytest.fixture(scope="module")
 def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A shop with RabbitMQ and a Celery worker that kills what takes longer than a second."""
+    """Return a shop with RabbitMQ, and a Celery worker that kills tasks after a second."""
     place = Place(tmp_path_factory.mktemp("limited"), answering(RABBITMQ))
 
     with place, place.worker("--pool", "prefork", "--time-limit", "1"):
@@ -43,7 +43,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 
 def send(place: Place, do: str = "") -> str:
-    """Send an order, and give the message's id."""
+    """Send an order, and return the message's id."""
     [(_, message_id)] = place.shop.ordered.send("customer", do=do)
     return str(message_id)
 
@@ -53,7 +53,7 @@ def row_of(place: Place, message_id: str) -> Any:
 
 
 def test_celery_runs_receivers(fleet: Place) -> None:
-    """A message is received once, by the Celery worker, in its first attempt; no row is left."""
+    """The Celery worker receives a message once, in its first attempt, and no row is left."""
     message_id = send(fleet)
     assert fleet.shop.relay.drain() == DrainCounts(done=1)
     soon(lambda: message_id in fleet.ids(made))
@@ -63,7 +63,7 @@ def test_celery_runs_receivers(fleet: Place) -> None:
 
 
 def test_celery_awaits_async_receivers(fleet: Place) -> None:
-    """An async receiver runs in a Celery worker as in any."""
+    """A Celery worker awaits an async receiver, like any worker."""
     [(_, message_id)] = fleet.shop.shipped.send("customer", do="")
     fleet.shop.relay.drain()
 
@@ -71,7 +71,7 @@ def test_celery_awaits_async_receivers(fleet: Place) -> None:
 
 
 def test_what_fails_comes_again_until_it_is_dead(fleet: Place) -> None:
-    """Attempts are counted, there is a backoff between them, and the last leaves a dead letter."""
+    """Attempts are counted, a backoff is between them, and the last failure makes a dead letter."""
     message_id = send(fleet, "fail")
     fleet.shop.relay.drain()
     row = soon(lambda: row_of(fleet, message_id))
@@ -97,7 +97,7 @@ def test_what_takes_too_long_is_interrupted(fleet: Place) -> None:
 
 
 def test_what_is_unknown_there_waits(fleet: Place) -> None:
-    """A receiver that the Celery workers' deploy does not know yet loses nothing, and no attempt is counted."""
+    """A message for a receiver that the Celery worker's deploy does not know is not lost, and uses no attempt."""
 
     def newcomer(sender: object, *, do: str) -> None: ...
 
@@ -112,7 +112,7 @@ def test_what_is_unknown_there_waits(fleet: Place) -> None:
 
 
 def test_a_relay_worker_killed_before_it_deletes_leaves_a_duplicate(fleet: Place) -> None:
-    """The row is published again when its lease has run out: two messages of one id, and one effect."""
+    """A row whose relay worker died before the deletion is published again: two messages of one id, and one effect."""
     message_id = send(fleet)
     assert fleet.publish_and_die() == (-signal.SIGKILL, "done")
     soon(lambda: fleet.ids(attempts).count(message_id) == 1)
@@ -126,7 +126,7 @@ def test_a_relay_worker_killed_before_it_deletes_leaves_a_duplicate(fleet: Place
 
 
 def test_a_celery_worker_killed_in_a_receiver_loses_nothing(broker: str, tmp_path: Path) -> None:
-    """Another gets the message and puts it back; it is received, and its effect is one."""
+    """After a Celery worker was killed, another one releases the message, which is then received, with one effect."""
     with Place(tmp_path, broker, visibility_s=2) as place:
         message_id = send(place, "die_once")
 
@@ -147,7 +147,7 @@ def test_a_celery_worker_killed_in_a_receiver_loses_nothing(broker: str, tmp_pat
 
 
 def test_a_message_that_kills_its_workers_is_a_dead_letter(limited: Place) -> None:
-    """It does not kill them for ever, and others are received meanwhile."""
+    """A message that kills its Celery workers becomes a dead letter, and other messages are received meanwhile."""
     message_id, other_id = send(limited, "die"), send(limited)
     limited.deliver(limited.shop.relay.dead_letters)
 
@@ -159,7 +159,7 @@ def test_a_message_that_kills_its_workers_is_a_dead_letter(limited: Place) -> No
 
 
 def test_a_hard_time_limit_of_celery_loses_nothing(limited: Place) -> None:
-    """Celery acknowledges what it kills for its time. The relay's message is a row again, and one only."""
+    """When Celery kills a task at its time limit and acknowledges it, the message is a row again, and only one."""
     [(_, message_id)] = cast("Any", limited.shop.packed).send("customer", do="")
     limited.shop.relay.drain()
     row = soon(lambda: row_of(limited, message_id))

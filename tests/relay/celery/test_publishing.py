@@ -1,4 +1,4 @@
-"""The Celery engine: what is published, and when a row may go."""
+"""The Celery runner: which messages it publishes, and when a row may be deleted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def test_an_envelope_is_json_and_comes_back() -> None:
-    """What was sent of a row is the same on the other side, with its attempts and crashes."""
+    """An envelope of a row, with its attempts and crashes, is the same on the other side."""
     row = a_row(sender='{"text":"x"}', trace="{}", ordering_key="7", attempts=3, crashes=2)
     outcome = Outcome(Disposition.FAILED, "reason", 1.5)
 
@@ -35,7 +35,7 @@ def test_an_envelope_is_json_and_comes_back() -> None:
 
 @pytest.mark.parametrize("changes", [{"payload": b"{}"}, {"version": "1"}, {"sender": 5}, {"sent_ms": 0.5}])
 def test_rows_of_other_types_have_no_envelope(changes: dict[str, Any]) -> None:
-    """What SQLite lets into a column is not published."""
+    """A row with wrong types, which SQLite allows, is not published."""
     with pytest.raises(MalformedEnvelopeError):
         encode(a_row(**changes))
 
@@ -44,13 +44,13 @@ def test_rows_of_other_types_have_no_envelope(changes: dict[str, Any]) -> None:
     "found", [None, 5, [], {}, {"format": 1}, {"format": True}, {**encode(a_row()), "crashes": ""}]
 )
 def test_other_messages_are_no_envelopes(found: Any) -> None:
-    """A message that somebody else put into the queue is told from the relay's."""
+    """A message of another program in the queue is not taken for the relay's."""
     with pytest.raises(MalformedEnvelopeError):
         decode(found)
 
 
 def test_newer_envelopes_are_told_from_malformed_ones() -> None:
-    """What a newer Aldis has written is not thrown away."""
+    """The envelope of a newer Aldis is not taken for a malformed one."""
     with pytest.raises(NewerEnvelopeError):
         decode({"format": 2})
 
@@ -59,7 +59,7 @@ def test_newer_envelopes_are_told_from_malformed_ones() -> None:
 
 
 def test_a_row_is_published_and_deleted(rabbitmq_place: Place) -> None:
-    """The message has what was sent, is persistent, and shows nothing of the payload where Celery logs it."""
+    """The published message has the whole send, is persistent, and shows no payload in Celery's log."""
     shop = rabbitmq_place.shop
     [(_, message_id)] = shop.ordered.send("secret sender", do="secret")
 
@@ -77,7 +77,7 @@ def test_a_row_is_published_and_deleted(rabbitmq_place: Place) -> None:
 
 
 def test_rows_that_were_claimed_together_fail_apart(rabbitmq_place: Place) -> None:
-    """Each message is a row again, though one claim had published both."""
+    """Of rows that one claim has published, each that fails is a row of its own again."""
     shop = rabbitmq_place.shop
     ids = [shop.ordered.send("x", do="fail")[0][1] for _ in range(2)]
     assert shop.relay.drain() == DrainCounts(done=2)
@@ -89,7 +89,7 @@ def test_rows_that_were_claimed_together_fail_apart(rabbitmq_place: Place) -> No
 
 
 def test_connections_are_kept_until_the_worker_ends(rabbitmq_place: Place) -> None:
-    """Rows of one worker share connections; what another process had made is not used."""
+    """Rows of one worker share connections, and another process's connections are not used."""
     shop, broker = rabbitmq_place.shop, rabbitmq_place.shop.engine._broker
     row = a_row()
     shop.engine.handle(row, rabbitmq_place.no_guard)
@@ -111,7 +111,7 @@ def test_connections_are_kept_until_the_worker_ends(rabbitmq_place: Place) -> No
 
 
 def test_a_queue_that_is_gone_is_made_again(rabbitmq_place: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """A message that the broker has no queue for is not taken for published."""
+    """If the broker has no queue for a message, the message does not count as published."""
     shop = rabbitmq_place.shop
     shop.engine.handle(a_row(), rabbitmq_place.no_guard)
     rabbitmq_place.delete_queue()
@@ -124,7 +124,7 @@ def test_a_queue_that_is_gone_is_made_again(rabbitmq_place: Place, caplog: pytes
 
 
 def test_rows_wait_for_the_broker(tmp_path: Path, rabbitmq: str, caplog: pytest.LogCaptureFixture) -> None:
-    """While the broker is away, rows wait without an attempt being counted, and are published when it is back."""
+    """While the broker is away, rows wait without an attempt, and they are published when it is back."""
     with Gate(rabbitmq) as gate, Place(tmp_path, gate.url) as place:
         gate.shut()
         place.shop.ordered.send("x", do="")
@@ -145,7 +145,7 @@ def test_rows_wait_for_the_broker(tmp_path: Path, rabbitmq: str, caplog: pytest.
 def test_what_is_not_confirmed_is_published_again(
     tmp_path: Path, rabbitmq: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A broker that has a message and cannot say so gets it again, by the same id: a duplicate, and no loss."""
+    """A broker that cannot confirm a message gets it again with the same id: a duplicate, and no loss."""
     with Gate(rabbitmq) as gate, Place(tmp_path, gate.url) as place:
         place.shop.engine.handle(a_row(message_id="before"), place.no_guard)
         monkeypatch.setattr(place.shop.engine._broker, "_timeout_s", 0.2)
@@ -167,7 +167,7 @@ def test_what_is_not_confirmed_is_published_again(
     [({"payload": b"{}"}, "the row is malformed: Expected `str`"), ({"payload": None}, "larger than a send may write")],
 )
 def test_rows_that_cannot_be_published_are_dead(lonely: Place, changes: dict[str, Any], why: str) -> None:
-    """A row that nobody could read is a dead letter at once."""
+    """A malformed row becomes a dead letter at once, instead of being published."""
     outcome = lonely.shop.engine.handle(a_row(**changes), lonely.no_guard)
 
     assert outcome.disposition is Disposition.DEAD
@@ -175,7 +175,7 @@ def test_rows_that_cannot_be_published_are_dead(lonely: Place, changes: dict[str
 
 
 def test_eager_tasks_are_received_where_they_are_published(lonely: Place) -> None:
-    """With task_always_eager, as programs' tests have it, a drain runs receivers, and needs no broker."""
+    """With task_always_eager, as in programs' tests, a drain runs receivers and needs no broker."""
     lonely.shop.celery.conf.task_always_eager = True
     [(_, message_id)] = lonely.shop.ordered.send("x", do="")
 
@@ -183,11 +183,11 @@ def test_eager_tasks_are_received_where_they_are_published(lonely: Place) -> Non
     assert lonely.ids(made) == [message_id]
 
 
-# The rows that are made again, in all databases.
+# Rows that are made again, in all databases.
 
 
 def test_rows_are_made_again_in_every_database(ready_url: str, make_engine: MakeEngine, make_app: Any) -> None:
-    """A row that was deleted, and a dead letter, can be written from what was published."""
+    """In every database, a deleted row and a dead letter can be written from the published message."""
     shop = Shop(ready_url, NOBODY, "q")
     shop.create_tables()
     shop.engine._run(encode(a_row(payload='{"do":"fail"}', token="1")), False)

@@ -1,4 +1,4 @@
-"""The Celery engine: what it refuses and what it warns of."""
+"""The Celery runner: the options and settings that it refuses or warns of."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 TASK = "aldis.relay.receive"
 
-# kombu's are not typed.
+# kombu has no types.
 a_queue: Any = entity.Queue
 an_exchange: Any = entity.Exchange
 
 
-# What is refused and warned of.
+# Errors and warnings.
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ an_exchange: Any = entity.Exchange
     ],
 )
 def test_options_that_could_not_work_are_refused(arguments: Any, match: str) -> None:
-    """An engine is made of an application, a name and a positive number of seconds."""
+    """A runner needs an application, a name and a positive number of seconds."""
     app: Any = arguments[0]
     options: dict[str, Any] = arguments[1] if len(arguments) > 1 else {}
 
@@ -48,7 +48,7 @@ def test_options_that_could_not_work_are_refused(arguments: Any, match: str) -> 
 
 
 def test_order_is_refused(make_app: Callable[..., Any], engine: Any) -> None:
-    """A queue with a key is refused where it is made, for a fleet keeps no order."""
+    """A delivery with a key is refused when it is made, because a fleet keeps no order."""
     relay = Relay(engine, runner=CeleryRunner(make_app()))
 
     with pytest.raises(InvalidOptionError, match=r"relay.durable\('mail'\) cannot have key='user_id'.*keeps no order"):
@@ -56,7 +56,7 @@ def test_order_is_refused(make_app: Callable[..., Any], engine: Any) -> None:
 
 
 def test_an_engine_is_of_one_relay(make_app: Callable[..., Any], engine: Any) -> None:
-    """Two relays cannot share an engine, nor the name of a task."""
+    """Two relays cannot share a runner, nor the name of a task."""
     app = make_app()
     shared = CeleryRunner(app)
     Relay(engine, runner=shared)
@@ -104,7 +104,7 @@ def test_the_task_is_safe_whatever_the_settings_are(make_app: Callable[..., Any]
 def test_settings_that_lose_messages_are_refused(
     make_app: Callable[..., Any], engine: Any, settings: dict[str, Any], match: str
 ) -> None:
-    """No worker of the relay begins with them."""
+    """No worker of the relay starts with settings that always lose messages."""
     relay = Relay(engine, runner=CeleryRunner(make_app(task_default_queue="q", **settings)))
     relay.create_tables()
 
@@ -128,7 +128,7 @@ def test_settings_that_lose_messages_are_refused(
 def test_settings_that_could_lose_messages_are_warned_of(
     make_app: Callable[..., Any], engine: Any, settings: dict[str, Any], match: str
 ) -> None:
-    """A worker of the relay that begins with them says what can be lost."""
+    """A worker of the relay warns of settings that can lose messages, and says what can be lost."""
     relay = Relay(engine, runner=CeleryRunner(make_app(task_default_queue="q", **settings)))
     relay.create_tables()
 
@@ -149,7 +149,7 @@ def test_settings_that_could_lose_messages_are_warned_of(
     ],
 )
 def test_other_settings_are_fine(make_app: Callable[..., Any], engine: Any, settings: dict[str, Any]) -> None:
-    """A worker of the relay begins, with no warning."""
+    """With other settings, a worker of the relay starts without a warning."""
     relay = Relay(engine, runner=CeleryRunner(make_app(task_default_queue="q", **settings)))
     relay.create_tables()
 
@@ -157,7 +157,7 @@ def test_other_settings_are_fine(make_app: Callable[..., Any], engine: Any, sett
 
 
 def test_a_misconfigured_worker_says_so(tmp_path: Path) -> None:
-    """On the command line, the worker ends with the code for what no new start will mend."""
+    """On the command line, a misconfigured worker ends with the exit code that says that a restart does not help."""
     (tmp_path / "shop.py").write_text(
         "from celery import Celery\nfrom sqlalchemy import create_engine\nfrom aldis.relay import Relay\n"
         "from aldis.relay.celery import CeleryRunner\n"

@@ -1,4 +1,4 @@
-"""The Celery engine: what the task does with a message, and what becomes of it where the task goes wrong."""
+"""The Celery runner: what the task does with a message, and what happens to the message if the task fails."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TASK = "aldis.relay.receive"
 
 
 def test_the_task_runs_the_receiver(lonely: Place) -> None:
-    """What was published is received with the message, its sender and its payload, and leaves nothing."""
+    """A published message is received with its sender and payload, and nothing of it is left."""
     lonely.shop.celery.tasks[TASK].apply((encode(a_row()),), throw=True)
 
     assert lonely.ids(made) == ["a"]
@@ -31,7 +31,7 @@ def test_the_task_runs_the_receiver(lonely: Place) -> None:
 
 
 def test_receivers_run_in_the_context_of_their_application(lonely: Place) -> None:
-    """In Flask, and with the trace context of the send."""
+    """A receiver runs in Flask's app context, and in the trace context of the send."""
     seen: list[Any] = []
 
     def look(sender: Any, *, do: str) -> None:
@@ -47,7 +47,7 @@ def test_receivers_run_in_the_context_of_their_application(lonely: Place) -> Non
 
 
 def test_what_is_no_message_of_the_relay_is_rejected(lonely: Place, caplog: pytest.LogCaptureFixture) -> None:
-    """It is not given back to the queue, and said to be there without showing it."""
+    """A message of another program is rejected, not returned to the queue, and the log does not show it."""
     with pytest.raises(exceptions.Reject) as raised:
         run(lonely, {"format": 1, "payload": "secret"})
 
@@ -57,7 +57,7 @@ def test_what_is_no_message_of_the_relay_is_rejected(lonely: Place, caplog: pyte
 
 
 def test_what_a_newer_aldis_has_published_is_left_for_it(lonely: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is given back to the queue, after a rest."""
+    """A message of a newer Aldis is returned to the queue, after a pause."""
 
     with pytest.raises(exceptions.Reject) as raised:
         run(lonely, {"format": 2})
@@ -66,7 +66,7 @@ def test_what_a_newer_aldis_has_published_is_left_for_it(lonely: Place, monkeypa
 
 
 def test_a_failed_attempt_is_a_row_again(lonely: Place) -> None:
-    """It is due after the receiver's backoff, and its crashes are forgotten."""
+    """A message of a failed attempt is a row again, due after the receiver's backoff, with its crashes reset."""
     run(lonely, encode(a_row(payload='{"do":"fail"}', crashes=1)))
 
     [row] = lonely.rows()
@@ -77,7 +77,7 @@ def test_a_failed_attempt_is_a_row_again(lonely: Place) -> None:
 
 
 def test_the_last_failed_attempt_is_a_dead_letter(lonely: Place) -> None:
-    """It has what was sent, and why it was given up."""
+    """After the last failed attempt, the dead letter has the whole message and the reason."""
     run(lonely, encode(a_row(payload='{"do":"fail"}', attempts=2)))
 
     [letter] = lonely.shop.relay.dead_letters()
@@ -87,7 +87,7 @@ def test_the_last_failed_attempt_is_a_dead_letter(lonely: Place) -> None:
 
 
 def test_what_was_not_begun_is_not_counted(lonely: Place) -> None:
-    """A dead letter that nobody could read has the attempts that were made, whether it was written at once or later."""
+    """A malformed dead letter has the attempts that were made, whether it was written at once or later."""
     row = a_row(payload="{", attempts=2)
     run(lonely, encode(row))
     run(lonely, encode(row._replace(token="other"), Outcome(Disposition.DEAD, "reason", is_begun=False)))
@@ -104,7 +104,7 @@ def test_a_receiver_that_takes_too_long_is_interrupted(lonely: Place) -> None:
 
 
 def test_a_receiver_without_a_limit_takes_its_time(lonely: Place) -> None:
-    """No limit is set where none was asked for."""
+    """A receiver without timeout_s has no limit."""
     signal, calls = lonely.shop.ordered, []
 
     def slow(sender: object, *, do: str) -> None:
@@ -118,7 +118,7 @@ def test_a_receiver_without_a_limit_takes_its_time(lonely: Place) -> None:
 
 @pytest.mark.parametrize("changes", [{"receiver": "unknown"}, {"version": 2}, {"sender": '{"name":"unknown"}'}])
 def test_what_is_not_known_here_is_a_row_again(lonely: Place, changes: dict[str, Any]) -> None:
-    """It waits for another deploy, and the attempt does not count."""
+    """A message of an unknown receiver is a row again, for another deploy, and uses no attempt."""
     run(lonely, encode(a_row(**changes)))
 
     [row] = lonely.rows()
@@ -127,7 +127,9 @@ def test_what_is_not_known_here_is_a_row_again(lonely: Place, changes: dict[str,
 
 
 def test_a_message_whose_worker_died_is_a_row_again(lonely: Place) -> None:
-    """It does not run at once, for it may be what killed the worker; the attempt does not count, and the loss does."""
+    """A message whose worker died is a row again, because it may have killed the worker; a crash is counted, no
+    attempt.
+    """
     run(lonely, encode(a_row()), is_again=True)
 
     [row] = lonely.rows()
@@ -136,7 +138,7 @@ def test_a_message_whose_worker_died_is_a_row_again(lonely: Place) -> None:
 
 
 def test_what_was_published_once_is_a_row_once(lonely: Place) -> None:
-    """A worker that is killed when it has put a row back, and before the broker knows, makes no second one."""
+    """A worker that is killed after it released a message, and before the broker knows, makes no second row."""
     envelope = encode(a_row(payload='{"do":"fail"}'))
     run(lonely, envelope)
     run(lonely, envelope, is_again=True)
@@ -146,7 +148,7 @@ def test_what_was_published_once_is_a_row_once(lonely: Place) -> None:
 
 
 def test_a_message_whose_workers_die_is_a_dead_letter(lonely: Place) -> None:
-    """Three times, or as often as it may be tried if that is more."""
+    """A message whose workers die is a dead letter after three times, or after max_attempts if that is more."""
     run(lonely, encode(a_row(crashes=1, token="1")), is_again=True)
     assert lonely.shop.relay.dead_letters() == []
 
@@ -156,7 +158,7 @@ def test_a_message_whose_workers_die_is_a_dead_letter(lonely: Place) -> None:
 
 
 def test_a_message_that_comes_again_and_is_not_known_waits(lonely: Place) -> None:
-    """Whether its workers died too often is for those to say that know its receiver."""
+    """A message of an unknown receiver whose worker died waits for workers that know the receiver."""
     run(lonely, encode(a_row(receiver="unknown", crashes=7)), is_again=True)
 
     [row] = lonely.rows()
@@ -167,7 +169,7 @@ def test_a_message_that_comes_again_and_is_not_known_waits(lonely: Place) -> Non
 def test_what_cannot_be_written_yet_is_published(
     rabbitmq_place: Place, monkeypatch: pytest.MonkeyPatch, is_again: bool
 ) -> None:
-    """While the database is away, the end of an attempt is a message; its receiver does not run again for it."""
+    """While the database is away, the outcome of an attempt is a message, and the receiver does not run again."""
     rabbitmq_place.rename(messages, "away")
     run(rabbitmq_place, encode(a_row(payload='{"do":"fail"}')))
 
@@ -185,7 +187,7 @@ def test_what_cannot_be_written_yet_is_published(
 def test_without_database_and_broker_the_message_is_given_back(
     lonely: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What came of an attempt is lost then, and the message is not."""
+    """Without a database and a broker, the outcome of an attempt is lost, and the message is not."""
     lonely.rename(dead_letters, "away")
 
     with pytest.raises(exceptions.Reject, match="neither the database nor the broker") as raised:
@@ -195,11 +197,11 @@ def test_without_database_and_broker_the_message_is_given_back(
     assert "cannot be written to the database yet: no such table" in caplog.text
 
 
-# What Celery's workers do with messages whose task went wrong.
+# Celery's handling of messages whose task failed.
 
 
 class Message:
-    """A message as a Celery worker has it, and what was said of it."""
+    """A message in a Celery worker, and the answers about it."""
 
     def __init__(self, app: Any) -> None:
         self.headers = {"id": "1", "task": TASK}
@@ -218,7 +220,7 @@ class Message:
 
 
 class Trouble:
-    """What Celery tells a request of its failure."""
+    """What Celery tells a request about its failure."""
 
     def __init__(self, exception: BaseException) -> None:
         self.exception = exception
@@ -238,7 +240,7 @@ class Trouble:
     ],
 )
 def test_a_failed_task_is_given_back(lonely: Place, error: BaseException, said: str) -> None:
-    """Whatever ended it, if it was not the task itself that said what to do."""
+    """A message is returned to the queue unless the task itself has decided about it."""
     message = Message(lonely.shop.celery)
     message.request.on_failure(Trouble(error))
 
@@ -247,7 +249,7 @@ def test_a_failed_task_is_given_back(lonely: Place, error: BaseException, said: 
 
 @pytest.mark.parametrize(("is_soft", "said"), [(True, []), (False, ["back"])])
 def test_a_task_that_celery_kills_is_given_back(lonely: Place, is_soft: bool, said: list[str]) -> None:
-    """A hard time limit does not lose a message; a soft one is the receiver's to deal with."""
+    """After a hard time limit, the message is returned to the queue; a soft limit is the receiver's to handle."""
     message = Message(lonely.shop.celery)
     message.request.on_timeout(is_soft, 1)
 

@@ -1,4 +1,4 @@
-"""What the tests of the commands share: a shop in a folder of its own."""
+"""Fixtures of the commands' tests: a shop in its own folder."""
 
 from __future__ import annotations
 

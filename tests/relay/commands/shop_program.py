@@ -1,4 +1,4 @@
-"""The program of the tests of the commands: a shop without Flask, which is imported, and has workers as processes."""
+"""The program of the commands' tests: a shop without Flask, which the tests import, and whose workers are processes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SOON_S = 120.0
 
-# A program without Flask. Receivers note in the folder what they do.
+# A program without Flask. Its receivers record their work in files in the folder.
 PROGRAM = """
 import os
 import time
@@ -70,7 +70,7 @@ def slow(sender, *, order_id):
 
 
 class Shop:
-    """The program, imported."""
+    """The imported program."""
 
     def __init__(self, folder: Path, module: Any) -> None:
         self.folder = folder
@@ -79,7 +79,7 @@ class Shop:
         self.relay: Relay = module.relay
 
     def command(self, *arguments: str, says: str | None = None) -> Result:
-        """Run ``python -m aldis relay``, in this process."""
+        """Run ``python -m aldis relay`` in this process."""
         return CliRunner().invoke(main, ["relay", *arguments], input=says)
 
     def place(self, count: int = 1) -> None:
@@ -87,7 +87,7 @@ class Shop:
             self.module.order_placed.send("shop", order_id=number)
 
     def lose(self, count: int = 1) -> None:
-        """Have that many dead letters."""
+        """Make this many dead letters."""
         for number in range(1, count + 1):
             self.module.order_lost.send("shop", order_id=number)
 
@@ -99,7 +99,7 @@ class Shop:
 
     @contextmanager
     def worker(self, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-        """A worker's process, which is killed at the end if it is still there."""
+        """Run a worker process, and kill it at the end if it still runs."""
         process = subprocess.Popen(
             [sys.executable, "-m", "aldis", "relay", "worker", self.name, *arguments],
             cwd=self.folder,
@@ -116,14 +116,14 @@ class Shop:
             process.communicate(timeout=SOON_S)
 
     def work(self, *arguments: str) -> tuple[int, str]:
-        """A worker that ends by itself: with what, and what it printed."""
+        """Run a worker that ends by itself. Return its exit code and its output."""
         with self.worker(*arguments) as process:
             printed, _ = process.communicate(timeout=SOON_S)
 
         return process.returncode, printed
 
     def begun(self) -> list[int]:
-        """The processes that have begun to run the slow receiver."""
+        """Return the processes that have begun to run the slow receiver."""
         return [int(path.name.removeprefix("begun-")) for path in self.folder.glob("begun-*")]
 
 
@@ -131,7 +131,7 @@ def wait_for(what: Callable[[], Any]) -> Any:
     deadline = time.monotonic() + SOON_S
 
     while not (found := what()):
-        assert time.monotonic() < deadline, "it did not come"
+        assert time.monotonic() < deadline, "the receiver must begin"
         time.sleep(0.01)
 
     return found

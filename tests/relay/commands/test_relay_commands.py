@@ -1,4 +1,4 @@
-"""The commands that look after the relay: ``status``, ``dead`` and ``purge``, of Flask and of ``python -m aldis``."""
+"""The commands ``status``, ``dead`` and ``purge`` of the relay, in Flask and in ``python -m aldis``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.relay.commands.shop_program import SOON_S, Shop
 USAGE, UNFINISHED, MISCONFIGURED = 2, 75, 78
 
 
-# Looking after the relay.
+# Without Flask.
 
 
 def test_status_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,7 +39,7 @@ def test_status_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_status(shop: Shop) -> None:
-    """Status has a line for each receiver, and says of one that is not known that its messages wait."""
+    """Status has a line for each receiver, and says that messages of an unknown receiver wait."""
     shop.place(2)
     shop.lose()
     shop.place(3)
@@ -52,7 +52,7 @@ def test_status(shop: Shop) -> None:
 
 
 def test_ages(shop: Shop) -> None:
-    """An age is shown by the largest unit of which there are two. Only what is not there has none."""
+    """An age is shown in the largest unit that fits twice, and a receiver without messages shows no age."""
     shop.place()
 
     for past, shown in ((0, "0.0 s"), (3, "3 h")):
@@ -66,7 +66,7 @@ def test_ages(shop: Shop) -> None:
 
 
 def test_status_as_json(shop: Shop) -> None:
-    """With --json, status is for programs."""
+    """With --json, status prints data for programs."""
     shop.place()
     found = json.loads(shop.command("status", shop.name, "--json").output)
     assert [status["receiver"] for status in found] == ["invoice", "search", "slow"]
@@ -82,7 +82,7 @@ def test_no_dead_letters(shop: Shop) -> None:
 
 
 def test_dead_letters_are_listed(shop: Shop) -> None:
-    """The list has the number, the receiver, the attempts and the reason, and nothing of the payload."""
+    """The list has the number, the receiver, the attempts and the reason, and no payload."""
     shop.lose(2)
     head, *lines = shop.command("dead", "list", shop.name).output.splitlines()
     assert head.split() == ["NUMBER", "RECEIVER", "ATTEMPTS", "DIED", "REASON"]
@@ -95,7 +95,7 @@ def test_dead_letters_are_listed(shop: Shop) -> None:
 
 
 def test_one_dead_letter_is_shown(shop: Shop) -> None:
-    """Show prints all of one letter; what was sent only if that is asked for."""
+    """Show prints one dead letter, with its payload only on request."""
     shop.lose()
     shown = shop.command("dead", "show", shop.name, "1").output
     assert re.search(r"^receiver +search$", shown, re.MULTILINE)
@@ -105,7 +105,7 @@ def test_one_dead_letter_is_shown(shop: Shop) -> None:
 
 @pytest.mark.parametrize("number", ["2", "0"])
 def test_a_dead_letter_that_is_not_there(shop: Shop, number: str) -> None:
-    """A wrong number is told of."""
+    """A wrong number is reported."""
     shop.lose()
     result = shop.command("dead", "show", shop.name, number)
     assert (result.exit_code, result.output) == (1, f"Error: There is no dead letter {number}.\n")
@@ -113,7 +113,7 @@ def test_a_dead_letter_that_is_not_there(shop: Shop, number: str) -> None:
 
 @pytest.mark.parametrize("chosen", [["1", "2"], ["--all"], ["--receiver", "search"]])
 def test_dead_letters_are_received_again(shop: Shop, chosen: list[str]) -> None:
-    """Retry makes messages of the chosen letters."""
+    """Retry makes messages of the chosen dead letters."""
     shop.lose(2)
     assert shop.command("dead", "retry", shop.name, *chosen).output == "2 will be retried.\n"
     assert shop.relay.dead_letters() == []
@@ -123,7 +123,7 @@ def test_dead_letters_are_received_again(shop: Shop, chosen: list[str]) -> None:
 @pytest.mark.parametrize("chosen", [[], ["1", "--all"], ["--all", "--receiver", "search"]])
 @pytest.mark.parametrize("verb", ["retry", "drop"])
 def test_what_is_chosen_must_be_clear(shop: Shop, verb: str, chosen: list[str]) -> None:
-    """Neither nothing nor two ways of choosing will do."""
+    """Both an empty choice and two ways of choosing are refused."""
     shop.lose()
     result = shop.command("dead", verb, shop.name, *chosen)
     assert result.exit_code == USAGE
@@ -132,7 +132,7 @@ def test_what_is_chosen_must_be_clear(shop: Shop, verb: str, chosen: list[str]) 
 
 
 def test_dead_letters_are_dropped(shop: Shop) -> None:
-    """Drop asks first, unless it is told not to."""
+    """Drop asks for confirmation, unless --yes is given."""
     shop.lose(3)
     refused = shop.command("dead", "drop", shop.name, "1", says="n\n")
     assert refused.exit_code == 1
@@ -177,7 +177,7 @@ def test_purging(shop: Shop) -> None:
     ],
 )
 def test_wrong_purges(shop: Shop, arguments: list[str], words: str) -> None:
-    """What purge cannot do is told, and nothing is deleted."""
+    """A purge that is impossible is reported, and nothing is deleted."""
     shop.place()
     result = shop.command("purge", shop.name, *arguments, "--yes")
     assert result.exit_code == USAGE
@@ -194,7 +194,7 @@ def test_wrong_purges(shop: Shop, arguments: list[str], words: str) -> None:
     ],
 )
 def test_wrong_paths(shop: Shop, path: str, words: str) -> None:
-    """A path that leads to no relay is told of."""
+    """A path that leads to no relay is reported."""
     result = shop.command("status", path.format(shop.name))
     assert result.exit_code == USAGE
     assert words in result.output
@@ -211,7 +211,7 @@ def test_tables_that_are_missing(shop: Shop) -> None:
 
 
 def test_what_is_not_installed(tmp_path: Path) -> None:
-    """Without what the relay needs, a command says what to install."""
+    """Without the relay's libraries, a command says what to install."""
     program = (
         "import sys; sys.modules['msgspec'] = None; from aldis.__main__ import main; main(['relay', 'status', 'x'])"
     )
@@ -259,7 +259,7 @@ with app.app_context():
 
 @pytest.mark.program
 def test_commands_of_flask(tmp_path: Path) -> None:
-    """``flask relay worker`` and ``flask relay`` are for the relay that the application gave to Aldis."""
+    """``flask relay worker`` and ``flask relay`` use the relay that the application gave to Aldis."""
     (tmp_path / "app.py").write_text(APPLICATION)
     place = "from app import app, order_placed; c = app.app_context(); c.push(); order_placed.send(app, order_id=7)"
 
@@ -278,7 +278,7 @@ def test_commands_of_flask(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("is_extended", [False, True])
 def test_an_application_without_a_relay(is_extended: bool) -> None:
-    """Where the application gave no relay, the commands say how to."""
+    """If the application gave no relay, the commands say how to give one."""
     app = flask.Flask("app")
 
     if is_extended:

@@ -1,4 +1,4 @@
-"""The command ``worker``: how it begins, what it tells init systems, and how it ends."""
+"""The command ``worker``: how it starts, what it tells init systems, and how it ends."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ USAGE, UNFINISHED, MISCONFIGURED = 2, 75, 78
 
 @pytest.mark.program
 def test_a_worker_drains(shop: Shop) -> None:
-    """With --drain it ends when nothing is due any more, and says what it did. With --verbose, there is a line for each
-    message, and no payload in it.
+    """With --drain, the worker ends when no message is due, and prints its counts. With --verbose, it prints a line for
+    each message, without the payload.
     """
     shop.place(3)
     shop.module.order_lost.send("shop", order_id=1)
@@ -43,7 +43,7 @@ def test_a_worker_drains(shop: Shop) -> None:
 
 @pytest.mark.program
 def test_several_processes_drain(shop: Shop) -> None:
-    """With --processes, each drains, and the whole ends when all have."""
+    """With --processes, each process drains, and the command ends when all have ended."""
     shop.place(20)
     code, printed = shop.work("--drain", "--processes", "2")
     assert code == 0
@@ -69,7 +69,7 @@ def test_wrong_options(shop: Shop, arguments: list[str], words: str) -> None:
 @pytest.mark.program
 @pytest.mark.parametrize("processes", ["1", "2"])
 def test_a_worker_without_tables(shop: Shop, processes: str) -> None:
-    """It ends with a code that says that it is of no use to start it again."""
+    """Without tables, the worker ends with the exit code that says that a restart does not help."""
     with shop.module.engine.begin() as connection:
         connection.exec_driver_sql("DROP TABLE aldis_messages")
 
@@ -81,13 +81,13 @@ def test_a_worker_without_tables(shop: Shop, processes: str) -> None:
 @pytest.mark.program
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_stops_when_what_it_has_begun_has_ended(shop: Shop, number: signal.Signals) -> None:
-    """After SIGTERM or Ctrl-C it begins nothing more, waits, gives back the rest, and ends with 0."""
+    """After SIGTERM or Ctrl-C the worker begins no receiver, waits, releases the rest, and ends with 0."""
     shop.seal(3)
 
     with shop.worker("--concurrency", "1") as process:
         wait_for(shop.begun)
         process.send_signal(number)
-        time.sleep(0.3)  # It must not end now, which no event tells.
+        time.sleep(0.3)  # It must not end now, and no event can prove that.
         assert process.poll() is None
         (shop.folder / "go-on").touch()
         assert process.wait(SOON_S) == 0
@@ -97,7 +97,7 @@ def test_a_worker_stops_when_what_it_has_begun_has_ended(shop: Shop, number: sig
 
 @pytest.mark.program
 def test_a_worker_waits_for_a_while_only(shop: Shop) -> None:
-    """After --grace seconds it ends all the same, with a code that says so. The message comes again."""
+    """After --grace seconds the worker ends, with an exit code that says so, and the message comes again."""
     shop.seal()
 
     with shop.worker("--grace", "0.2", "--lease", "0.5") as process:
@@ -111,7 +111,7 @@ def test_a_worker_waits_for_a_while_only(shop: Shop) -> None:
 
 @pytest.mark.program
 def test_a_file_tells_that_a_worker_is_ready(shop: Shop, tmp_path: Path) -> None:
-    """The file is there while the worker is, and is touched now and then."""
+    """The ready file exists while the worker runs, and its time is renewed."""
     file = tmp_path / "ready"
 
     with shop.worker("--ready-file", str(file), "--lease", "0.5") as process:
@@ -126,7 +126,7 @@ def test_a_file_tells_that_a_worker_is_ready(shop: Shop, tmp_path: Path) -> None
 
 @pytest.mark.program
 def test_systemd_is_told(shop: Shop, tmp_path: Path) -> None:
-    """A service of the type notify hears that the worker is ready, that it lives, and that it stops."""
+    """A service of the type notify tells systemd that the worker is ready, that it lives, and that it stops."""
     name = str(tmp_path / "notify")
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
@@ -143,7 +143,7 @@ def test_systemd_is_told(shop: Shop, tmp_path: Path) -> None:
 
 
 def test_an_abstract_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    """systemd's socket may have a name that is no file's."""
+    """systemd's socket may have an abstract name, which is no file."""
     name = f"@aldis-{uuid4().hex}"
     monkeypatch.setenv("NOTIFY_SOCKET", name)
 
@@ -157,7 +157,7 @@ def test_an_abstract_socket(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.program
 @pytest.mark.skipif(not hasattr(socket, "SO_PASSCRED"), reason="this system does not tell who sent a datagram")
 def test_systemd_is_told_by_one(shop: Shop, tmp_path: Path) -> None:
-    """Of several processes the first speaks for all: systemd hears no others."""
+    """Of several processes, the first one tells systemd about all, because systemd ignores the others."""
     name = str(tmp_path / "notify")
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
@@ -174,7 +174,7 @@ def test_systemd_is_told_by_one(shop: Shop, tmp_path: Path) -> None:
 
 
 def spoken(systemd: socket.socket) -> int:
-    """Who says something."""
+    """Return the id of the process that has sent the next datagram."""
     _, [(_, _, credentials)], _, _ = systemd.recvmsg(100, socket.CMSG_SPACE(12))
     pid: int = struct.unpack("iii", credentials)[0]
     return pid
@@ -182,7 +182,7 @@ def spoken(systemd: socket.socket) -> int:
 
 @pytest.mark.parametrize("name", ["tcp:1", "/no/such/socket"])
 def test_an_odd_socket_is_nobody(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """What is no address of systemd's, or has nobody behind it, does not disturb the worker."""
+    """An invalid address of systemd, or one without a listener, does not disturb the worker."""
     monkeypatch.setenv("NOTIFY_SOCKET", name)
     readiness = Readiness(None)
     readiness.beat()
@@ -191,7 +191,7 @@ def test_an_odd_socket_is_nobody(monkeypatch: pytest.MonkeyPatch, name: str) -> 
 
 @pytest.mark.program
 def test_a_process_that_dies_is_started_again(shop: Shop, tmp_path: Path) -> None:
-    """Of several processes, another takes the place of one that was killed; all stop together."""
+    """A process that was killed is replaced, and all processes stop together."""
     file = tmp_path / "ready"
     shop.seal(2)
 
@@ -231,7 +231,7 @@ def is_running(process: int) -> bool:
 
 @pytest.mark.program
 def test_a_drain_is_shown_on_a_terminal(shop: Shop) -> None:
-    """On a terminal, --drain shows how far it is."""
+    """On a terminal, --drain shows its progress."""
     shop.place(5)
     here, there = pty.openpty()
 
@@ -256,7 +256,7 @@ def read_all(terminal: int) -> str:
     while True:
         try:
             some = os.read(terminal, 1000)
-        except OSError:  # Linux has no other way to say that the terminal was closed.
+        except OSError:  # Linux has no other way to report that the terminal was closed.
             return found.decode()
 
         if not some:
@@ -274,7 +274,7 @@ relay = Relay(create_engine("sqlite:///new.sqlite"))
 
 
 def test_a_drain_without_tables_ends_as_elsewhere(tmp_path: Path) -> None:
-    """On a terminal, too, a worker whose tables are missing says so, without a traceback, and ends with 78."""
+    """On a terminal too, a worker without tables prints a message, without a traceback, and ends with 78."""
     (tmp_path / "shop.py").write_text(PROGRAM)
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "aldis", "relay", "worker", "shop", "--drain"]

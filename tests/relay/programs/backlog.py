@@ -1,4 +1,4 @@
-"""Receives a long backlog, and prints how many bytes of memory it has now and then.
+"""Receives a long backlog, and prints the memory that it uses now and then, in bytes.
 
 python backlog.py URL COUNT
 """

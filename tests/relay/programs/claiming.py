@@ -1,4 +1,4 @@
-"""Claims rows in turns, until there are none, and prints who held which and when. A program of test_claims.py."""
+"""Claims rows again and again until there are none, and prints who held which row and when. For test_claims.py."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main(url: str) -> None:
     shop.connect("billing")
     shop.connect("mail", key="customer")
     claims = Claims(shop)
-    claims.claim("billing", limit=0)  # The connection and the statements are there now.
+    claims.claim("billing", limit=0)  # The connection and the statements exist now.
     say("ready")
     sys.stdin.readline()
 

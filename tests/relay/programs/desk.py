@@ -1,4 +1,4 @@
-"""A desk that sends payloads of any type to a durable receiver, and the types."""
+"""Sends payloads of any type to a durable receiver, and defines such types."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Incomparable:
 
 @dataclass
 class Wary:
-    """Says in its errors what it was given."""
+    """Shows its value in its error."""
 
     value: str
 
@@ -95,7 +95,7 @@ class Dangling:
 
 
 class Talkative(collections.UserDict[str, int]):
-    """Fails when it is read, and says in its errors what it has."""
+    """Fails when it is read, and shows its value in its error."""
 
     def __getitem__(self, key: str) -> int:
         raise LookupError(self.data)
@@ -116,11 +116,11 @@ class Struct(msgspec.Struct):
 
 
 class Plain:
-    """No dataclass."""
+    """Not a dataclass."""
 
 
 class Text(str):
-    """A string of a class of its own, as markup is."""
+    """A subclass of str, such as markup."""
 
     __slots__ = ()
 
@@ -130,7 +130,7 @@ T = typing.TypeVar("T")
 
 
 def declare(annotation: Any, *, name: str = "value", **default: Any) -> NamedSignal[Any, ..., Any]:
-    """A signal with one keyword of this type."""
+    """Return a signal with one keyword of this type."""
     space: dict[str, Any] = {**globals(), **default}
     exec(f"def happened(sender, /, *, {name}{' = default' if default else ''}): ...", space)
     space["happened"].__annotations__ = {name: annotation}
@@ -140,14 +140,14 @@ def declare(annotation: Any, *, name: str = "value", **default: Any) -> NamedSig
 
 
 class Desk:
-    """A relay on a database in memory, and what a durable receiver of it got."""
+    """A relay on a database in memory, and the messages that a durable receiver of it got."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.relay = Relay(engine)
         self.relay.create_tables()
         self.got: list[dict[str, Any]] = []
-        self.signals: list[Any] = []  # What nobody keeps is received no more.
+        self.signals: list[Any] = []  # A signal without a reference is no longer received.
 
     def connect(self, signal: NamedSignal[Any, ..., Any], **options: Any) -> NamedSignal[Any, ..., Any]:
         def receive(_: Any, /, **payload: Any) -> None:
@@ -158,7 +158,7 @@ class Desk:
         return signal
 
     def cross(self, annotation: Any, value: Any) -> Any:
-        """Send a value of a type, and give what is received."""
+        """Send a value of a type, and return what is received."""
         self.connect(declare(annotation)).send(None, value=value)
         assert self.relay.drain() == DrainCounts(done=1)
         (payload,) = self.got
@@ -170,14 +170,14 @@ class Desk:
             return connection.scalar(select(func.count()).select_from(messages)) or 0
 
     def write(self, payload: str, version: int = 1) -> None:
-        """Write a row as another version of the program does."""
+        """Write a row as another version of the program would."""
         values = {"message_id": "m", "signal": "happened", "receiver": "desk", "version": version, "payload": payload}
 
         with self.engine.begin() as connection:
             connection.execute(insert(messages).values(sent_ms=now_ms(), due_ms=now_ms(), **values))
 
     def reason(self) -> str:
-        """Why the one row died."""
+        """Return the reason of the one dead letter."""
         assert self.relay.drain() == DrainCounts(dead=1)
         (letter,) = self.relay.dead_letters()
         return letter.reason

@@ -1,4 +1,4 @@
-"""A program that places orders: what it sends belongs to the transaction of the order."""
+"""A program that places orders: its messages belong to the transaction of the order."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def order_placed(sender: Any, /, *, note: str) -> object: ...
 
 
 class OrderShop:
-    """A program on a database: an engine, a signal, and what is committed."""
+    """A program on a database: an engine, a signal, and the committed rows."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -67,13 +67,13 @@ class OrderShop:
         self.placed.send("shop", note=SECRET)
 
     def order(self, transaction: Any) -> None:
-        """Place an order in a transaction: a business row, and a message."""
+        """Place an order in a transaction: a business row and a message."""
         transaction.execute(insert(Order), {"item": "tea"})
         self.send()
 
     @property
     def fate(self) -> tuple[int, int]:
-        """How many business rows and how many messages are committed."""
+        """Return the numbers of committed business rows and of committed messages."""
         with self.engine.connect() as connection:
             orders = connection.scalar(select(func.count()).select_from(Order))
             return orders or 0, connection.scalar(select(func.count()).select_from(messages)) or 0

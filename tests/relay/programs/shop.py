@@ -22,7 +22,7 @@ class App:
 
 
 class Shop:
-    """A relay on a database in memory, a signal, and what durable receivers noted."""
+    """A relay on a database in memory, a signal, and the records of durable receivers."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -33,7 +33,7 @@ class Shop:
         self.log: list[Any] = []
 
     def receiver(self, word: str) -> Callable[..., None]:
-        """A receiver that notes a word, and is of one origin with the others of the kind."""
+        """Return a receiver that records a word. All these receivers are defined in the same place."""
 
         def receive(sender: Any, **payload: Any) -> None:
             self.log.append((word, payload["order_id"]))

@@ -1,9 +1,9 @@
-"""Has two workers in threads, and a receiver that is stuck outside of Python in its first attempt.
+"""Runs two workers in threads, and a receiver that is stuck outside of Python in its first attempt.
 
     python stuck.py URL
 
-Prints the attempts that began, and how many messages came to which end. It is not traced: on Python 3.11, threads that
-are traced stand still as long as an exception waits for one of them.
+Prints the attempts that began, and the number of messages by outcome. It is not traced: on Python 3.11, traced threads
+stand still while an exception waits for one of them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main(url: str) -> None:
         attempts.append(relay.current().attempt)
 
         if attempts == [1]:
-            may_end.wait(600)  # In one piece, in C.
+            may_end.wait(600)  # One call in C.
         else:
             is_received.set()
 

@@ -1,4 +1,4 @@
-"""R1 in an event loop: durable receivers share the fate of their task's transaction."""
+"""R1 in an event loop: messages are committed and rolled back with their task's transaction."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def order_placed(sender: Any, /, *, note: str) -> object: ...
 
 
 def assert_explained(error: DBAPIError, *words: str) -> None:
-    """The error says what is lost and what to do, and nothing of the payload."""
+    """Check that the error says what is lost and what to do, and shows no payload."""
     (note,) = error.__notes__
     assert "No row was written" in note
     assert all(word in note for word in words)
@@ -53,7 +53,7 @@ def assert_explained(error: DBAPIError, *words: str) -> None:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def async_engine(request: pytest.FixtureRequest, make_engine: Any) -> Callable[[], AsyncEngine]:
-    """Makes the async engine, in the loop that uses it. The tables are there."""
+    """Return a function that makes the async engine, with the tables, in the loop that uses it."""
     url: str = request.getfixturevalue(f"ready_{request.param}_url")
     engine = make_engine(url)
     Base.metadata.create_all(engine)
@@ -62,7 +62,7 @@ def async_engine(request: pytest.FixtureRequest, make_engine: Any) -> Callable[[
 
 
 class AsyncShop:
-    """A program on an async database: an engine, a signal, and what is committed."""
+    """A program on an async database: an engine, a signal, and the committed rows."""
 
     def __init__(self, engine: AsyncEngine, relay: Relay, **settings: Any) -> None:
         self.engine = engine
@@ -137,7 +137,7 @@ async def by_async_saying_so(engine: AsyncEngine) -> AsyncIterator[tuple[AsyncSh
 )
 @pytest.mark.parametrize("is_committed", [False, True])
 def test_async_transactions(async_engine: Any, way: Any, is_committed: bool) -> None:
-    """R1: send_async joins the transaction of the task, with savepoints, as send does that of the thread."""
+    """R1: send_async joins the task's transaction, with savepoints, as send joins the thread's."""
 
     async def play(engine: AsyncEngine) -> None:
         found = way(engine)
@@ -161,7 +161,7 @@ def test_async_transactions(async_engine: Any, way: Any, is_committed: bool) -> 
 
 
 def test_an_async_send_outside_of_any_transaction(async_engine: Any) -> None:
-    """R1: It has a transaction of its own, with the async engine."""
+    """R1: Outside of any transaction, send_async has its own, with the async engine."""
 
     async def play(engine: AsyncEngine) -> None:
         shop = AsyncShop(engine, Relay(engine))
@@ -207,7 +207,7 @@ def test_a_sync_send_in_an_async_session(async_engine: Any) -> None:
 
 
 def test_a_sync_send_to_an_async_database_is_refused(async_engine: Any) -> None:
-    """E9: send cannot await the database: it is refused before any receiver runs, with what to do."""
+    """E9: send cannot await the database, so it raises before any receiver runs and says what to do."""
 
     async def play(engine: AsyncEngine) -> None:
         shop = AsyncShop(engine, Relay(engine))
@@ -223,7 +223,7 @@ def test_a_sync_send_to_an_async_database_is_refused(async_engine: Any) -> None:
 
 
 def test_an_async_write_that_fails_is_explained(async_engine: Any) -> None:
-    """An error of an async database has the same note, and shows no payload."""
+    """The error of a failed write to an async database has the same note, and shows no payload."""
 
     async def play(engine: AsyncEngine) -> None:
         shop = AsyncShop(engine, Relay(engine))
@@ -248,7 +248,7 @@ def test_an_async_write_that_fails_is_explained(async_engine: Any) -> None:
 
 
 def test_a_connection_that_was_not_started_is_refused(async_engine: Any) -> None:
-    """E12: An AsyncConnection that nobody has awaited yet has no transaction, and is told by name."""
+    """E12: An AsyncConnection that was not awaited yet is refused, and the message names it."""
 
     async def play(engine: AsyncEngine) -> None:
         with pytest.raises(TransactionError, match="an AsyncConnection that was not started"):
@@ -258,7 +258,7 @@ def test_a_connection_that_was_not_started_is_refused(async_engine: Any) -> None
 
 
 def test_receivers_that_run_side_by_side(async_engine: Any) -> None:
-    """R1: Where receivers run in tasks of their own, the rows join the transaction of the task that sends."""
+    """R1: If receivers run in their own tasks, the rows join the transaction of the task that sends."""
 
     async def play(engine: AsyncEngine) -> None:
         shop = AsyncShop(engine, Relay(engine), async_policy=Concurrent())
@@ -280,7 +280,7 @@ def test_receivers_that_run_side_by_side(async_engine: Any) -> None:
 
 
 def test_tasks_with_a_transaction_each(async_engine: Any) -> None:
-    """R1: Of many tasks that order at the same time, each message is in the transaction of its own order."""
+    """R1: When many tasks order at the same time, each message is in the transaction of its own order."""
 
     async def play(engine: AsyncEngine) -> None:
         shop = AsyncShop(engine, Relay(engine))

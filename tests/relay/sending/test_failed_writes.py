@@ -1,4 +1,4 @@
-"""R1: rows that cannot be written fail the send as a whole, and the error says why."""
+"""R1: if rows cannot be written, the whole send fails, and the error says why."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def full(engine: Engine) -> None:
 
 
 def assert_explained(error: DBAPIError, *words: str) -> None:
-    """The error says what is lost and what to do, and nothing of the payload."""
+    """Check that the error says what is lost and what to do, and shows no payload."""
     (note,) = error.__notes__
     assert "No row was written" in note
     assert all(word in note for word in words)
@@ -48,7 +48,7 @@ def assert_explained(error: DBAPIError, *words: str) -> None:
 
 @pytest.mark.parametrize("names", [["a"], ["a", "b", "c"]], ids=["one receiver", "three receivers"])
 def test_a_full_disk_outside_of_any_transaction(shop: OrderShop, names: list[str]) -> None:
-    """Whole or nothing: when the disk is full no row is written, and the error says why."""
+    """On a full disk, a send outside of a transaction writes no row, and the error says why."""
     shop.connect(Relay(shop.engine), *names)
     full(shop.engine)
 
@@ -64,7 +64,7 @@ def test_a_full_disk_outside_of_any_transaction(shop: OrderShop, names: list[str
 @pytest.mark.parametrize("names", [["a"], ["a", "b", "c"]], ids=["one receiver", "three receivers"])
 @pytest.mark.parametrize("is_rolled_back", [False, True])
 def test_a_full_disk_in_a_transaction(shop: OrderShop, names: list[str], is_rolled_back: bool) -> None:
-    """Whole or nothing: no message is left of it, not even when the program commits what it should roll back."""
+    """On a full disk, a send in a transaction leaves no message, even if the program commits afterwards."""
     shop.connect(Relay(shop.engine), *names)
     full(shop.engine)
 
@@ -93,7 +93,7 @@ def test_a_full_disk_in_a_transaction(shop: OrderShop, names: list[str], is_roll
 
 @pytest.mark.parametrize("policy", ["propagate", "collect", lambda failure: None], ids=["propagate", "collect", "call"])
 def test_a_failed_write_fails_the_send_under_every_policy(any_url: str, make_engine: Any, policy: Any) -> None:
-    """What cannot be written is the sender's failure, with a note on what to do about tables that are not there."""
+    """A failed write is the sender's failure under every policy, with a note about missing tables."""
     engine = make_engine(any_url)
     placed: NamedSignal[Any, ..., Any] = Namespace(errors=policy).declare(order_placed)
     log: list[Any] = []
@@ -114,7 +114,7 @@ def test_a_failed_write_fails_the_send_under_every_policy(any_url: str, make_eng
 
 
 def test_a_failed_write_beside_a_failed_receiver(shop: OrderShop) -> None:
-    """The receiver's exception stays the one that is raised; its note says that nothing was delivered."""
+    """The receiver's exception stays the raised one, with a note that nothing was delivered."""
     shop.connect(Relay(shop.engine))
     error = LookupError("of the receiver")
 
@@ -133,7 +133,9 @@ def test_a_failed_write_beside_a_failed_receiver(shop: OrderShop) -> None:
 
 
 def test_a_transaction_of_which_the_relay_knows_nothing(shop: OrderShop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SQLite has one writer. A send beside a connection's own transaction fails after a while, and says what to do."""
+    """SQLite has one writer: a send beside a connection's own transaction fails after its waiting time and says what to
+    do.
+    """
     monkeypatch.setattr("aldis.relay.storage.database._BUSY_S", 0.2)
     shop.connect(Relay(shop.engine))
 

@@ -1,4 +1,4 @@
-"""E5: the relay keeps no session, no task and no transaction."""
+"""E5: the relay keeps no session, no task and no transaction alive."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def shop(sqlite_url: str, make_engine: Any) -> OrderShop:
 
 
 def open_sessions() -> int:
-    """How many sessions are noted here."""
+    """Return the number of sessions that the relay has noted here."""
     return sum(begun.session() is not None for begun in transactions._begun.get())
 
 
 def test_sessions_leave_nothing(shop: OrderShop) -> None:
-    """E5: What has ended, and what was dropped without being ended, is noted no more."""
+    """E5: A session that has ended, or was dropped without an end, is no longer noted."""
     shop.connect(Relay(shop.engine))
     gc.collect()
     before = open_sessions()
@@ -48,7 +48,7 @@ def test_sessions_leave_nothing(shop: OrderShop) -> None:
 
 
 def test_tasks_leave_nothing(shop: OrderShop) -> None:
-    """E5: A task that dropped a session without ending it is not kept."""
+    """E5: A task that dropped a session without ending it is not kept alive."""
     shop.connect(Relay(shop.engine))
     dropped: list[Any] = []
 
@@ -68,7 +68,9 @@ def test_tasks_leave_nothing(shop: OrderShop) -> None:
 
 
 def test_a_context_keeps_no_transaction(shop: OrderShop) -> None:
-    """E5: A task that was started in a block of using(), and lives on, keeps neither the session nor the relay."""
+    """E5: A task that was started in a block of using(), and outlives it, keeps neither the session nor the relay
+    alive.
+    """
     died: list[Any] = []
 
     async def main() -> None:
@@ -91,7 +93,7 @@ def test_a_context_keeps_no_transaction(shop: OrderShop) -> None:
 
 
 def test_a_session_whose_info_was_cleared(shop: OrderShop) -> None:
-    """A program that clears what others noted on its session does not fail for it."""
+    """A program that clears the info of its session gets no error from the relay."""
     shop.connect(Relay(shop.engine))
 
     with Session(shop.engine) as session:

@@ -1,4 +1,4 @@
-"""R6: on PostgreSQL, each transaction that was committed notifies the workers once."""
+"""R6: on PostgreSQL, each committed transaction notifies the workers once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def listening(engine: Engine) -> Iterator[Callable[[], int]]:
-    """Counts the notifications that have come since it was asked last."""
+    """Return a function that counts the notifications since its last call."""
     with engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
         driver.autocommit = True
@@ -38,7 +38,7 @@ def listening(engine: Engine) -> Iterator[Callable[[], int]]:
 
 @pytest.mark.parametrize("names", [["a"], ["a", "b"]], ids=["one receiver", "two receivers"])
 def test_workers_are_told_once_in_a_transaction(ready_postgresql_url: str, make_engine: Any, names: list[str]) -> None:
-    """R6: On PostgreSQL, one NOTIFY for each transaction that was committed, and none for one that was not."""
+    """R6: On PostgreSQL, a committed transaction sends one NOTIFY, and a rolled back transaction sends no NOTIFY."""
     shop = OrderShop(make_engine(ready_postgresql_url))
     shop.connect(Relay(shop.engine), *names)
 

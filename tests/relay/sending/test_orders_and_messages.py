@@ -1,5 +1,6 @@
-"""R1, by a state machine: whatever a program does to its transactions, each order has its message and each message
-its order."""
+"""R1, by a state machine: whatever a program does in its transactions, each order has its message, and each message has
+its order.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ def receive(sender: Any, **payload: Any) -> None: ...
 
 
 class Program(RuleBasedStateMachine):
-    """Places orders in a session, in and out of savepoints, and sends to two receivers with each."""
+    """Places orders in a session, in and out of savepoints, and sends each order to two receivers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,14 +47,14 @@ class Program(RuleBasedStateMachine):
 
     @rule()
     def order(self) -> None:
-        """Place an order: the business row first."""
+        """Place an order: first the business row, then the message."""
         self.number += 1
         self.session.execute(insert(orders), {"number": self.number})
         self.placed.send("shop", number=self.number)
 
     @rule()
     def order_after_the_send(self) -> None:
-        """Place an order: the message first. A session that has not begun yet has no transaction to join."""
+        """Place an order: first the message. A session that has not begun has no transaction to join."""
         self.number += 1
 
         if not self.session.in_transaction():
@@ -78,7 +79,7 @@ class Program(RuleBasedStateMachine):
     @precondition(lambda self: self.savepoints)
     @rule(is_kept=st.booleans(), depth=st.integers(1, 3))
     def end_savepoint(self, is_kept: bool, depth: int) -> None:
-        """End a savepoint, and those that are inside of it."""
+        """End a savepoint and the savepoints inside it."""
         ended = self.savepoints[-depth:]
         del self.savepoints[-depth:]
         ended[0].commit() if is_kept else ended[0].rollback()
@@ -90,7 +91,7 @@ class Program(RuleBasedStateMachine):
 
     @invariant()
     def fate_is_shared(self) -> None:
-        """What is committed of the one is committed of the other."""
+        """Check that the committed orders and the committed messages are the same."""
         with self.engine.connect() as connection:
             placed = {str(number) for number in connection.scalars(select(orders.c.number))}
             found = connection.execute(select(messages.c.receiver, messages.c.ordering_key)).all()

@@ -1,4 +1,4 @@
-"""Servers whose threads serve many, each in a context of its own, as Starlette and FastAPI do with sync code."""
+"""Servers whose threads serve many requests, each in its own context, as Starlette and FastAPI do with sync code."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ if TYPE_CHECKING:
 
 
 class Request:
-    """Has parts of one request run by a thread of the server."""
+    """Runs parts of one request in a thread of the server."""
 
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self._threads = threads
         self.context = copy_context()
 
     def run(self, work: Callable[[], object]) -> Any:
-        """Run a part, as it is given to a thread."""
+        """Run a part in a thread, as a server does."""
         return self._threads.submit(self.context.copy().run, work).result(SOON_S)
 
 
 @pytest.fixture
 def threads() -> Iterator[ThreadPoolExecutor]:
-    """The server's threads: one."""
+    """Return the server's threads: one."""
     with ThreadPoolExecutor(1) as found:
         yield found
 
 
 @pytest.fixture
 def program(ready_postgresql_url: str, make_engine: MakeEngine) -> Program:
-    """In PostgreSQL, where a second transaction does not wait for the first."""
+    """Return a program in PostgreSQL, where a second transaction does not wait for the first."""
     program = Program(make_engine(ready_postgresql_url))
     program.connect()
     return program
 
 
 def test_another_request_s_transaction_is_not_joined(program: Program, threads: ThreadPoolExecutor) -> None:
-    """R1: A send joins no session that began in its thread for somebody else, and is not rolled back with it."""
+    """R1: A send does not join a session that began in its thread for another request."""
     session = Session(program.engine)
     Request(threads).run(lambda: session.execute(text("SELECT 1")))
 
@@ -65,7 +65,7 @@ def test_a_request_s_own_transaction_is_joined(program: Program, threads: Thread
         with Session(program.engine) as session:
             session.execute(text("SELECT 1"))
             program.send(1)
-            copy_context().run(program.send, 2)  # What is derived from a context is of the same request.
+            copy_context().run(program.send, 2)  # A copy of the context belongs to the same request.
 
     Request(threads).run(order)
 
@@ -73,7 +73,7 @@ def test_a_request_s_own_transaction_is_joined(program: Program, threads: Thread
 
 
 def test_a_session_that_begins_again_elsewhere(program: Program, threads: ThreadPoolExecutor) -> None:
-    """A session is joined where its present transaction began, not where an earlier one did."""
+    """A session is joined where its present transaction began, not where an earlier one began."""
     session = Session(program.engine)
     session.begin()
     session.close()
@@ -86,7 +86,7 @@ def test_a_session_that_begins_again_elsewhere(program: Program, threads: Thread
 
 
 def test_what_has_ended_is_noted_no_more(program: Program) -> None:
-    """E5: A context in which sessions begin again and again notes those that are in a transaction."""
+    """E5: A context in which sessions begin again and again notes only the sessions that are in a transaction."""
     for _ in range(100):
         with Session(program.engine) as session:
             session.begin()

@@ -1,4 +1,4 @@
-"""R1: which transaction a send joins: when a session has begun, where there are several, and what ``using`` says."""
+"""R1: which transaction a send joins: when a session has begun, with several sessions, and with ``using``."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def shop(sqlite_url: str, make_engine: Any) -> OrderShop:
 
 @contextmanager
 def rolled_back(shop: OrderShop) -> Iterator[Session]:
-    """A session with a committed order, all else of which is rolled back. What it wrote by then, no other can write."""
+    """Yield a session with one committed order. The rest is rolled back. After its first write, no other can write."""
     shop.connect(Relay(shop.engine))
 
     with Session(shop.engine, expire_on_commit=False) as session:
@@ -53,14 +53,14 @@ def rolled_back(shop: OrderShop) -> Iterator[Session]:
 
 
 def test_what_was_added_and_not_flushed(shop: OrderShop) -> None:
-    """R1: A session has a transaction as soon as something was added to it."""
+    """R1: A session has a transaction as soon as an object was added to it."""
     with rolled_back(shop) as session:
         session.add(Order(item="milk"))
         shop.send()
 
 
 def test_what_was_changed_and_not_flushed(shop: OrderShop) -> None:
-    """R1: The same when an object of it was changed."""
+    """R1: A session has a transaction as soon as one of its objects was changed."""
     with rolled_back(shop) as session:
         order = session.scalars(select(Order)).one()
         session.commit()
@@ -69,7 +69,7 @@ def test_what_was_changed_and_not_flushed(shop: OrderShop) -> None:
 
 
 def test_what_was_deleted_and_not_flushed(shop: OrderShop) -> None:
-    """R1: The same when an object of it was deleted."""
+    """R1: A session has a transaction as soon as one of its objects was deleted."""
     with rolled_back(shop) as session:
         order = session.scalars(select(Order)).one()
         session.commit()
@@ -78,7 +78,7 @@ def test_what_was_deleted_and_not_flushed(shop: OrderShop) -> None:
 
 
 def test_what_was_read(shop: OrderShop) -> None:
-    """R1: To read begins a transaction too. A send joins it, so somebody has to commit it."""
+    """R1: A read begins a transaction too, and a send joins it, so the program must commit it."""
     with rolled_back(shop) as session:
         session.scalars(select(Order)).all()
         shop.send()
@@ -86,7 +86,7 @@ def test_what_was_read(shop: OrderShop) -> None:
 
 @pytest.mark.parametrize("hook", ["before_commit", "before_flush", "after_flush", "after_flush_postexec"])
 def test_hooks_of_the_session(shop: OrderShop, hook: str) -> None:
-    """R1: A send in a hook of the session that comes before the commit joins the transaction."""
+    """R1: A send in a hook of the session before the commit joins the transaction."""
     shop.connect(Relay(shop.engine))
 
     with Session(shop.engine) as session:
@@ -119,7 +119,7 @@ def test_hooks_of_the_mapper(shop: OrderShop) -> None:
 
 
 def test_a_receiver_that_runs_after_the_commit(shop: OrderShop) -> None:
-    """A send after the commit is outside of the transaction that is over: it has its own."""
+    """A send after the commit has its own transaction."""
     shop.connect(Relay(shop.engine))
     committed: NamedSignal[Any, ..., Any] = Namespace().signal("committed")
 
@@ -137,7 +137,7 @@ def test_a_receiver_that_runs_after_the_commit(shop: OrderShop) -> None:
 
 
 def test_a_session_that_has_to_be_rolled_back(shop: OrderShop) -> None:
-    """A send in a transaction that already failed fails as well, and nothing is written."""
+    """A send in a transaction that already failed fails too, and nothing is written."""
     shop.connect(Relay(shop.engine))
 
     with Session(shop.engine) as session:
@@ -161,7 +161,7 @@ def test_a_session_that_has_to_be_rolled_back(shop: OrderShop) -> None:
 @pytest.mark.parametrize("mode", ["create_savepoint", "conditional_savepoint", "control_fully"])
 @pytest.mark.parametrize("is_committed", [False, True])
 def test_a_session_that_joins_an_outer_transaction(shop: OrderShop, mode: Any, is_committed: bool) -> None:
-    """R1: SQLAlchemy's recipe for test suites: what the session commits is gone with the connection's rollback."""
+    """R1: SQLAlchemy's recipe for test suites works: the connection's rollback removes what the session commits."""
     shop.connect(Relay(shop.engine))
 
     with shop.engine.connect() as connection:
@@ -186,7 +186,7 @@ def test_a_session_that_joins_an_outer_transaction(shop: OrderShop, mode: Any, i
 
 
 def test_sessions_without_a_transaction_are_none(shop: OrderShop) -> None:
-    """A session that was committed, closed, or has not begun yet has no transaction to join."""
+    """A session that was committed or closed, or has not begun, has no transaction to join."""
     shop.connect(Relay(shop.engine))
 
     with Session(shop.engine) as used, Session(shop.engine):
@@ -203,7 +203,7 @@ def test_sessions_without_a_transaction_are_none(shop: OrderShop) -> None:
 
 
 def test_a_registry_without_a_session(shop: OrderShop) -> None:
-    """A registry that has no session here is not asked to make one."""
+    """The relay does not make the session of a registry that has none here."""
     registry = scoped_session(sessionmaker(shop.engine))
     shop.connect(Relay(registry))
     shop.send()
@@ -213,7 +213,7 @@ def test_a_registry_without_a_session(shop: OrderShop) -> None:
 
 
 def test_flask_sqlalchemy_outside_of_an_application_s_context(shop: OrderShop) -> None:
-    """Where there is no application there is no database, and what Flask-SQLAlchemy says of that is raised."""
+    """Outside of an application's context there is no database, and Flask-SQLAlchemy's error is raised."""
     app = Flask("shop")
     app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
     db = SQLAlchemy(app)
@@ -227,7 +227,7 @@ def test_flask_sqlalchemy_outside_of_an_application_s_context(shop: OrderShop) -
 
 
 def test_a_database_of_another_engine_is_another(shop: OrderShop, tmp_path: Path, make_engine: Any) -> None:
-    """A session that is in a transaction with another database is none that the rows could join."""
+    """A send cannot join a session whose transaction is in another database."""
     shop.connect(Relay(shop.engine))
     other = make_engine(f"sqlite:///{tmp_path / 'other.sqlite'}")
 
@@ -244,11 +244,11 @@ def test_a_database_of_another_engine_is_another(shop: OrderShop, tmp_path: Path
     assert shop.fate == (1, 2)
 
 
-# Several.
+# Several transactions.
 
 
 def test_two_sessions_at_once(shop: OrderShop) -> None:
-    """Which of two sessions a send belongs to nobody can know: it is refused, and nothing is written."""
+    """With two sessions, the right transaction is unknown: the send is refused, and nothing is written."""
     relay = shop.connect(Relay(shop.engine))
 
     with Session(shop.engine) as one, Session(shop.engine) as two:
@@ -271,7 +271,7 @@ def test_two_sessions_at_once(shop: OrderShop) -> None:
 
 
 def test_using_is_over_with_its_block(shop: OrderShop) -> None:
-    """E7: Blocks nest, the innermost counts, and each takes away exactly what it said, also by an exception."""
+    """E7: Blocks nest, the innermost counts, and each restores what it found, also after an exception."""
     relay = shop.connect(Relay(shop.engine))
 
     with shop.engine.connect() as outer, relay.using(outer):
@@ -290,7 +290,7 @@ def test_using_is_over_with_its_block(shop: OrderShop) -> None:
 
 
 def test_using_is_for_one_relay(shop: OrderShop, tmp_path: Path, make_engine: Any) -> None:
-    """Each relay has a transaction of its own to join, at the same time."""
+    """Two relays can each have their own transaction to join at the same time."""
     other = OrderShop(make_engine(f"sqlite:///{tmp_path / 'other.sqlite'}"))
     here, there = shop.connect(Relay(shop.engine)), Relay(other.engine)
     shop.placed.connect(shop.receiver("there"), weak=False, via=there.durable("there"))
@@ -307,7 +307,7 @@ def test_using_is_for_one_relay(shop: OrderShop, tmp_path: Path, make_engine: An
 
 
 def test_using_beats_what_is_open(shop: OrderShop) -> None:
-    """What a block says counts, whatever else has a transaction."""
+    """The transaction of a using() block counts, whatever other transactions are open."""
     registry = scoped_session(sessionmaker(shop.engine))
     relay = shop.connect(Relay(registry))
     registry.begin()
@@ -322,7 +322,7 @@ def test_using_beats_what_is_open(shop: OrderShop) -> None:
 
 
 class Mapped_(Base):
-    """An object that has a registry, as mapped ones do, and is no registry of sessions."""
+    """An object that has a registry, like a mapped object, and is no registry of sessions."""
 
     __tablename__ = "mapped"
 
@@ -334,7 +334,7 @@ NONE: list[Any] = [None, 3, "session", Session, Base, Mapped_(), create_engine("
 
 @pytest.mark.parametrize("given", NONE, ids=repr)
 def test_what_has_no_transaction_is_refused(shop: OrderShop, given: Any) -> None:
-    """E12: using and once take a session or a connection, and say so."""
+    """E12: using() and first_time() take a session or a connection, and their errors say so."""
     relay = shop.connect(Relay(shop.engine))
 
     with pytest.raises(TransactionError, match="a Session or a Connection of SQLAlchemy, not"):

@@ -1,4 +1,4 @@
-"""Messages that are gone because nobody committed: told of in development mode."""
+"""Messages that are lost because the program did not commit: development mode warns of them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def engine(sqlite_url: str) -> Iterator[Engine]:
 
 @pytest.fixture
 def send(engine: Engine) -> Callable[[], object]:
-    """Sends to a durable receiver."""
+    """Send to a durable receiver."""
     relay, signals = Relay(engine), Namespace()
     relay.create_tables()
 
@@ -51,7 +51,7 @@ def send(engine: Engine) -> Callable[[], object]:
 
 
 def begun(engine: Engine) -> Session:
-    """A session that has read, and so is in a transaction."""
+    """Return a session that has read, and so is in a transaction."""
     session = Session(engine)
     session.execute(text("SELECT 1"))
     return session
@@ -73,7 +73,7 @@ def test_a_close_without_a_commit_is_told_of(engine: Engine, send: Callable[[], 
 @pytest.mark.usefixtures("development")
 @pytest.mark.parametrize("end", [Session.commit, Session.rollback])
 def test_what_was_asked_for_is_not(engine: Engine, send: Callable[[], object], end: Callable[[Session], None]) -> None:
-    """After a commit or a rollback nothing is told."""
+    """After a commit or a rollback there is no warning."""
     with begun(engine) as session:
         send()
         end(session)
@@ -81,7 +81,7 @@ def test_what_was_asked_for_is_not(engine: Engine, send: Callable[[], object], e
 
 @pytest.mark.usefixtures("development")
 def test_a_savepoint_is_no_commit(engine: Engine, send: Callable[[], object]) -> None:
-    """A savepoint that was released is not enough."""
+    """A released savepoint is no commit, so there is a warning."""
     session = begun(engine)
 
     with session.begin_nested():
@@ -92,7 +92,7 @@ def test_a_savepoint_is_no_commit(engine: Engine, send: Callable[[], object]) ->
 
 
 def test_it_is_told_in_development_only(engine: Engine, send: Callable[[], object]) -> None:
-    """Outside of development mode nothing is told."""
+    """Outside of development mode there is no warning."""
     with warnings.catch_warnings(), begun(engine):
         warnings.simplefilter("error")
         send()

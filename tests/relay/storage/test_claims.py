@@ -218,7 +218,7 @@ def test_a_dead_letter_that_is_retried_twice(shop: Shop, claims: Claims) -> None
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_an_effect_that_two_make(shop: Shop, end: str) -> None:
-    """R2: A caller that asks while another transaction makes the effect waits, and makes it after the rollback."""
+    """R2: A caller that asks while another transaction makes the effect waits, and makes it after a rollback."""
     with (
         in_transaction(shop, lambda connection: _effects.note_effect(connection, "id", "")) as connection,
         beside(shop, lambda: shop.harness.transact(lambda session: shop.relay.first_time(session, "id"))) as other,

@@ -224,7 +224,7 @@ def test_tables_for_a_migration(sqlite_url: str, make_engine: MakeEngine) -> Non
 
 
 def test_the_write_ahead_log(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """R6: In SQLite, create_tables turns the write-ahead log on, and changes nothing else of the user's engine."""
+    """R6: In an SQLite file, create_tables turns the write-ahead log on, and does not change the user's engine."""
     engine = make_engine(sqlite_url)
 
     with engine.connect() as connection:

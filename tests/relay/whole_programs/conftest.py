@@ -1,4 +1,4 @@
-"""What the tests with real processes share: where the programs run, and their database."""
+"""Fixtures of the tests with real processes: the nursery of the programs, and their database."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    """Where the programs run."""
+    """Return the nursery that runs the programs."""
     with Nursery(PROGRAMS, tmp_path_factory.mktemp("nursery") / "log") as found:
         yield found
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, nursery: Nursery) -> Iterator[Place]:
-    """A place in each database."""
+    """Return a place in each database."""
     with placed(request.getfixturevalue(f"{request.param}_url"), tmp_path, nursery) as found:
         yield found
 
 
 @pytest.fixture
 def postgresql_place(postgresql_url: str, tmp_path: Path, nursery: Nursery) -> Iterator[Place]:
-    """A place in PostgreSQL."""
+    """Return a place in PostgreSQL."""
     with placed(postgresql_url, tmp_path, nursery) as found:
         yield found

@@ -1,4 +1,4 @@
-"""Where the tests with real processes do their work: a database, and a nursery that starts programs."""
+"""Places of the tests with real processes: a database, and a nursery that starts programs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROGRAMS = Path(__file__).with_name("programs.py")
 
 @contextmanager
 def placed(url: str, folder: Path, nursery: Nursery) -> Iterator[Place]:
-    """The programs' database."""
+    """Yield the programs' database."""
     place = Place(url, folder, nursery, random.Random(1))
 
     try:
@@ -31,5 +31,5 @@ def placed(url: str, folder: Path, nursery: Nursery) -> Iterator[Place]:
 
 
 def missing(what: str) -> None:
-    """Skip a test for want of something; in CI, that is a failure."""
+    """Skip a test because something is missing, or fail in CI."""
     (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(what)

@@ -1,4 +1,4 @@
-"""The programs of the tests beside it, beside those of chaos: each runs in a process of its own."""
+"""The programs of the tests beside it, in addition to those of chaos. Each runs in its own process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tools.chaos.programs import PROGRAMS, Shop, _run, deliveries
 
 
 def send(url: str, *numbers: int) -> None:
-    """Send messages, each in a transaction of its own."""
+    """Send messages, each in its own transaction."""
     shop = Shop(url)
     shop.connect("billing")
 
@@ -24,14 +24,14 @@ def send(url: str, *numbers: int) -> None:
 
 
 def tell_time() -> None:
-    """Say what time it is here."""
+    """Report the time of this process's clock."""
     now = dt.datetime.now(dt.UTC)
     assert isinstance(now, dt.datetime)
     say("time", time=time.time(), now=now.timestamp())
 
 
 def fail_once(url: str, lease: float, backoff: float) -> None:
-    """Be a worker whose receiver fails at the first attempt."""
+    """Run a worker whose receiver fails at the first attempt."""
     shop = Shop(url)
 
     def receive(number: int) -> None:
@@ -51,7 +51,7 @@ def fail_once(url: str, lease: float, backoff: float) -> None:
 
 
 class Deploy:
-    """The program as it was at first, or as it is now: a keyword and a receiver have other names."""
+    """The program in its first version or its second. A keyword and a receiver have different names."""
 
     def __init__(self, url: str, version: int) -> None:
         self.shop = Shop(url)
@@ -60,7 +60,7 @@ class Deploy:
         self.signal = declare()
 
     def first(self) -> Any:
-        """Version 1."""
+        """Declare version 1."""
 
         def order_placed(sender: str, /, *, number: int) -> object: ...
 
@@ -74,7 +74,7 @@ class Deploy:
         return signal
 
     def second(self) -> Any:
-        """Version 2."""
+        """Declare version 2."""
 
         def order_placed(sender: str, /, *, order_id: int) -> object: ...
 
@@ -93,8 +93,8 @@ class Deploy:
         signal.connect(receiver, weak=False, via=self.shop.relay.durable(name, **options))
 
     def note(self, number: int) -> None:
-        """Note who received what: the version of the code in place of the attempt."""
-        time.sleep(0.01)  # So that both have something to do.
+        """Record a message, with the version of the code in place of the attempt."""
+        time.sleep(0.01)  # So that both deploys have work.
 
         with self.shop.sessions.begin() as session:
             session.execute(insert(deliveries), {"number": number, "attempt": self.version})
@@ -110,8 +110,8 @@ def deploy_sends(url: str, version: int, first: int, count: int) -> None:
 
 
 def deploy_works(url: str, version: int) -> None:
-    """Be a worker of one of the deploys."""
-    deploy = Deploy(url, version)  # Kept, for a relay keeps no signal.
+    """Run a worker of one of the deploys."""
+    deploy = Deploy(url, version)  # A reference, because a relay keeps no signal alive.
     _run(deploy.shop, lease=30.0, batch=5)
 
 
@@ -119,7 +119,7 @@ def deploy_works(url: str, version: int) -> None:
 
 
 def fork_and_send(url: str, children: int, each: int) -> None:
-    """Use the database, then have children send, and send again."""
+    """Use the database, let children send, and send again."""
     shop = Shop(url)
     shop.connect("billing")
     shop.signal.send("shop", number=0)
@@ -129,7 +129,7 @@ def fork_and_send(url: str, children: int, each: int) -> None:
         pid = os.fork()
 
         if not pid:
-            shop.engine.dispose(close=False)  # As SQLAlchemy's documentation wants it.
+            shop.engine.dispose(close=False)  # As SQLAlchemy's documentation demands.
 
             for number in range(each):
                 shop.signal.send("shop", number=1 + child * each + number)

@@ -1,4 +1,4 @@
-"""Two deploys on one database, and processes that fork when they have used it."""
+"""Two deploys on one database, and processes that fork after they have used it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tools.chaos.scenarios import Place
 
 
 def test_two_deploys_at_once(postgresql_place: Place) -> None:
-    """R4: While the old deploy and the new one send and work on one database, everything is received once: what the
-    new one has sent by the new one only, which has another name for a receiver and for a keyword.
+    """R4: While an old and a new deploy send and work on one database, each message is received once; messages of the
+    new deploy are received by the new one only, which has another name for a receiver and for a keyword.
     """
 
     place = postgresql_place
@@ -56,7 +56,7 @@ def test_two_deploys_at_once(postgresql_place: Place) -> None:
 
 
 def test_a_fork_after_the_database_was_used(place: Place) -> None:
-    """R1: Children of a process that has used the relay send with connections of their own, and so does it again."""
+    """R1: Children of a process that has used the relay have their own connections, and the parent can send again."""
     assert place.start("fork_and_send", children=3, each=20).ended() == 0
     place.finish(place.start("work", lease=30.0))
     assert place.numbers(effects) == Counter(range(62))
@@ -87,7 +87,7 @@ def post_fork(server, worker):
 
 
 def test_gunicorn_that_loads_before_it_forks(postgresql_place: Place, tmp_path: Path) -> None:
-    """R1: Behind ``gunicorn --preload``, an application that has sent before the fork sends after it."""
+    """R1: Behind ``gunicorn --preload``, an application that has sent before the fork can send after it."""
     place = postgresql_place
     (tmp_path / "served.py").write_text(GUNICORN)
     (tmp_path / "settings.py").write_text(GUNICORN_SETTINGS)
@@ -125,7 +125,7 @@ def test_gunicorn_that_loads_before_it_forks(postgresql_place: Place, tmp_path: 
 
 
 def ask(port: int, number: int) -> str:
-    """Send a request. Gives what comes back."""
+    """Send a request, and return the response."""
     with socket.create_connection(("127.0.0.1", port), timeout=SOON_S) as connection:
         connection.sendall(f"GET /?{number} HTTP/1.0\r\n\r\n".encode())
         answer = connection.makefile("rb").read().decode()

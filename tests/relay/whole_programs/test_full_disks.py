@@ -1,4 +1,4 @@
-"""Sends and workers on a disk that is full."""
+"""Sends and workers on a full disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECRET = "Rosebud"
 class Disk:
     """A small disk.
 
-    :ivar folder: where it is mounted.
+    :ivar folder: its mount point.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,7 +37,7 @@ class Disk:
         self._filler = folder / "filler"
 
     def fill(self, place: Place) -> None:
-        """Leave no space at all, neither on the disk nor in the files of the database."""
+        """Use up all space, on the disk and in the files of the database."""
         with place.shop.engine.connect() as connection:
             connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -50,19 +50,19 @@ class Disk:
                     continue
 
     def clear(self) -> None:
-        """Make space."""
+        """Free the space."""
         self._filler.unlink()
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    """A file system of 2 megabytes, in memory."""
+    """Yield a file system of 2 megabytes, in memory."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = shutil.which("mount", path=f"{os.environ['PATH']}:/bin:/sbin")
 
     if mount is None:
-        pytest.skip("there is no mount here")
+        pytest.skip("this system has no mount")
 
     done = subprocess.run(
         [mount, "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder],
@@ -81,7 +81,7 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 
 @pytest.fixture
 def disk_place(disk: Disk, nursery: Nursery) -> Iterator[Place]:
-    """A place on the small disk."""
+    """Return a place on the small disk."""
     with placed(f"sqlite:///{disk.folder}/test.sqlite", disk.folder, nursery) as found:
         yield found
 
@@ -91,8 +91,8 @@ def note_sent(sender: str, /, *, text: str) -> object:
 
 
 def test_sends_on_a_full_disk(disk: Disk, disk_place: Place) -> None:
-    """R1: Where the disk is full, a send fails whole, inside a transaction and outside, and says why, not what was in
-    it. When there is space again, all is well.
+    """R1: On a full disk a whole send fails, inside a transaction and outside, and says why without its values. When
+    there is space again, sends work.
     """
     place = disk_place
     sent = Namespace().declare(note_sent)
@@ -107,7 +107,8 @@ def test_sends_on_a_full_disk(disk: Disk, disk_place: Place) -> None:
         sent.send("sender", text=payload)
 
     with place.shop.sessions() as session, pytest.raises(OperationalError) as inside:
-        session.connection().exec_driver_sql("PRAGMA cache_size = 10")  # Or all would be in memory till the commit.
+        # Otherwise all rows would be in memory until the commit.
+        session.connection().exec_driver_sql("PRAGMA cache_size = 10")
         session.execute(orders.insert(), {"number": 7, "is_kept": True})
         sent.send("sender", text=payload)
 
@@ -131,7 +132,7 @@ def test_sends_on_a_full_disk(disk: Disk, disk_place: Place) -> None:
 
 
 def test_a_worker_on_a_full_disk(disk: Disk, disk_place: Place, nursery: Nursery) -> None:
-    """R3: A worker lives through a full disk: what it could not do or say is done when there is space, once."""
+    """R3: On a full disk, a worker lives on, and does its delayed work once when there is space again."""
     place = disk_place
     place.shop.connect("billing")
     log = nursery.log.stat().st_size

@@ -1,4 +1,4 @@
-"""The short form of ``make chaos``: senders and workers are killed by ``kill -9``, and what became of it is counted."""
+"""The short form of ``make chaos``: senders and workers are killed with ``kill -9``, and the results are counted."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ TIMES = {
 
 
 DATABASES = dict.fromkeys(["senders killed", "workers killed", "all killed"], ("sqlite", "postgresql"))
-"""In which databases a scenario is played, if not in PostgreSQL alone: those in which a process may die in a write."""
+"""The databases of a scenario, if not PostgreSQL alone: those in which a process may die within a write."""
 
 
 @pytest.fixture(scope="module")
 def nursery() -> Iterator[Nursery]:
-    """Where the programs of chaos run."""
+    """Return the nursery that runs the programs of chaos."""
     with scenarios.nursery() as found:
         yield found
 
@@ -52,11 +52,11 @@ def nursery() -> Iterator[Nursery]:
 def test_no_promise_is_broken(
     request: pytest.FixtureRequest, nursery: Nursery, monkeypatch: pytest.MonkeyPatch, scenario: str, database: str
 ) -> None:
-    """R1, R2, R3: Whoever dies when: each order has its messages, each message has one effect, and none is lost."""
-    monkeypatch.setattr(scenarios, "LEASE_S", 1.0)  # A busy machine lets a worker wait.
+    """R1, R2, R3: Whichever process dies, each order has its messages, and each message has one effect."""
+    monkeypatch.setattr(scenarios, "LEASE_S", 1.0)  # On a busy machine, a worker may wait.
 
     if database == "postgresql":
-        request.getfixturevalue("postgresql")  # It says so where it is missing.
+        request.getfixturevalue("postgresql")  # It skips or fails if the server is missing.
 
     tally = scenarios.run(scenario, database, TIMES[scenario], SEED, nursery)
 
@@ -66,7 +66,7 @@ def test_no_promise_is_broken(
 
 
 def test_what_is_broken_is_said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Chaos prints its seed and a table, and ends with 1 when a promise was broken, which it names."""
+    """Chaos prints its seed and a table, and names a broken promise and exits with 1."""
 
     def lose(place: scenarios.Place, kills: int, tally: scenarios.Tally) -> None:
         tally.counts.update(kills=kills)
@@ -84,7 +84,7 @@ def test_what_is_broken_is_said(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 @pytest.mark.parametrize("kills", [1000, 500, 333, 60])
 def test_the_kills_are_shared_out(kills: int) -> None:
-    """As many kills are made as were asked for, and each scenario gets some."""
+    """The kills of all scenarios add up to the number of kills, and each scenario has some."""
     found = scenarios.shares(kills)
 
     assert sum([*found.values()][:4]) == kills
@@ -92,7 +92,7 @@ def test_the_kills_are_shared_out(kills: int) -> None:
 
 
 def test_a_database_is_dropped(tmp_path: Path, postgresql: Server) -> None:
-    """Chaos leaves nothing on a server."""
+    """Chaos leaves no database on a server."""
     with made_database("postgresql", tmp_path) as url:
         name = url.rpartition("/")[2]
 

@@ -1,4 +1,4 @@
-"""A server of PostgreSQL that is stopped and started again."""
+"""A PostgreSQL server that is stopped and started again."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ pytestmark = pytest.mark.program
 
 
 class OwnServer:
-    """A server of PostgreSQL that may be stopped.
+    """A PostgreSQL server that may be stopped.
 
-    :ivar url: of its database.
+    :ivar url: the URL of its database.
     """
 
     def __init__(self, folder: Path, programs: Path) -> None:
@@ -43,11 +43,11 @@ class OwnServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = f"-h '' -k {self._folder}"  # With no port that others may have.
+        options = f"-h '' -k {self._folder}"  # Without a port that other servers may use.
         self._run("pg_ctl", "start", "-w", "-D", "data", "-l", "log", "-o", options)
 
     def stop(self) -> None:
-        """Stop it as a loss of power would, if it runs."""
+        """Stop it as a power failure would, if it runs."""
         self._run("pg_ctl", "stop", "-w", "-D", "data", "-m", "immediate", is_sure=False)
 
     def _run(self, program: str, *arguments: str, is_sure: bool = True) -> None:
@@ -65,17 +65,17 @@ class OwnServer:
 
 @pytest.fixture
 def own_server() -> Iterator[OwnServer]:
-    """A server of the test's own, which runs."""
+    """Yield the test's own running server."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
     if not found:
         missing("the programs of PostgreSQL's server are not installed")
 
-    folder = Path(f"/tmp/aldis-{random.getrandbits(64):x}")  # A short path, for the socket is in it.
+    folder = Path(f"/tmp/aldis-{random.getrandbits(64):x}")  # A short path, because the socket is in it.
     folder.mkdir(mode=0o700)
 
     try:
-        if os.geteuid() == 0:  # It refuses to run as root.
+        if os.geteuid() == 0:  # PostgreSQL refuses to run as root.
             shutil.chown(folder, "postgres", "postgres")
 
         server = OwnServer(folder, found[-1].parent)
@@ -87,8 +87,8 @@ def own_server() -> Iterator[OwnServer]:
 
 
 def test_a_server_that_is_away(own_server: OwnServer, nursery: Nursery, tmp_path: Path) -> None:
-    """R1, R3: While the server is away, a send fails at once, or waits as it was told to. A worker goes on by itself
-    when it is back, and nothing is lost.
+    """R1, R3: While the server is away, a send fails at once or waits, as configured. A worker goes on by itself when
+    the server is back, and nothing is lost.
     """
     with placed(own_server.url, tmp_path, nursery) as place:
         patient = Relay(place.shop.engine, wait_s=600)
@@ -107,7 +107,7 @@ def test_a_server_that_is_away(own_server: OwnServer, nursery: Nursery, tmp_path
         assert "1234" not in str(failed.value)
         sends = Thread(target=lambda: waits.send("shop", number=105))
         sends.start()
-        sends.join(0.5)  # That it waits is what this is about.
+        sends.join(0.5)  # The test is about this wait.
         assert sends.is_alive()
         assert worker.poll() is None
         own_server.start()
@@ -115,5 +115,5 @@ def test_a_server_that_is_away(own_server: OwnServer, nursery: Nursery, tmp_path
         assert not sends.is_alive()
         place.send(1)
         place.finish(worker)
-        assert place.numbers(effects) == Counter([*range(106), 105])  # 105 was sent by both relays.
+        assert place.numbers(effects) == Counter([*range(106), 105])  # Both relays have sent 105.
         assert "The database is back" in nursery.log.read_text(errors="replace")

@@ -24,10 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-# Loaded before the library of C: whatever a program asks the time of day by, it is told another one. How long something
-# takes is not touched.
+# This is loaded before the C library, and changes the time of day that a program reads. Durations are not changed.
 LEASE_S = 2.0
-"""Short enough to be outlasted, and so long that a worker on a busy machine extends it in time."""
+"""Short enough to wait for its end, and long enough that a worker on a busy machine renews it in time."""
 
 SHIFT = r"""
 #define _GNU_SOURCE
@@ -63,7 +62,7 @@ time_t time(time_t *found) {
 
 @contextmanager
 def shifted(folder: Path, by: int) -> Iterator[Nursery]:
-    """Programs whose clocks are wrong by so many seconds."""
+    """Yield programs whose clocks are wrong by this number of seconds."""
     compiler = shutil.which("cc")
 
     if compiler is None or not sys.platform.startswith("linux"):
@@ -84,28 +83,28 @@ def shifted(folder: Path, by: int) -> Iterator[Nursery]:
 
 @pytest.fixture(scope="module")
 def fast_nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    """Programs that are an hour ahead."""
+    """Return programs that are an hour ahead."""
     with shifted(tmp_path_factory.mktemp("fast"), 3600) as found:
         yield found
 
 
 @pytest.fixture(scope="module")
 def slow_nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    """Programs that are an hour behind."""
+    """Return programs that are an hour behind."""
     with shifted(tmp_path_factory.mktemp("slow"), -3600) as found:
         yield found
 
 
 @pytest.fixture
 def fast(postgresql_url: str, tmp_path: Path, fast_nursery: Nursery) -> Iterator[Place]:
-    """An hour ahead."""
+    """Return a place an hour ahead."""
     with placed(postgresql_url, tmp_path, fast_nursery) as found:
         yield found
 
 
 @pytest.fixture
 def slow(postgresql_url: str, tmp_path: Path, slow_nursery: Nursery) -> Iterator[Place]:
-    """An hour behind, in the same database."""
+    """Return a place an hour behind, in the same database."""
     with placed(postgresql_url, tmp_path, slow_nursery) as found:
         yield found
 
@@ -124,7 +123,7 @@ def test_clocks_of_senders(fast: Place, slow: Place) -> None:
 
 
 def outlast_lease(place: Place) -> None:
-    """Wait until the lease of the one message has been extended at a time at which it would have ended."""
+    """Wait until the lease of the one message was renewed after the time at which it would have ended."""
 
     def ends_ms() -> int:
         return int(place.column(select(messages.c.due_ms))[0])
@@ -134,7 +133,7 @@ def outlast_lease(place: Place) -> None:
 
 
 def test_clocks_of_workers(fast: Place, slow: Place, tmp_path: Path) -> None:
-    """R3: A lease holds and ends by the database's clock, whoever looks at it."""
+    """R3: A lease ends by the database's clock, whichever worker reads it."""
     for number, (holder, other) in enumerate(((fast, slow), (slow, fast))):
         gate = tmp_path / f"gate-{number}"
         holds = holder.start("linger", lease=LEASE_S, gate=str(gate))
@@ -154,7 +153,7 @@ def test_clocks_of_workers(fast: Place, slow: Place, tmp_path: Path) -> None:
 
 
 def test_clocks_and_backoffs(fast: Place, slow: Place) -> None:
-    """R3: What has failed is tried again when its backoff is over, by the database's clock: not early, not late."""
+    """R3: A failed message is tried again when its backoff ends by the database's clock, neither early nor late."""
     for place, sender in ((fast, slow), (slow, fast)):
         worker = place.start("fail_once", lease=30.0, backoff=1.5)
         sender.start("send", numbers=[1]).ended()

@@ -60,7 +60,7 @@ def test_backlogs_take_turns(program: Program, monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_few_are_claimed_where_receivers_take_long(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If receivers take long, a worker claims only rows that its threads can begin, and leaves the rest."""
+    """If receivers take long, a worker claims no more rows than its threads can begin, and leaves the others."""
     monkeypatch.setattr(scheduler, "_AHEAD_S", 0.025)
     gate = Event()
     claimed: list[int] = []

@@ -197,7 +197,7 @@ def test_listening_begins_again(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A lost connection that listens is made again silently, and then wakes the worker for missed messages."""
+    """A lost connection that listens is made again quietly, and then wakes the worker for missed messages."""
     monkeypatch.setattr(listener, "_AGAIN_S", 0.05)
     caplog.set_level(logging.DEBUG, "aldis.relay")
     program = Program(make_engine(postgresql_url))

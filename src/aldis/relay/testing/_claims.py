@@ -80,14 +80,14 @@ class CompetingContract:
         """Return the claims of the shop."""
         return Claims(shop)
 
-    def test_who_claims_at_the_same_time(self, shop: Shop, claims: Claims) -> None:
+    def test_concurrent_claims(self, shop: Shop, claims: Claims) -> None:
         """R3: Many workers claim at the same time: each row is claimed exactly once."""
         shop.connect()
         shop.place(*range(40))
 
         assert sorted(self._claim_all(shop, claims)) == [*range(40)]
 
-    def test_who_claims_ordered_rows_at_the_same_time(self, shop: Shop, claims: Claims) -> None:
+    def test_concurrent_claims_of_ordered_rows(self, shop: Shop, claims: Claims) -> None:
         """R3: Many workers claim at the same time: the rows of one key are claimed one after the other, in order."""
         shop.connect(key="customer")
         self._send(shop, *((number, "ABC"[number % 3]) for number in range(30)))
@@ -155,7 +155,7 @@ class ClaimsContract(CompetingContract):
         (wait_ms,) = claims.wait_ms()
         assert 3_500_000 < wait_ms <= 3_600_000
 
-    def test_what_was_received(self, shop: Shop, claims: Claims) -> None:
+    def test_acknowledge(self, shop: Shop, claims: Claims) -> None:
         """R3: Acknowledged rows are deleted, and no other rows."""
         shop.connect()
         shop.place(1, 2, 3)
@@ -165,7 +165,7 @@ class ClaimsContract(CompetingContract):
         assert shop.rows() == {"billing": 1}
         assert claims.acknowledge(*rows) == 0
 
-    def test_what_failed(self, shop: Shop, claims: Claims) -> None:
+    def test_retry_later(self, shop: Shop, claims: Claims) -> None:
         """R3: A failed row is not claimed before its backoff ends; the next attempt then counts."""
         shop.connect()
         shop.place(1)
@@ -177,7 +177,7 @@ class ClaimsContract(CompetingContract):
         shop.make_due()
         assert [(row.attempts, row.crashes) for row in claims.claim()] == [(2, 0)]
 
-    def test_what_was_not_begun(self, shop: Shop, claims: Claims) -> None:
+    def test_release(self, shop: Shop, claims: Claims) -> None:
         """R3: A released row has not used an attempt."""
         shop.connect()
         shop.place(1)
@@ -186,7 +186,7 @@ class ClaimsContract(CompetingContract):
         assert claims.release(row)
         assert [(row.attempts, row.crashes) for row in claims.claim()] == [(1, 0)]
 
-    def test_a_lease_that_ran_out(self, shop: Shop, claims: Claims) -> None:
+    def test_a_lease_that_ended(self, shop: Shop, claims: Claims) -> None:
         """R3: After its lease has ended, the row of a dead worker is claimed again, and the lost attempt counts."""
         shop.connect()
         shop.place(1)
@@ -198,7 +198,7 @@ class ClaimsContract(CompetingContract):
         assert second.token != first.token
 
     @pytest.mark.parametrize("late", ["acknowledge", "fail", "release", "dead_letter"])
-    def test_what_is_said_too_late(self, shop: Shop, claims: Claims, late: str) -> None:
+    def test_late_calls_after_another_claim(self, shop: Shop, claims: Claims, late: str) -> None:
         """R3: A worker whose lease ended can no longer change a row that another worker has claimed."""
         shop.connect()
         shop.place(1)
@@ -210,7 +210,7 @@ class ClaimsContract(CompetingContract):
         assert (shop.rows(), shop.reasons(), claims.claim()) == ({"billing": 1}, [], [])
         assert claims.acknowledge(second) == 1
 
-    def test_what_is_said_late_of_a_row_that_nobody_claimed(self, shop: Shop, claims: Claims) -> None:
+    def test_a_late_acknowledgement_without_another_claim(self, shop: Shop, claims: Claims) -> None:
         """R3: An acknowledgement after the lease's end still counts if no other worker has claimed the row."""
         shop.connect()
         shop.place(1)
@@ -219,7 +219,7 @@ class ClaimsContract(CompetingContract):
 
         assert claims.acknowledge(row) == 1
 
-    def test_leases_that_are_extended(self, shop: Shop, claims: Claims) -> None:
+    def test_renewed_leases(self, shop: Shop, claims: Claims) -> None:
         """R3: A renewed lease does not end."""
         shop.connect()
         shop.place(1, 2)
@@ -229,7 +229,7 @@ class ClaimsContract(CompetingContract):
         assert claims.renew(first) == {first.id}
         assert [row.id for row in claims.claim()] == [second.id]
 
-    def test_leases_that_are_extended_too_late(self, shop: Shop, claims: Claims) -> None:
+    def test_leases_that_are_renewed_too_late(self, shop: Shop, claims: Claims) -> None:
         """R3: Renewing a lease that another worker has taken over has no effect on that worker's lease."""
         shop.connect()
         shop.place(1, 2)
@@ -240,7 +240,7 @@ class ClaimsContract(CompetingContract):
         assert claims.renew(first, second, lease_ms=3_600_000) == {second.id}
         assert claims.wait_ms()[0] <= _LEASE_MS
 
-    def test_what_is_dead(self, shop: Shop, claims: Claims) -> None:
+    def test_a_dead_letter(self, shop: Shop, claims: Claims) -> None:
         """R3: A dead letter keeps the whole message, and its queue row is deleted."""
         shop.connect()
         shop.place(1)
@@ -254,7 +254,7 @@ class ClaimsContract(CompetingContract):
         assert shop.relay.retry_dead(letter.id) == 1
         assert [again.sent() for again in claims.claim()] == [row.sent()]
 
-    def test_a_row_that_killed_two_workers(self, shop: Shop, claims: Claims) -> None:
+    def test_a_poison_message(self, shop: Shop, claims: Claims) -> None:
         """R3: A row that was lost with two workers is a poison message: it is claimed alone, so that no other row is
         lost with it.
         """
@@ -300,7 +300,7 @@ class ClaimsContract(CompetingContract):
         claims.dead_letter(again)
         assert [row.ordering_key for row in claims.claim()] == ["A"]
 
-    def test_keys_that_are_alike(self, shop: Shop, claims: Claims) -> None:
+    def test_similar_keys(self, shop: Shop, claims: Claims) -> None:
         """R3: Two keys are the same only if every letter is the same, and any text can be a key."""
         shop.connect(key="customer")
         customers = ["a", "A", "á", "a\x00", "a\x00b", "\x00", "🪔", "a" * 201, "a" * 202, "a" * 201]
@@ -308,7 +308,7 @@ class ClaimsContract(CompetingContract):
 
         assert len(claims.claim()) == len(customers) - 1
 
-    def test_ordered_rows_that_come_late(self, shop: Shop, claims: Claims) -> None:
+    def test_ordered_rows_that_are_committed_late(self, shop: Shop, claims: Claims) -> None:
         """R3: A row that was committed late waits while a later row of its key is being received."""
         shop.connect(key="customer")
         self._send(shop, (1, "B"), (2, "A"))
@@ -321,7 +321,7 @@ class ClaimsContract(CompetingContract):
         claims.acknowledge(younger)
         assert [row.id for row in claims.claim()] == [younger.id - 1]
 
-    def test_the_next_look(self, shop: Shop, claims: Claims) -> None:
+    def test_when_rows_will_be_due(self, shop: Shop, claims: Claims) -> None:
         """R3: The database's clock says when rows will be due, for each receiver that has any."""
         shop.connect("billing")
         shop.connect("mail")

@@ -100,7 +100,7 @@ class DeploysContract:
         assert shop.rows() == {}
 
     @pytest.mark.parametrize("name", ["Billing", "bílling", "billing."])
-    def test_names_that_are_alike(self, shop: Shop, name: str) -> None:
+    def test_similar_names(self, shop: Shop, name: str) -> None:
         """R4: Two names are the same only if every letter is the same."""
         shop.relay.forward(shop.order_placed, name)
         shop.connect(
@@ -172,7 +172,7 @@ class DeploysContract:
         assert (shop.rows(), SECRET in f"{shop.reasons()}{caplog.text}") == ({}, False)
 
     @pytest.mark.parametrize("values", [{"signal": "unheard-of"}, {"version": 2**31 - 1}, {"sender": '{"name": "no"}'}])
-    def test_a_row_for_nobody(self, shop: Shop, values: dict[str, Any]) -> None:
+    def test_a_row_with_unknown_names(self, shop: Shop, values: dict[str, Any]) -> None:
         """R4: A row whose signal, version or sender this process does not know waits; other rows are received."""
         shop.connect(max_attempts=1)
         self._write(shop, **values)

@@ -271,7 +271,7 @@ class OrderContract:
         assert found == {"A": [*range(0, 20, 2)], "B": [*range(1, 20, 2)]}
         assert (most, shop.rows()) == ({"A": 1, "B": 1}, {})
 
-    def test_a_message_that_holds_up_its_key(self, shop: Shop) -> None:
+    def test_a_message_that_delays_its_key(self, shop: Shop) -> None:
         """R3: A message that fails delays the later messages of its key until it succeeds, and no other messages."""
         shop.connect(work=Failing(1, only=1), key="customer", backoff=3600)
         self._send_keyed(shop)
@@ -282,7 +282,7 @@ class OrderContract:
         shop.run()
         assert (shop.numbers()[3:], shop.rows()) == ([1, 3, 5], {})
 
-    def test_a_dead_letter_holds_up_nothing(self, shop: Shop) -> None:
+    def test_a_dead_letter_delays_no_message(self, shop: Shop) -> None:
         """R3: When a message has become a dead letter, the next message of its key is received."""
         shop.connect(work=Failing(only=1), key="customer", max_attempts=1)
         self._send_keyed(shop)
@@ -292,7 +292,7 @@ class OrderContract:
         assert [number for number in numbers if number % 2] == [1, 3, 5]
         assert (sorted(numbers), shop.rows(), len(shop.reasons())) == ([1, 2, 3, 4, 5], {}, 1)
 
-    def test_order_holds_over_a_new_name(self, shop: Shop) -> None:
+    def test_order_with_a_new_name(self, shop: Shop) -> None:
         """R3, R4: Messages of one key are received in order, even if the receiver was renamed between them."""
         before = shop.connect("invoices", key="customer")
         shop.place(1)

@@ -191,7 +191,7 @@ class SendingContract:
         assert found == [{**order, "is_gift": False}]
         assert [type(line) for line in found[0]["lines"]] == [Line, Line]
 
-    def test_a_payload_that_does_not_fit(self, shop: Shop) -> None:
+    def test_a_wrong_payload(self, shop: Shop) -> None:
         """R4: A value of a wrong type is refused before a row is written and before any receiver runs."""
 
         def receive(sender: Any, *, order_id: int, **_: Any) -> None:
@@ -206,7 +206,7 @@ class SendingContract:
         assert shop.rows() == {}
 
     @pytest.mark.parametrize("sender", ["shop", "", "Laden 🪔", '{"name": "shop"}', None])
-    def test_a_sender_that_crosses_as_it_is(self, shop: Shop, sender: str | None) -> None:
+    def test_strings_and_none_as_senders(self, shop: Shop, sender: str | None) -> None:
         """R5: Strings and None arrive as the same sender."""
         shop.connect(sender=sender)
         shop.place(7, sender=sender)
