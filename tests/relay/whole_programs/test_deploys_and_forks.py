@@ -91,8 +91,8 @@ def test_gunicorn_that_loads_before_it_forks(postgresql_place: Place, tmp_path: 
     place = postgresql_place
     (tmp_path / "served.py").write_text(GUNICORN)
     (tmp_path / "settings.py").write_text(GUNICORN_SETTINGS)
-    tools = str(Path(__file__).parents[3] / "tools")
-    paths = os.pathsep.join([str(tmp_path), tools, os.environ.get("PYTHONPATH", "")])
+    root = str(Path(__file__).parents[3])
+    paths = os.pathsep.join([str(tmp_path), root, os.environ.get("PYTHONPATH", "")])
 
     with socket.create_server(("127.0.0.1", 0)) as server, (tmp_path / "log").open("wb") as log:
         port = server.getsockname()[1]
