@@ -1,16 +1,16 @@
-"""Runs the examples of README.md, of docs and of the docstrings in src, with Sybil.
+"""Run the examples of README.md, of docs and of the docstrings in src, with Sybil.
 
-A page is read from top to bottom, and its ``python`` fences are one program, which shares its names. What a
-fence prints is held against the ``output`` fence that comes next, if one does before more Python.
+A page is read from top to bottom, and its ``python`` fences are one program, which shares its names. The output of a
+fence is compared with the next ``output`` fence, if that comes before further Python.
 
-Fences below the comment ``<!-- fresh interpreter -->`` run in a Python of their own, in development mode: there
-Aldis can be installed as Blinker before Flask is imported. If such a fence causes warnings, the page must show
-them as output. Below ``<!-- same interpreter -->`` is the next part of the last such program.
+Fences below the comment ``<!-- fresh interpreter -->`` run in their own Python, in development mode: there Aldis can be
+installed as Blinker before Flask is imported. If such a fence causes warnings, the page must show them as output. The
+fences below ``<!-- same interpreter -->`` are the next part of the last such program.
 
-In docstrings, the blocks below ``::`` and the ``>>>`` examples are run, with the names of the module and those
-that :func:`set_the_scene` gives.
+In docstrings, the blocks below ``::`` and the ``>>>`` examples are run, with the names of the module and those that
+:func:`set_the_scene` defines.
 
-The core's tests run in environments without Sybil. There, this does nothing.
+The core's tests also run in environments without Sybil. There, this module does nothing.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ def parse_page(document: Document) -> Iterator[Region]:
 
 
 def parse_docstring(document: Document) -> Iterator[Region]:
-    """Find the literal blocks that are code."""
+    """Find the literal blocks that are Python code."""
     for block in LITERAL.finditer(inspect.cleandoc(f"{document.text}\n") + "\n"):
         code = textwrap.dedent(block["code"])
 
         if DRAWING.search(code):
             continue
 
-        # The margin was taken away: look for the place in the text with it.
+        # Sybil removed the indentation of the block, so search the text for the block with its indentation.
         start = document.text.index(block["code"].strip().partition("\n")[0])
         is_for_itself = "install_as_blinker()" in code
         parsed = ("fresh", code) if is_for_itself else code
@@ -88,7 +88,9 @@ def parse_docstring(document: Document) -> Iterator[Region]:
 
 
 def set_the_scene(names: dict[str, Any]) -> None:
-    """What the examples of docstrings take for granted: an application, signals, receivers, and a relay's database."""
+    """Define the names that the examples of docstrings use: an application, signals, receivers, and a relay's
+    database.
+    """
     from celery import Celery  # type: ignore[import-untyped]
     from sqlalchemy import create_engine
     from sqlalchemy.pool import StaticPool
@@ -118,7 +120,7 @@ def strike_the_scene(names: dict[str, Any]) -> None:
 
 
 def run_here(example: Example) -> None:
-    """Run a fence in this process, and keep what it prints."""
+    """Run a fence in this process, and store its output."""
     names = example.namespace
     names.setdefault("__name__", "example")
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -134,7 +136,7 @@ def run_here(example: Example) -> None:
 
 
 def run_apart(example: Example) -> None:
-    """Run a fence in a new interpreter; the parts of its program that were run before print nothing again."""
+    """Run a fence in a new interpreter; the earlier fences of its program run again without output."""
     kind, code = example.parsed
     program: list[str] = example.namespace.setdefault("__program__", [])
 
@@ -152,7 +154,7 @@ def run_apart(example: Example) -> None:
 
 
 def compare(example: Example) -> None:
-    """Hold what the last fence printed against what the page says."""
+    """Compare the output of the last fence with the page."""
     assert example.namespace.pop("__printed__", None) == example.parsed
 
 

@@ -1,6 +1,6 @@
 """Measure Aldis beside its peers: ``python -m benchmarks engine|relay [--quick] [--write] [--only SECTION ...]``.
 
-Everything that is compared is measured in one run, in short slices that take turns, and shown as ratios.
+All compared variants are measured in one run, in short slices that take turns, and the results are shown as ratios.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Benchmark(NamedTuple):
-    """What can be measured: a folder with a module for each section, and the page with its results."""
+    """A benchmark: a folder with one module for each section, and the page with its results."""
 
     page: Path
     sections: tuple[str, ...]
@@ -52,7 +52,7 @@ BENCHMARKS = {
 
 
 def main() -> None:
-    """Run the sections that were asked for."""
+    """Run the requested sections."""
     options = parse()
     benchmark = BENCHMARKS[options.what]
 
@@ -63,7 +63,7 @@ def main() -> None:
     if benchmark.uses_one_core:
         timing.stay_on_one_core()
 
-    warnings.simplefilter("ignore", DeprecationWarning)  # Peers raise them.
+    warnings.simplefilter("ignore", DeprecationWarning)  # Peers raise such warnings.
     goals: list[report.Goal] = []
     begin = time.perf_counter()
 
@@ -79,9 +79,9 @@ def parse() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="what", required=True, metavar="engine|relay")
 
     for name, benchmark in BENCHMARKS.items():
-        command = commands.add_parser(name, help=f"writes docs/{benchmark.page.name}")
-        command.add_argument("--quick", action="store_true", help="one or two minutes, and less exact")
-        command.add_argument("--write", action="store_true", help=f"put the tables into {benchmark.page.name}")
+        command = commands.add_parser(name, help=f"measure for docs/{benchmark.page.name}")
+        command.add_argument("--quick", action="store_true", help="take one or two minutes and measure less exactly")
+        command.add_argument("--write", action="store_true", help=f"write the tables into {benchmark.page.name}")
         command.add_argument(
             "--only", nargs="+", choices=benchmark.sections, metavar="SECTION", help=" ".join(benchmark.sections)
         )

@@ -1,4 +1,4 @@
-"""What all tests share: the names of cases, Hypothesis profiles, a watchdog, and an eye on what nobody catches."""
+"""Shared by all tests: names of test cases, Hypothesis profiles, a watchdog, and a check for uncaught exceptions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Far longer than any test takes on a machine that is busy with other work.
+# Much longer than any test takes on a busy machine.
 WATCHDOG_S = 600
 
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "default")
@@ -34,31 +34,32 @@ settings.load_profile(PROFILE)
 
 
 def pytest_collection_finish() -> None:
-    """Leave what was imported out of the many collections that tests ask for: these would look at it each time."""
+    """Exclude imported objects from the many collections that tests start: each collection would look at them."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_make_parametrize_id(val: Any) -> str:
-    """Name a case by its value, without the address, which is another in each process."""
+    """Name a test case by its value, without the address, which differs in each process."""
     return re.sub(r" at 0x[0-9a-f]+", "", repr(val))
 
 
 @pytest.fixture
 def effort() -> int:
-    """How many times the usual rounds a stress test should do."""
+    """Return the factor by which a stress test multiplies its usual rounds."""
     return 10 if PROFILE == "long" else 1
 
 
 @pytest.fixture
 def stride() -> int:
-    """Of how many lines one is tried, where whatever line may be interrupted."""
+    """Return the step between the lines that are tried by tests that interrupt the engine at a line."""
     return {"long": 1, "brief": 20}.get(PROFILE, 5)
 
 
 @pytest.fixture
 def watchdog(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """End the run with the stacks of all threads if the test hangs: a deadlocked lock would hang all that follow."""
+    """End the run with the stacks of all threads if the test hangs: a deadlocked lock would also block all later
+    tests."""
     with capfd.disabled():
         stderr = os.dup(2)
 
@@ -73,10 +74,10 @@ def watchdog(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
 
 @pytest.fixture
 def uncaught(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """What reached ``sys.unraisablehook`` and ``threading.excepthook``. Nothing must."""
+    """Fail the test if an exception reaches ``sys.unraisablehook`` or ``threading.excepthook``."""
     caught: list[Any] = []
 
-    # Their text only: an object that is kept here would be one that the engine seems to have kept.
+    # Only their text: an exception that is kept here would look as if the engine had kept it.
     monkeypatch.setattr(sys, "unraisablehook", lambda args: caught.append(f"{args.exc_value!r} in {args.object!r}"))
     monkeypatch.setattr(threading, "excepthook", lambda args: caught.append(repr(args.exc_value)))
     yield caught
@@ -85,7 +86,7 @@ def uncaught(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 
 @pytest.fixture
 def hasty() -> Iterator[None]:
-    """Have the interpreter switch threads as often as it can."""
+    """Let the interpreter switch threads as often as it can."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
 
@@ -97,14 +98,14 @@ def hasty() -> Iterator[None]:
 
 @pytest.fixture
 def no_gc() -> Iterator[None]:
-    """Leave freeing to reference counts: the cyclic collector is off, and begins with nothing to do."""
+    """Switch the cyclic collector off after one collection, so that only reference counts free objects."""
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
-        pytest.skip("freeing by reference counts alone is a promise of builds with the GIL")
+        pytest.skip("only builds with the GIL promise that reference counts alone free objects")
 
     was_enabled = gc.isenabled()
     gc.disable()
     gc.collect()
-    gc.freeze()  # What other tests left is neither collected nor counted, and collections are quick.
+    gc.freeze()  # Objects of other tests are neither collected nor counted, and collections are quick.
 
     try:
         yield

@@ -1,4 +1,4 @@
-"""A pytest plugin that has Flask run on Aldis: ``-p instead``. Loaded before anything imports Flask."""
+"""A pytest plugin that makes Flask run on Aldis: ``-p instead``. It must be loaded before Flask is imported."""
 
 import aldis
 

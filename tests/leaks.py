@@ -1,4 +1,4 @@
-"""What is left behind, for the tests of what must leave nothing: entries, objects, memory."""
+"""Tools for tests of leaks: count the entries, objects and memory that are left behind."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class Stumbled(Exception):
-    """What receivers raise here."""
+    """The exception that receivers raise here."""
 
 
 class Thing:
-    """A receiver, its method another, a sender and a payload."""
+    """An object that serves as receiver, owner of a receiver method, sender and payload."""
 
     def __call__(self, sender: Any, **payload: Any) -> Any:
         return self
@@ -41,8 +41,8 @@ class AsyncFailing(Thing):
 
 
 def finish(coroutine: Any) -> Any:
-    """Run a coroutine that waits for nothing, without an event loop: those make garbage of their own."""
-    # Not by suppress(): since Python 3.12 that raises groups anew, and its frame then holds what it raised.
+    """Run a coroutine that waits for nothing without an event loop, because event loops leave garbage."""
+    # Not suppress(): since Python 3.12 it raises groups anew, and its frame then holds the exception.
     try:
         coroutine.send(None)
     except StopIteration:
@@ -52,7 +52,7 @@ def finish(coroutine: Any) -> Any:
 
 
 def left(signal: Any) -> dict[str, int]:
-    """Count what is in the engine's tables, by table, the empty ones left out."""
+    """Return the number of entries in each of the engine's tables, without the empty tables."""
     registry = signal._registry
     slots = [name for kind in type(registry).__mro__ for name in getattr(kind, "__slots__", ())]
     sizes = {name: len(part) for name in slots if isinstance(part := getattr(registry, name), dict)}
@@ -61,12 +61,12 @@ def left(signal: Any) -> dict[str, int]:
 
 
 def engine_objects() -> int:
-    """Count the objects of the engine's own classes."""
+    """Return the number of objects of the engine's own classes."""
     return sum(type(thing).__module__.startswith("aldis") for thing in gc.get_objects())
 
 
 def growth_of(play: Callable[[], None]) -> int:
-    """Return by how many bytes a hundred rounds make memory grow, after the first forty."""
+    """Return the number of bytes by which memory grows in a hundred rounds, after the first forty."""
 
     def rounds(count: int) -> int:
         for _ in range(count):

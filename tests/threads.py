@@ -1,4 +1,4 @@
-"""Many threads at the same moment, for the tests of what threads may do."""
+"""Tools for tests with threads: start many threads at the same moment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ THREADS = 6
 
 
 def together(*works: Callable[[], Any]) -> list[Any]:
-    """Run each in a thread of its own, all from the same moment; return what they return, raise what they raise."""
+    """Run each function in its own thread, all from the same moment. Return their results, or raise their exception."""
     barrier = threading.Barrier(len(works))
     results: list[Any] = [None] * len(works)
     errors: list[BaseException] = []
@@ -42,7 +42,7 @@ def together(*works: Callable[[], Any]) -> list[Any]:
 
 @contextmanager
 def meanwhile(*disturbers: Callable[[], Any]) -> Iterator[None]:
-    """Repeat each of these in a thread of its own until the block ends."""
+    """Repeat each function in its own thread until the block ends."""
     stop = threading.Event()
     errors: list[BaseException] = []
 

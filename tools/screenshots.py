@@ -1,7 +1,7 @@
-"""Makes the pictures of the live page in docs/images: ``python tools/screenshots.py [FOLDER]``.
+"""Make the pictures of the live page in docs/images: ``python tools/screenshots.py [FOLDER]``.
 
-The shop of tests/flask/live_page is served in a process of its own, is sent some requests, and is looked at in
-Chromium: first as it is, and then with a relay.
+This serves the shop of tests/flask/live_page in its own process, sends it some requests, and opens the page in
+Chromium: first without a relay, and then with one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ AFTER_WORK: Final = (*[("POST", f"/orders?id={number}") for number in range(31, 
 
 @contextmanager
 def serving(*arguments: str) -> Iterator[str]:
-    """Serve the shop; the address of it."""
+    """Serve the shop, and yield its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
 
@@ -74,7 +74,7 @@ def ask(address: str, requests: Iterable[tuple[str, str]], pause_s: float = 0.0)
 
 
 class Camera:
-    """Looks at the page in one size and one of light and dark."""
+    """Takes pictures of the page, in one size, and in light or dark colours."""
 
     def __init__(
         self, browser: Any, address: str, folder: Path, dark: bool = False, width: int = 1240, height: int = 800

@@ -1,13 +1,13 @@
-"""Run test files many times while every core is kept busy, and count the failures.
+"""Run test files many times while every core is busy, and count the failures.
 
     python tools/steady.py                                    the files of DEFAULT, 20 times each
     python tools/steady.py tests/relay/worker --runs 5        a folder, a file or a glob pattern
     python tools/steady.py 'tests/**/test_e04*.py' --at-once 3
 
 A test that depends on timing passes on an idle machine and fails on a busy one. So this program starts processes that
-do nothing but use a core ("burners"), and runs each file again and again, several runs of the same file at a time:
-these also meet each other in the servers. It prints one line a file. The output of every failed run is kept in the
-folder that the last line names. Exits with 1 if a run failed.
+only use a core ("burners"), and runs each file again and again. Several runs of a file overlap, so they also share the
+servers. It prints one line for each file. It keeps the output of every failed run in the folder that the last line
+names. It exits with 1 if a run failed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parents[1]
 
-# Below the root. Patterns rather than names, so that moving a file does not take it out of the list.
+# Below the root. These are patterns, so that a file stays in the list when it moves.
 DEFAULT: Final = (
     "tests/relay",
     "tests/flask",
@@ -49,7 +49,7 @@ while os.getppid() == int(sys.argv[1]):
         pass
 """
 
-# No run takes so long. One that does is a failure.
+# No run takes so long. A run that does is a failure.
 LONGEST_RUN_S: Final = 1800.0
 
 
@@ -62,7 +62,7 @@ class Run(NamedTuple):
 
 @contextmanager
 def busy_cores(count: int) -> Generator[None, None, None]:
-    """Keep so many cores busy during a ``with`` block."""
+    """Keep this many cores busy during a ``with`` block."""
     with ExitStack() as stack:
         for _ in range(count):
             burner = subprocess.Popen([sys.executable, "-c", BURNER, str(os.getpid())])
@@ -99,7 +99,7 @@ class Runner:
             with self._lock:
                 self._running.discard(process)
 
-            kill_group(process)  # Also what a failed test has left behind.
+            kill_group(process)  # Also the processes that a failed test has left running.
 
         failed = process.returncode != 0
 
@@ -111,7 +111,7 @@ class Runner:
         return Run(time.monotonic() - began, failed)
 
     def _start(self, file: Path) -> subprocess.Popen[str]:
-        """Start pytest, as the leader of a process group that can be killed as a whole."""
+        """Start pytest as the leader of a process group, which can be killed as a whole."""
         command = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", str(file)]
 
         with self._lock:
@@ -132,7 +132,7 @@ class Runner:
             return process
 
     def stop(self) -> None:
-        """End all that runs, and start nothing more."""
+        """End all runs, and start no more."""
         with self._lock:
             self._stopped.set()
 
@@ -141,7 +141,7 @@ class Runner:
 
 
 def kill_group(process: subprocess.Popen[str]) -> None:
-    """Kill a process and those that it started, if there are any left."""
+    """Kill a process and the processes that it started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -210,24 +210,24 @@ def repeat(files: list[Path], runs: int, at_once: int, kept: Path) -> int:
 
 
 def stop_as_ctrl_c(*_: object) -> None:
-    """End as Ctrl-C ends this: burners and tests go, too."""
+    """End as Ctrl-C does, burners and tests included."""
     raise KeyboardInterrupt
 
 
 def main() -> int:
-    """Read the arguments, and run."""
+    """Read the arguments, and run the files."""
     cores = os.cpu_count() or 1
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", help="files, folders, glob patterns (default: see above)")
-    parser.add_argument("--runs", type=int, default=20, help="of each file (default: 20)")
+    parser.add_argument("--runs", type=int, default=20, help="runs of each file (default: 20)")
     parser.add_argument("--at-once", type=int, default=2, help="runs at the same time (default: 2)")
     parser.add_argument("--burners", type=int, default=cores, help=f"cores to keep busy (default: all, {cores})")
-    parser.add_argument("--kept", type=Path, default=ROOT / ".steady", help="for the output of failed runs")
+    parser.add_argument("--kept", type=Path, default=ROOT / ".steady", help="the folder for the output of failed runs")
     options = parser.parse_args()
     files = files_of(options.files or DEFAULT)
     kept = options.kept.resolve() / time.strftime("%Y-%m-%d-%H%M%S")
     signal.signal(signal.SIGTERM, stop_as_ctrl_c)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # Where this runs in the background, nobody heeds Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # A background process ignores Ctrl-C by default.
 
     try:
         with busy_cores(options.burners):

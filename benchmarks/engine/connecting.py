@@ -1,4 +1,4 @@
-"""What connecting and disconnecting cost, and whether they go on costing that when there is much connected."""
+"""The cost of connecting and disconnecting, and whether it grows with the number of connections."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ PEERS = ("blinker", "psygnal", "django", "pyee")
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """A table each for connect and disconnect, for disconnect among many, and for growth."""
+    """Measure one table each for connect, for disconnect, for disconnect among many connections, and for growth."""
     yield _pairs(quick)
     yield _disconnecting(quick)
     yield _growth(quick)
 
 
 def receiver(sender: Any, **payload: Any) -> None:
-    """The receiver that comes and goes."""
+    """A receiver that is connected and disconnected again."""
 
 
 def others(count: int) -> list[Any]:
-    """Receivers that stay."""
+    """Make receivers that stay connected."""
     return [lambda sender, **payload: None for _ in range(count)]  # noqa: ARG005
 
 
@@ -128,7 +128,7 @@ def _pairs(quick: bool) -> Table:
     return table
 
 
-# disconnect among many
+# disconnect among many connections
 
 ANY, ONE = object(), Sender()
 DISCONNECTS = {
@@ -139,13 +139,13 @@ DISCONNECTS = {
 
 
 def makers() -> dict[str, Callable[[], Any]]:
-    """What makes a signal in Blinker, if that is installed, and in Aldis."""
+    """Return the functions that make a signal, in Blinker if it is installed, and in Aldis."""
     modules = {"Blinker": "blinker", "Aldis": "aldis"}
     return {name: import_module(module).Signal for name, module in modules.items() if find_spec(module)}
 
 
 def signals() -> dict[str, Any]:
-    """A new signal of each."""
+    """Return a new signal of each library."""
     return {name: make() for name, make in makers().items()}
 
 
@@ -178,7 +178,7 @@ def _filled(signal: Any, count: int) -> tuple[Any, list[Sender]]:
 
 
 def stays(sender: Any, **payload: Any) -> None:
-    """The receiver of all the senders."""
+    """The receiver that is connected to all senders."""
 
 
 def _disconnect(signal: Any, connected: object, disconnected: object) -> Slice:

@@ -1,6 +1,6 @@
-"""A Flask application in a process of its own, timed by flask_requests.py: on Blinker or on Aldis.
+"""A Flask application in its own process, on Blinker or on Aldis; flask_requests.py measures it.
 
-Reads ``path number`` from its input, makes that many requests, and prints the seconds they took.
+It reads ``path number`` from its input, makes that many requests, and prints the seconds that they took.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def make_app() -> Any:
-    """The application, with a page that is almost nothing and one with a template and a flashed message."""
+    """Return the application, with one page that does almost nothing and one with a template and a flashed message."""
     from flask import Flask, flash, render_template
     from jinja2 import DictLoader
 
@@ -33,7 +33,8 @@ def make_app() -> Any:
 
 
 def connect(app: Any) -> list[str]:
-    """A receiver on each of Flask's ten core signals. Gives the list in which they note the first request's."""
+    """Connect a receiver to each of Flask's ten core signals. Return the list in which they record the first
+    request's signals."""
     from flask import signals
 
     heard: list[str] = []
@@ -61,7 +62,7 @@ def connect(app: Any) -> list[str]:
 
 
 def look(app: Any, how: str) -> list[str]:
-    """Set the extension up, and have all sends watched if that is wanted. Gives a list that grows with what is seen."""
+    """Set the extension up, and watch all sends if requested. Return a list that grows with the sends that are seen."""
     from aldis.flask import Aldis
     from aldis.observe import Counters, watch
 
@@ -77,7 +78,7 @@ def look(app: Any, how: str) -> list[str]:
 
 
 def request(app: Any, path: str) -> None:
-    """One request, by WSGI itself."""
+    """Make one request through WSGI."""
     environ = {
         "REQUEST_METHOD": "GET",
         "SCRIPT_NAME": "",
@@ -107,11 +108,11 @@ def request(app: Any, path: str) -> None:
 
 
 def main(library: str, extras: str) -> None:
-    """Serve the timing process.
+    """Answer the process that measures.
 
     :param library: ``blinker`` or ``aldis``.
-    :param extras: ``none``; ``receivers``, one on each core signal; or, with those, ``extension``, and with that
-        ``watched`` by a function or ``counted``.
+    :param extras: ``none``; ``receivers``, one on each core signal; ``extension``, which also has these receivers; or
+        ``watched`` by a function or ``counted``, which also have the extension.
     """
     if library == "aldis":
         import aldis

@@ -1,8 +1,7 @@
-"""Flask's requests per second, on Blinker and on Aldis in its place. No network is in it: WSGI calls alone.
+"""Flask's requests per second, on Blinker and on Aldis in its place. There is no network: the requests are WSGI calls.
 
-Each runs in a process of its own; all of them run at once and are told to take turns. New processes are
-started several times over, because one and the same program can be a few per cent faster in one process
-than in the next.
+Each variant runs in its own process; all processes run at the same time and take turns. The processes are started
+several times, because the same program can be a few per cent faster in one process than in the next.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ APPS = {
     "counted": ("aldis", "counted"),
 }
 LIBRARIES = tuple(APPS)[:4]
-# What they are all held against: the same receivers, on Blinker.
+# The base of all ratios: the same receivers, on Blinker.
 SIGHT = tuple(APPS)[2:]
 PAGES = {"/plain": "a view that returns a string", "/page": "a view that flashes and renders a template"}
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """Two tables."""
+    """Measure two tables."""
     if version("flask") is None or version("blinker") is None:
         return
 
@@ -66,7 +65,7 @@ def _libraries(timings: dict[str, dict[str, Timing]]) -> Table:
     for path, title in PAGES.items():
         found = timings[path]
         rates = (f"{1 / found[name].best:,.0f}" for name in LIBRARIES)
-        # Rates, so the other way round than times.
+        # These are rates, so the ratio is the inverse of the ratio of times.
         plain = found["Blinker"].ratio(found["Aldis"])
         with_receivers = found["Blinker, receivers on all ten"].ratio(found["Aldis, receivers on all ten"])
         table.rows.append((title, *rates, ratio(plain), ratio(with_receivers)))
@@ -75,7 +74,7 @@ def _libraries(timings: dict[str, dict[str, Timing]]) -> Table:
 
 
 def _sight(timings: dict[str, dict[str, Timing]]) -> Table:
-    """Receivers on all ten signals, and what seeing them adds."""
+    """Measure receivers on all ten signals, and the cost of watching them."""
     head = ("on Blinker", "on Aldis", "and Aldis(app)", "and all sends watched", "or counted")
     table = Table("Time of a request with receivers on all ten signals, to that on Blinker", ("", *head))
 

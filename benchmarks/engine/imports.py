@@ -1,4 +1,4 @@
-"""What ``import aldis`` costs in a new process, beside ``import blinker``."""
+"""The cost of ``import aldis`` in a new process, beside ``import blinker``."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ COUNT_MODULES = "import sys; before = set(sys.modules); import {}; print(len(set
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """One table."""
+    """Measure one table."""
     names = ["aldis"] + ["blinker"] * (version("blinker") is not None)
 
-    # Compiled modules go to a place of our own, so that both are compiled once and all later rounds find them.
+    # Compiled modules go into a separate folder, so that each library is compiled once and later rounds use the result.
     with tempfile.TemporaryDirectory() as cache:
         environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -1,6 +1,6 @@
-"""What a send costs with other kinds of receivers: functions that name their keywords, and bound methods.
+"""The cost of a send to other kinds of receivers: functions that name their keywords, and bound methods.
 
-All libraries hold the methods weakly, save pyee, pluggy and the loop by hand.
+All libraries hold the methods weakly, except pyee, pluggy and the loop by hand.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ KINDS = {
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """One table."""
+    """Measure one table."""
     table = Table("Kinds of receivers, for any sender, with one keyword", ("", "receivers", *CONTESTANTS))
 
     for kind, title in KINDS.items():

@@ -1,8 +1,8 @@
-"""What the live page costs: requests per second of a small application, without it, with it, and with a listener.
+"""The cost of the live page: requests per second of a small application without it, with it, and with a listener.
 
-The application renders a template and sends a signal to two receivers; Flask runs on Aldis. It is served by
-waitress in a process of its own, and asked over one connection that stays open, so that the figures have all that a
-request costs the server in them. The variants take turns, many times, and each is held against the others of its turn.
+The application renders a template and sends a signal to two receivers; Flask runs on Aldis. waitress serves it in its
+own process, and the requests use one connection that stays open, so that the figures contain the whole cost of a
+request on the server. The variants take turns, many times, and each one is compared with the others of the same turn.
 
 Run it by itself: ``python -m benchmarks.engine.live_page``.
 """
@@ -114,7 +114,7 @@ class Client:
         return self.connection.getresponse().read()
 
     def measure(self) -> tuple[float, float]:
-        """Requests per second, and microseconds of the server's processor a request."""
+        """Measure requests per second, and microseconds of the server's processor time per request."""
         cpu, began = float(self.get("/cpu")), time.perf_counter()
 
         for _ in range(REQUESTS):

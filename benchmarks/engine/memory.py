@@ -1,4 +1,4 @@
-"""What a connection takes in memory, by tracemalloc: exact, and the same at each run."""
+"""The memory that a connection takes, by tracemalloc: exact, and the same in each run."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ COUNT = 10_000
 
 
 class Listener:
-    """An object whose method is connected."""
+    """An object with a method that is connected."""
 
     def heard(self, sender: Any, **payload: Any) -> None:
         """Do nothing."""
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """One table."""
+    """Measure one table."""
     table = Table(f"Bytes per connection, of {COUNT:,}", ("", "Blinker", "Aldis"))
     functions, listeners = others(COUNT), [Listener() for _ in range(COUNT)]
     senders = [Sender() for _ in range(COUNT)]

@@ -1,6 +1,6 @@
-"""The contestants of a send: how each is set up for a case, and the statement that is timed.
+"""The contestants of a send: the setup of each one for a case, and the statement that is measured.
 
-A contestant is a function that is given a case and gives a slice, or ``None`` where it has nothing like that.
+A contestant is a function that takes a case and returns a slice, or ``None`` if its library has no such feature.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ class Sender:
 
 
 class Listener:
-    """What a receiver that is a method belongs to."""
+    """The object of a receiver that is a method."""
 
 
 @dataclass
 class Case:
-    """What is sent.
+    """One case: the send that is measured.
 
-    :ivar count: how many receivers hear it. With none and ``by`` a sender, there is one for another sender.
-    :ivar by: for any sender, or for one: an object, which is matched by identity, or a string.
-    :ivar keys: how many keywords the payload has.
-    :ivar kind: the receivers: ``function(sender, **payload)``, a function that names its keywords, or a
-        bound method ``method(sender, **payload)``.
+    :ivar count: the number of receivers that the send calls. If it is 0 and ``by`` is a sender, one receiver is
+        connected to another sender.
+    :ivar by: any sender, or one sender: an object, which matches by identity, or a string.
+    :ivar keys: the number of keywords in the payload.
+    :ivar kind: the kind of receivers: ``function(sender, **payload)``, a function that names its keywords, or a bound
+        method ``method(sender, **payload)``.
     """
 
     count: int
@@ -52,28 +53,28 @@ class Case:
         self.kept: list[Receiver] = []  # Most libraries hold receivers weakly.
 
     def receivers(self, parameters: str = "") -> list[Receiver]:
-        """Receivers that hear it.
+        """Return the receivers of the send.
 
-        :param parameters: what they take, for libraries that call them in their own way.
+        :param parameters: the receivers' parameters, for libraries that call receivers in their own way.
         """
         return [self._receiver(parameters) for _ in range(self.count)]
 
     def connections(self) -> list[tuple[Receiver, Any]]:
-        """Receivers and the senders that they want, ``None`` for any."""
+        """Return the receivers with their senders, ``None`` for any sender."""
         if self.by == "any":
             return [(receiver, None) for receiver in self.receivers()]
 
         return [(receiver, self.sender) for receiver in self.receivers()] or [(self._receiver(), self.other)]
 
     def send(self, code: str, signal: object) -> Slice:
-        """The slice for a send, given the code for it."""
+        """Return the slice for a send, from its code."""
         return statement(code, signal=signal, sender=self.sender, case=self)
 
     def _receiver(self, parameters: str = "") -> Receiver:
         parameters = parameters or (self.named if self.kind == "named" else "sender, **payload")
         receiver: Receiver
 
-        # A code object for each, as real ones have.
+        # Each receiver has its own code object, as real receivers have.
         if self.kind == "method":
             receiver = MethodType(eval(f"lambda self, {parameters}: None"), Listener())
         else:
@@ -99,7 +100,7 @@ class Loop:
 
 
 class LoopBySender:
-    """The same with a filter."""
+    """The same loop with a sender filter."""
 
     def __init__(self, receivers: list[tuple[Receiver, Any]]) -> None:
         self.receivers = receivers
@@ -115,7 +116,7 @@ class LoopBySender:
 
 
 class LoopByString:
-    """The same for senders that are equal rather than identical."""
+    """The same loop for senders that match by equality instead of identity."""
 
     def __init__(self, receivers: list[tuple[Receiver, Any]]) -> None:
         self.receivers = receivers
@@ -163,7 +164,7 @@ def blinker(case: Case) -> Slice:
 def psygnal(case: Case) -> Slice:
     from psygnal import SignalInstance
 
-    # It has no senders and no keywords: an emitter for each sender, and values by position.
+    # It has no senders and no keywords, so: an emitter for each sender, and values by position.
     signal = SignalInstance((object,) * (1 + case.keys))
 
     for receiver in case.receivers(case.named):
@@ -175,7 +176,7 @@ def psygnal(case: Case) -> Slice:
 def django(case: Case, *, use_caching: bool = False) -> Slice | None:
     from django.dispatch import Signal  # type: ignore[import-untyped]
 
-    # Its receivers must take **kwargs; and its cache refers to senders weakly, which strings do not allow.
+    # Its receivers must accept **kwargs, and its cache refers to senders weakly, which strings do not allow.
     if case.kind == "named" or (use_caching and case.by == "str"):
         return None
 
@@ -194,7 +195,7 @@ def django_cached(case: Case) -> Slice | None:
 def pluggy(case: Case) -> Slice:
     from pluggy import HookimplMarker, HookspecMarker, PluginManager
 
-    # It has no senders: a manager for each. Its receivers name the keywords that they want.
+    # It has no senders, so: a manager for each. Its receivers name the keywords that they take.
     manager = PluginManager("benchmark")
     manager.add_hookspecs(_plugin(HookspecMarker("benchmark")(eval(f"lambda {case.named}: None"))))
     mark = HookimplMarker("benchmark")
@@ -215,7 +216,7 @@ def _plugin(function: Receiver) -> Any:
 def pyee(case: Case) -> Slice:
     from pyee import EventEmitter
 
-    # It has no senders: an event for each. It holds receivers strongly.
+    # It has no senders, so: an event for each. It holds receivers strongly.
     signal = EventEmitter()
 
     for receiver in case.receivers():
@@ -237,7 +238,7 @@ CONTESTANTS: dict[str, Callable[[Case], Slice | None]] = {
 
 
 def slices(case: Case, names: list[str] | None = None) -> dict[str, Slice]:
-    """A slice for each contestant that is installed and takes part in the case."""
+    """Return a slice for each contestant that is installed and supports the case."""
     found = {}
 
     for name in names or CONTESTANTS:

@@ -1,4 +1,4 @@
-"""What a send costs, beside the loop written by hand and the other libraries."""
+"""The cost of a send, beside the loop written by hand and other libraries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TITLES = {
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """A table for each kind of sender."""
+    """Measure a table for each kind of sender."""
     for by, title in TITLES.items():
         table = Table(title, ("receivers", "keywords", "by hand", *list(CONTESTANTS)[1:], "goal"))
 
@@ -42,7 +42,7 @@ def measure(quick: bool) -> Iterator[Table]:
 
 
 def cells(timings: dict[str, Timing]) -> Iterator[str]:
-    """The time of the loop by hand, and all others as ratios to it."""
+    """Return the time of the loop by hand, and the ratios of the other contestants to it."""
     base = timings["by hand"]
     yield duration(base.best)
 
@@ -51,7 +51,7 @@ def cells(timings: dict[str, Timing]) -> Iterator[str]:
 
 
 def check(what: str, count: int, timings: dict[str, Timing]) -> Goal | None:
-    """Whether Aldis keeps to its limit. Unknown without receivers and without Blinker."""
+    """Return whether Aldis meets its goal, or None if there are no receivers and Blinker is not installed."""
     if count == 0:
         if "Blinker" not in timings:
             return None
@@ -64,7 +64,7 @@ def check(what: str, count: int, timings: dict[str, Timing]) -> Goal | None:
 
 
 def short(goal: Goal | None, count: int) -> str:
-    """A goal in a cell."""
+    """Return a goal as the text of a cell."""
     if goal is None:
         return "-"
 

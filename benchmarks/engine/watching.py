@@ -1,6 +1,6 @@
-"""What a send costs while somebody watches: a function, counters, slow receivers, OpenTelemetry; and nobody.
+"""The cost of a send with watchers: a function, counters, slow receivers, OpenTelemetry; and without watchers.
 
-OpenTelemetry runs with its SDK, and without an exporter: what is measured is the making of spans and metrics.
+OpenTelemetry runs with its SDK and without an exporter, so the figures contain the creation of spans and metrics only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ COUNTS = (0, 1, 3, 10)
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """The same sends as ratios and as times."""
+    """Measure the same sends as ratios and as times."""
     head = ("receivers", "Blinker", *WATCHES)
     ratios = Table("Watched sends with one keyword, as ratios to Blinker's", head)
     times = Table("The same sends, how long they take", head)
@@ -56,7 +56,7 @@ def _slices(count: int) -> dict[str, Slice]:
 
 
 def _slice(signal: Any, count: int) -> Slice:
-    # A code object for each receiver, as real ones have. Signals hold them weakly.
+    # Each receiver has its own code object, as real receivers have. Signals hold them weakly.
     receivers: list[Any] = [eval("lambda sender, **payload: None") for _ in range(count)]
 
     for receiver in receivers:
@@ -104,7 +104,7 @@ def _opentelemetry() -> Any:
 
 
 class Loop:
-    """The loop that one would write by hand, with as many spans and metrics."""
+    """The loop that one would write by hand, with the same number of spans and metrics."""
 
     def __init__(self) -> None:
         from opentelemetry.sdk.metrics import MeterProvider
@@ -143,7 +143,7 @@ class Loop:
         return value
 
 
-# Nobody watches, but somebody did: that leaves nothing behind.
+# No watcher is left, but there was one: it must leave nothing behind.
 WATCHES: dict[str, Callable[[], Any]] = {
     "nobody watches": _nobody,
     "a function": lambda: _watched(_look),

@@ -1,4 +1,4 @@
-"""Tables and goals: how results are shown, and where they are kept."""
+"""Tables and goals: how results are shown, and the pages that they are written into."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @dataclass
 class Goal:
-    """Something that the project wants to be true, and whether it was."""
+    """A goal of the project, and whether it was met."""
 
     text: str
     is_met: bool
@@ -46,12 +46,12 @@ class Table:
 
 
 def ratio(value: float | None) -> str:
-    """A ratio in a cell."""
+    """Return a ratio as the text of a cell."""
     return "-" if value is None else f"{value:.2f}"
 
 
 def duration(seconds: float | None) -> str:
-    """A time in a cell, with three digits that mean something."""
+    """Return a time as the text of a cell, with three significant digits."""
     if seconds is None:
         return "-"
 
@@ -63,7 +63,7 @@ def duration(seconds: float | None) -> str:
 
 
 def version(peer: str) -> str | None:
-    """The version of an installed peer."""
+    """Return the version of an installed peer."""
     try:
         return metadata.version(peer)
     except metadata.PackageNotFoundError:
@@ -71,14 +71,14 @@ def version(peer: str) -> str | None:
 
 
 def described(peers: Iterable[str]) -> str:
-    """What the figures were measured with. Says nothing of the machine: only ratios carry over to another."""
+    """Return the versions that the figures were measured with, without the machine: only ratios hold on another one."""
     found = ", ".join(f"{peer} {version(peer)}" for peer in peers if version(peer))
     today = dt.datetime.now(dt.UTC).date()
     return f"{platform.python_implementation()} {platform.python_version()}{found and f', {found}'}; {today}."
 
 
 def write(section: str, text: str, page: Path) -> bool:
-    """Put a section's tables between its markers in a page. There is a pair for each Python that is shown."""
+    """Write a section's tables between its markers in a page. Each Python has its own pair of markers."""
     python = "{}.{}".format(*sys.version_info)
     begin, end = f"<!-- {section} on {python} -->", f"<!-- end of {section} on {python} -->"
     old = page.read_text(encoding="utf-8")

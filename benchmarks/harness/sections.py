@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def measure(package: str, section: str, quick: bool, page: Path, write: bool) -> list[report.Goal]:
-    """Run one section: print its tables, and write them into the page if that is wanted.
+    """Run one section: print its tables, and write them into the page if requested.
 
     :param package: the folder of the section, such as ``"engine"``.
     """
@@ -34,12 +34,14 @@ def measure(package: str, section: str, quick: bool, page: Path, write: bool) ->
         )
 
     if write and not report.write(section, "\n".join(texts).rstrip(), page):
-        print(f"{page.name} has no place for {section} on this Python: not written.", file=sys.stderr)
+        print(
+            f"{page.name} has no markers for {section} on this Python, so the tables are not written.", file=sys.stderr
+        )
 
     return goals
 
 
 def show_goals(goals: list[report.Goal]) -> None:
-    """Print all goals, those that are not met last."""
+    """Print all goals, unmet goals last."""
     for goal in sorted(goals, key=lambda goal: not goal.is_met):
         print(goal)

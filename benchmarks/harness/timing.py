@@ -1,4 +1,4 @@
-"""How everything here is timed: in short slices that take turns, so that noise meets all contestants alike."""
+"""Time measurement in short slices that take turns, so that noise affects all contestants alike."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    # Runs something that many times and gives the seconds that took.
+    # A slice runs a statement the given number of times, and returns the seconds that this took.
     Slice = Callable[[int], float]
 
 K = TypeVar("K")
@@ -21,34 +21,34 @@ SLICE_S = 0.0005
 
 
 class Timing:
-    """What one contestant took per run, round by round."""
+    """The time of one contestant per run of its statement, round by round."""
 
     def __init__(self, rounds: list[float]) -> None:
         self.rounds = rounds
 
     @property
     def best(self) -> float:
-        """Seconds of the fastest round: what it takes when nothing disturbs it."""
+        """Return the seconds of the fastest round, which is the one with the least disturbance."""
         return min(self.rounds)
 
     def ratio(self, base: Timing) -> float:
-        """How many times as long as the base: the median over the rounds, in each of which both ran."""
+        """Return the ratio to the base: the median over the rounds, in each of which both ran."""
         return median(mine / its for mine, its in zip(self.rounds, base.rounds, strict=True))
 
 
 def stay_on_one_core() -> None:
-    """Keep this process and its children from moving between cores, which need not be equally fast."""
+    """Keep this process and its children on one core, because cores need not be equally fast."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def statement(code: str, **names: Any) -> Slice:
-    """A slice that runs a line of code, in a loop that costs the same for all."""
+    """Return a slice that runs a line of code, in a loop that costs the same for all contestants."""
     return Timer(code, globals=names).timeit
 
 
 def interleave(slices: Mapping[K, Slice], seconds: float, slice_s: float = SLICE_S) -> dict[K, Timing]:
-    """Run the slices in turn, A B C A B C, for about that many seconds in all."""
+    """Run the slices in turn, A B C A B C, for about the given number of seconds in total."""
     numbers = {name: _calibrate(run, slice_s) for name, run in slices.items()}
     rounds: dict[K, list[float]] = {name: [] for name in slices}
     order = list(slices)
@@ -58,7 +58,7 @@ def interleave(slices: Mapping[K, Slice], seconds: float, slice_s: float = SLICE
         for name in order:
             rounds[name].append(_undisturbed(slices[name], numbers[name]) / numbers[name])
 
-        order.append(order.pop(0))  # So that nobody always comes after the same one.
+        order.append(order.pop(0))  # So that no contestant always follows the same one.
 
     return {name: Timing(rounds[name]) for name in slices}
 

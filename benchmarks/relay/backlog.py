@@ -1,4 +1,4 @@
-"""Whether a claim takes longer when a million rows wait, and whether a worker that drains them grows."""
+"""Whether a claim takes longer if a million rows wait, and whether the memory of a worker that drains them grows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ BATCH: Final = 100
 MOST_GROWTH: Final = 2.0
 MOST_MEMORY: Final = 1.1
 
-# What the backlog is, by receiver, key and version of row i; what is before those that can be claimed; is it a goal?
+# Each backlog: a name, the receiver, key and version of row i, the rows before the claimable ones, and whether it is a
+# goal.
 PLAIN: Final = (RECEIVER, "NULL", 1)
 BACKLOGS: Final = {
     "rows of one receiver": (PLAIN, None, True),
@@ -57,7 +58,7 @@ NUMBERS: Final = {
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """Two tables: of claims, and of memory."""
+    """Measure two tables: claims and memory."""
     sizes = (1000, 50_000) if quick else (1000, 100_000, 1_000_000)
     head = ("database", "backlog", *(f"{size:,}" for size in sizes), "growth", "a look", "by", "goal")
     claims = Table(f"A claim of {BATCH} rows, when so many wait; and a look for what is due, at the most", head)
@@ -110,7 +111,7 @@ def _add_claims(table: Table, found: Database, sizes: tuple[int, ...]) -> None:
 
 
 def fill_many(engine: Engine, number: int, receiver: str, key: str, version: int, *, begin: int = 0) -> None:
-    """Write so many rows by one statement, which are due one after the other."""
+    """Write the given number of rows with one statement; each is due after the one before it."""
     numbers = NUMBERS[engine.dialect.name].format(number)
 
     with engine.begin() as connection:
@@ -119,7 +120,7 @@ def fill_many(engine: Engine, number: int, receiver: str, key: str, version: int
 
 
 def prepare(engine: Engine) -> None:
-    """What autovacuum would do, now."""
+    """Do the work of autovacuum now."""
     if engine.dialect.name == "postgresql":
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("VACUUM ANALYZE aldis_messages")
@@ -133,7 +134,7 @@ def _empty(engine: Engine) -> None:
 
 
 def _time_of_claim(shop: Shop, receiver: str) -> float:
-    """The median of some claims by one connection, as a worker makes them, which are not committed."""
+    """Return the median time of some claims on one connection, made as a worker makes them and not committed."""
     known = shop.relay._parts.receivers.known()[receiver]
     times: list[float] = []
     end = time.perf_counter() + 5.0
@@ -164,7 +165,7 @@ def _time_of_look(shop: Shop) -> float:
 
 
 def _plan(shop: Shop, receiver: str) -> str:
-    """What the database says that a claim searches by."""
+    """Return the database's query plan for a claim."""
     known = shop.relay._parts.receivers.known()[receiver]
     said: list[tuple[str, Any]] = []
 
@@ -208,7 +209,7 @@ def _add_memory(table: Table, found: Database, number: int) -> None:
 
 
 def work(url: str, mouth: Connection, marks: list[int]) -> None:
-    """A worker that tells how much memory it has when it has received so many messages."""
+    """Run a worker that reports its memory after given numbers of messages."""
     count = 0
 
     def receive(sender: str, **payload: Any) -> None:
@@ -223,5 +224,5 @@ def work(url: str, mouth: Connection, marks: list[int]) -> None:
 
 
 def resident_bytes() -> int:
-    """How much memory this process has, in bytes."""
+    """Return the resident memory of this process in bytes."""
     return int(Path("/proc/self/statm").read_text("ascii").split()[1]) * 4096

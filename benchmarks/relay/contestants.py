@@ -1,4 +1,5 @@
-"""Those who write an order and have a job done for it: the relay, and its peers, each as durable as it can be set."""
+"""The contestants: each writes an order and runs a job for it. They are the relay and its peers, set to be as
+durable as possible."""
 
 from __future__ import annotations
 
@@ -32,17 +33,17 @@ NAME: Final = "bench"
 
 
 class Contestant(ABC):
-    """One of them. It is sent to other processes, so it has nothing open until it is used.
+    """One contestant. It is sent to other processes, so it opens nothing before it is used.
 
-    :ivar name: what it is called in tables.
-    :ivar database: where orders are written.
+    :ivar name: its name in tables.
+    :ivar database: the database of the orders.
     :ivar when: when the job is handed over.
-    :ivar quiet_s: how long nothing happens, at the most, before what was lost with a worker comes again.
-    :ivar revives: whether it comes again only when the program asks for that, by :meth:`revive`.
+    :ivar quiet_s: the longest time before a job whose worker died runs again.
+    :ivar must_requeue: whether such a job runs again only if the program calls :meth:`requeue`.
     """
 
     quiet_s = 3.0
-    revives = False
+    must_requeue = False
 
     def __init__(self, name: str, database: Database, when: str) -> None:
         self.name = name
@@ -59,15 +60,15 @@ class Contestant(ABC):
         return make_engine(self.database.url)
 
     def make(self) -> None:
-        """Make what it needs."""
+        """Create its tables and queues."""
         metadata.create_all(self.engine)
 
     def clear(self) -> None:
-        """Leave nothing on servers that others use."""
+        """Remove everything from servers that others use."""
         self.engine.dispose()
 
     def order(self, number: int) -> None:
-        """Write an order, and have a job done for it."""
+        """Write an order and hand over a job for it."""
         if self.when == BEFORE:
             self.hand_over(number, None)
 
@@ -87,20 +88,20 @@ class Contestant(ABC):
         """Hand a job over, in the session's transaction if there is one."""
 
     def hand_all_over(self, numbers: Iterable[int]) -> None:
-        """Hand jobs over without orders, in the fastest way."""
+        """Hand over jobs without orders, in the fastest way."""
         for number in numbers:
             self.hand_over(number, None)
 
     @abstractmethod
     def work(self, task: Task) -> None:
-        """Be a worker that does one job after the other, until the process is killed."""
+        """Run jobs as a worker, one after the other, until the process is killed."""
 
-    def revive(self) -> None:  # noqa: B027  # Most have nothing to do.
-        """Do what a program has to do by itself for jobs whose worker died."""
+    def requeue(self) -> None:  # noqa: B027  # Most have nothing to do.
+        """Hand over again the jobs whose worker died, as a program must do itself."""
 
 
 class OrderAlone(Contestant):
-    """An order, and no job."""
+    """An order without a job."""
 
     def hand_over(self, number: int, session: Session | None) -> None:
         pass
@@ -146,7 +147,8 @@ class Aldis(Contestant):
 
 
 class Celery(Contestant):
-    """Durable queues, persistent messages, confirms of RabbitMQ, late acks. The worker is the quickest: ``solo``."""
+    """Celery with durable queues, persistent messages, RabbitMQ's confirms and late acks. The worker is the fastest
+    kind, ``solo``."""
 
     own = ("broker", "queue")
 
@@ -154,7 +156,7 @@ class Celery(Contestant):
         super().__init__(name, database, when)
         self.broker = broker
         self.queue = f"aldis-bench-{uuid4().hex}"
-        self.quiet_s = 16.0 if broker.startswith("redis") else 3.0  # Redis is asked for what is overdue each 10 s.
+        self.quiet_s = 16.0 if broker.startswith("redis") else 3.0  # Redis looks for overdue jobs every 10 s.
 
     def _app(self, run: Callable[[int], None] | None = None) -> Any:
         import celery  # type: ignore[import-untyped]
@@ -189,7 +191,7 @@ class Celery(Contestant):
         self.job.delay(number)
 
     def work(self, task: Task) -> None:
-        warnings.simplefilter("ignore")  # That it is not to be run by the superuser, as in a container.
+        warnings.simplefilter("ignore")  # It warns the superuser, who is the user in a container.
         jobs = Jobs(task)
         app = self._app(jobs.run)
         own = f"{uuid4().hex}@bench"
@@ -244,9 +246,9 @@ class Huey(Contestant):
 
 
 class Procrastinate(Contestant):
-    """Jobs that were done are deleted, as the relay's are."""
+    """Procrastinate. Jobs that are done are deleted, as the relay's messages are."""
 
-    revives = True
+    must_requeue = True
 
     def __init__(self, name: str, database: Database) -> None:
         super().__init__(name, database, WITHIN)
@@ -306,8 +308,8 @@ class Procrastinate(Contestant):
             fetch_job_polling_interval=0.5,
         )
 
-    def revive(self) -> None:
-        """As its documentation has a periodic task do it."""
+    def requeue(self) -> None:
+        """Hand over again stalled jobs, as the periodic task in its documentation does."""
         import asyncio
 
         from procrastinate import App, PsycopgConnector
@@ -323,14 +325,15 @@ class Procrastinate(Contestant):
 
 
 class Dbos(Contestant):
-    """The effect of a job is a step of its workflow. A hundred are claimed at once, and done by one thread."""
+    """DBOS. The effect of a job is a step of its workflow. A hundred workflows are claimed at once, and run by one
+    thread."""
 
     def __init__(self, name: str, database: Database) -> None:
         super().__init__(name, database, WITHIN)
 
     def make(self) -> None:
         super().make()
-        child = SPAWN.Process(target=self.migrate)  # It has one instance in a process.
+        child = SPAWN.Process(target=self.migrate)  # It has one instance per process.
         child.start()
         child.join()
 
@@ -363,7 +366,7 @@ class Dbos(Contestant):
         return dbos.DBOS
 
     def migrate(self) -> None:
-        """Make its tables and the queue."""
+        """Create its tables and the queue."""
         self._launch(lambda _: None).destroy()
 
     @cached_property

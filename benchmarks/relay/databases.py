@@ -1,4 +1,4 @@
-"""Databases of our own for the relay's figures, as durable as they can be set, and what they say of that."""
+"""Temporary databases for the relay's figures, set to be as durable as possible, and the settings that they report."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Servers that may be used. A database is made there for each run, and dropped.
+# Servers that may be used. Each run creates a database there, and drops it.
 SERVERS: Final = {
     "PostgreSQL": os.environ.get("ALDIS_TEST_POSTGRESQL", "postgresql+psycopg://postgres@127.0.0.1:5432/postgres"),
     "MariaDB": os.environ.get("ALDIS_TEST_MARIADB", "mariadb+pymysql://root@127.0.0.1:3306/mysql"),
@@ -33,21 +33,21 @@ SETTINGS: Final = {
 
 @dataclass(frozen=True)
 class Database:
-    """A database of our own.
+    """A temporary database.
 
-    :ivar name: what it is called in tables.
-    :ivar url: where it is, also for other processes.
+    :ivar name: its name in tables.
+    :ivar url: its address, also for other processes.
     """
 
     name: str
     url: str
 
     def engine(self, **options: Any) -> Engine:
-        """A new engine for it."""
+        """Return a new engine for it."""
         return make_engine(self.url, **options)
 
     def settings(self) -> str:
-        """What it says of how surely it writes."""
+        """Return its settings that decide how durable a write is."""
         engine = self.engine()
 
         with engine.connect() as connection:
@@ -57,7 +57,7 @@ class Database:
         return f"{self.name}: {', '.join(f'{name} = {value}' for name, value in found)}"
 
     def tidy(self) -> None:
-        """Do what autovacuum would do within a minute."""
+        """Do the work that autovacuum would do within a minute."""
         if self.name == "PostgreSQL":
             engine = self.engine(isolation_level="AUTOCOMMIT")
 
@@ -68,7 +68,7 @@ class Database:
 
 
 def make_engine(url: str, **options: Any) -> Engine:
-    """An engine. One of SQLite waits for the disk at each commit."""
+    """Return an engine. SQLite waits for the disk at each commit."""
     engine = create_engine(url, **options)
 
     if engine.dialect.name == "sqlite":
@@ -84,7 +84,7 @@ def _make_durable(connection: Any, _: Any) -> None:
 
 @contextmanager
 def database(name: str) -> Iterator[Database | None]:
-    """A database for the time of a ``with`` block; ``None`` where its server does not answer."""
+    """Yield a database while a ``with`` block runs, or ``None`` if its server does not answer."""
     with _file() if name == "SQLite" else _on_server(name) as url:
         yield None if url is None else Database(name, url)
 

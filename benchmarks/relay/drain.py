@@ -1,4 +1,4 @@
-"""How fast one worker receives a backlog, beside a loop that makes the same claims and deletes by hand."""
+"""The speed at which one worker drains a backlog, beside a loop that makes the same claims and deletes by hand."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ FINISH: Final = delete(messages).where(_IDS, _m.token == bindparam("claim"))
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """One table."""
+    """Measure one table."""
     head = ("database", "batch", "by hand, messages a second", "Aldis", "goal")
     table = Table("One worker, one message at a time: messages a second, to the loop by hand", head)
 
@@ -147,6 +147,6 @@ def begin_plainly(connection: Connection) -> None:
 
 
 def begin_at_once(connection: Connection) -> None:
-    """In SQLite, who is about to write says so, as the relay does."""
+    """Begin a writing transaction at once in SQLite, as the relay does."""
     connection.begin()
     connection.exec_driver_sql("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""What all contestants do: a job that has an effect, and may die in the middle of it, or one that does nothing."""
+"""The job of all contestants: it has an effect and may die before or after it, or it does nothing."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """What the jobs of a worker are to do.
+    """The jobs of a worker.
 
-    :ivar folder: where they leave files.
-    :ivar count: if there is one, do nothing, and have :attr:`took` tell how long that many jobs took.
-    :ivar url: else, note an effect in the database there.
-    :ivar deaths: the jobs that kill their process when they run for the first time: before or after their effect.
+    :ivar folder: the folder for their files.
+    :ivar count: if set, the jobs do nothing, and :attr:`took` has the time that this number of jobs took.
+    :ivar url: else, the database in which a job records its effect.
+    :ivar deaths: the jobs that kill their process in their first run: before or after their effect.
     """
 
     folder: Path
@@ -37,12 +37,12 @@ class Task:
 
     @property
     def began(self) -> Path:
-        """A file that grows with each job that begins."""
+        """Return the file that grows with each job that begins."""
         return self.folder / "began"
 
     @property
     def took(self) -> Path:
-        """A file with the seconds from the first job to the last."""
+        """Return the file with the seconds from the first job to the last."""
         return self.folder / "took"
 
 
@@ -56,9 +56,9 @@ class Jobs:
         self._first = 0.0
 
     def run(self, number: int, may: Callable[[Connection], Any] = lambda _: True) -> None:
-        """Run one.
+        """Run one job.
 
-        :param may: whether it may have its effect in this transaction.
+        :param may: whether the job may have its effect in this transaction.
         """
         if self._engine is None:
             self._count()

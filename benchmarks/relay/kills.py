@@ -1,4 +1,4 @@
-"""What is lost and what is done twice when senders and workers are killed: counted, by kill -9."""
+"""The number of jobs that are lost and done twice when senders and workers are killed with kill -9."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FAR: Final = 1_000_000
 SOON_S: Final = 0.05
 START_S: Final = 15.0
 
-# Processes begin as copies of one that has imported all of this: there are hundreds of them.
+# Processes begin as copies of one process that has imported all of this, because there are hundreds of them.
 FORK: Final = multiprocessing.get_context("forkserver")
 FORK.set_forkserver_preload(
     ["benchmarks.relay.contestants", "celery.apps.worker", "huey.api", "procrastinate", "dbos", "psycopg"]
@@ -41,7 +41,7 @@ FORK.set_forkserver_preload(
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """One table."""
+    """Measure one table."""
     head = ("", "the job is handed over", "senders killed", "orders", "jobs lost", "jobs without an order")
     table = Table(
         "Killed by kill -9, and what became of the jobs",
@@ -125,7 +125,7 @@ def _kill_senders(one: Contestant, kills: int, chance: random.Random) -> None:
 
 
 def order_on(one: Contestant, first: int, mouth: Connection) -> None:
-    """Write one order after the other, until the process is killed."""
+    """Write orders, one after the other, until the process is killed."""
     for number in count(first):
         one.order(number)
 
@@ -134,14 +134,14 @@ def order_on(one: Contestant, first: int, mouth: Connection) -> None:
 
 
 def _work_until_quiet(one: Contestant, task: Task) -> int:
-    """Have workers at it until nothing happens any more. Gives how many of them died."""
+    """Run workers until nothing happens any more. Return how many of them died."""
     died = 0
 
     with tempfile.TemporaryDirectory(prefix="aldis-bench-") as folder:
         own = Task(Path(folder), url=task.url, deaths=task.deaths)
 
         while True:
-            one.revive()
+            one.requeue()
             child = FORK.Process(target=one.work, args=(own,), daemon=True)
             child.start()
             is_dead = _dies(child, own, one.quiet_s)
@@ -149,12 +149,12 @@ def _work_until_quiet(one: Contestant, task: Task) -> int:
             child.join()
             died += is_dead
 
-            if not is_dead and not (one.revives and _has_more(one, own)):
+            if not is_dead and not (one.must_requeue and _has_more(one, own)):
                 return died
 
 
 def _dies(child: BaseProcess, task: Task, quiet_s: float) -> bool:
-    """Wait until a worker has died, or has done nothing for a while. Gives whether it died."""
+    """Wait until a worker has died, or has done nothing for a while. Return whether it died."""
     size, since = -1, time.monotonic()
     allowed_s = START_S
 
@@ -172,9 +172,9 @@ def _dies(child: BaseProcess, task: Task, quiet_s: float) -> bool:
 
 
 def _has_more(one: Contestant, task: Task) -> bool:
-    """Whether there is something after what the program does by itself."""
+    """Return whether a worker runs further jobs after the program has handed over again the jobs of dead workers."""
     before = _size(task)
-    one.revive()
+    one.requeue()
     child = FORK.Process(target=one.work, args=(task,), daemon=True)
     child.start()
     child.join(one.quiet_s)

@@ -1,4 +1,4 @@
-"""How long after the commit a receiver begins, in a worker that has nothing else to do."""
+"""The time from the commit to the start of the receiver, in a worker that is otherwise idle."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ IDLE_S: Final = (0.5, 1.0)
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """One table."""
+    """Measure one table."""
     head = ("database", "told of it by", "p50", "p99", "most", "goal")
     title = "From just before the commit to the receiver, in a worker that has been idle for half a second to a second"
     table = Table(title, head)
@@ -74,7 +74,7 @@ class _Place:
         self.ears, mouth = SPAWN.Pipe(duplex=False)
         stack.enter_context(process(work, found.url, mouth, poll_s))
         self.times: list[float] = []
-        self.send()  # Until then the worker is starting.
+        self.send()  # Until then the worker starts.
         self.times.clear()
 
     def send(self) -> None:
@@ -100,7 +100,7 @@ class _Place:
 
 
 def work(url: str, mouth: Connection, poll_s: float) -> None:
-    """A worker that tells when its receiver is called."""
+    """Run a worker that reports when its receiver is called."""
 
     def receive(sender: str, **payload: Any) -> None:
         mouth.send(time.monotonic())

@@ -26,7 +26,7 @@ RABBITMQ: Final = os.environ.get("ALDIS_TEST_RABBITMQ", "amqp://guest:guest@127.
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """Two tables: of senders and of workers."""
+    """Measure two tables: senders and workers."""
     with contestants() as found:
         yield _ordering(found, 8.0 if quick else 120.0)
         single = [Aldis(f"{one.name}, batches of 1", one.database, batch=1) for one in found if isinstance(one, Aldis)]
@@ -38,7 +38,7 @@ def measure(quick: bool) -> Iterator[Table]:
 
 @contextmanager
 def contestants() -> Iterator[list[Contestant]]:
-    """All that can be had here."""
+    """Return all contestants whose packages and servers are available."""
     with ExitStack() as stack:
         sqlite, postgresql = (stack.enter_context(database(name)) for name in ("SQLite", "PostgreSQL"))
         redis = stack.enter_context(durable_redis())
@@ -69,7 +69,7 @@ def contestants() -> Iterator[list[Contestant]]:
 
 
 def answers(url: str) -> bool:
-    """Whether there is a server."""
+    """Return whether a server answers."""
     host, _, port = url.rpartition("@")[2].strip("/").partition(":")
 
     try:
@@ -82,14 +82,14 @@ def answers(url: str) -> bool:
 
 
 def _ordering(found: list[Contestant], seconds: float) -> Table:
-    """They take turns by single orders."""
+    """Measure orders; the contestants take turns after each order."""
     times: dict[str, list[float]] = {one.name: [] for one in found}
     order = list(found)
     end = time.perf_counter() + seconds
     number = 0
 
     for one in order:
-        one.order(number := number + 1)  # Connections are opened.
+        one.order(number := number + 1)  # This opens connections.
 
     while time.perf_counter() < end:
         for one in order:
@@ -112,7 +112,7 @@ def _ordering(found: list[Contestant], seconds: float) -> Table:
 
 
 def _draining(found: list[Contestant], quick: bool) -> Table:
-    """They take turns by workers that do some hundred jobs."""
+    """Measure workers; the contestants take turns by workers that run some hundred jobs."""
     number = 200 if quick else 2000
     times: dict[str, list[float]] = {one.name: [] for one in found}
 
@@ -131,7 +131,8 @@ def _draining(found: list[Contestant], quick: bool) -> Table:
 
 
 def _drain(one: Contestant, number: int) -> float:
-    # What the orders left, and what wakes an idle worker, is not measured: from the first job to the last is.
+    # Only the time from the first job to the last is measured, without the jobs of the orders and the wake-up of an
+    # idle worker.
     one.hand_all_over(range(number))
     one.database.tidy()
 

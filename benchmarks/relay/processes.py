@@ -1,4 +1,4 @@
-"""Workers in processes of their own, and how to wait for what they do."""
+"""Workers in their own processes, and functions that wait for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONG_S: Final = 120.0
 
 @contextmanager
 def process(target: Callable[..., None], *arguments: Any) -> Iterator[BaseProcess]:
-    """Run a function in a process of its own, for the time of a ``with`` block. Then it is killed."""
+    """Run a function in its own process while a ``with`` block runs, then kill the process."""
     child = SPAWN.Process(target=target, args=arguments, daemon=True)
     child.start()
 
@@ -29,14 +29,14 @@ def process(target: Callable[..., None], *arguments: Any) -> Iterator[BaseProces
 
 
 def wait_until(is_true: Callable[[], bool], seconds: float = LONG_S, every_s: float = 0.01) -> None:
-    """Wait until something is true.
+    """Wait until a condition is true.
 
-    :raises TimeoutError: when it takes too long.
+    :raises TimeoutError: if it takes too long.
     """
     end = time.monotonic() + seconds
 
     while not is_true():
         if time.monotonic() > end:
-            raise TimeoutError(f"waited {seconds:.0f} s in vain")
+            raise TimeoutError(f"the condition is still false after {seconds:.0f} s")
 
         time.sleep(every_s)

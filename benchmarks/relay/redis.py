@@ -1,4 +1,4 @@
-"""A server of Redis of our own, which has everything on the disk before it answers."""
+"""A temporary Redis server that writes everything to the disk before it answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DURABLE: Final = ("--save", "", "--appendonly", "yes", "--appendfsync", "always"
 
 @contextmanager
 def durable_redis() -> Iterator[str | None]:
-    """The address of one, for the time of a ``with`` block; ``None`` where Redis is not installed."""
+    """Yield the address of such a server while a ``with`` block runs, or ``None`` if Redis is not installed."""
     program = shutil.which("redis-server")
 
     if program is None:

@@ -1,7 +1,7 @@
-"""What one durable send adds to a request's transaction, beside the same row written by hand.
+"""The time that one durable send adds to a request's transaction, beside the same row written by hand.
 
-The contestants take turns by single transactions. Each is timed as a whole, and so is the step in it that writes the
-message; how much longer the commit takes for that is the same for all.
+The contestants take turns after each transaction. The whole transaction is measured, and also the step in it that
+writes the message; the additional time of the commit is the same for all.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ INSERT_ORDER = insert(orders)
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """Two tables for each database: of whole transactions, and of the step that writes the message."""
+    """Measure two tables for each database: whole transactions, and the step that writes the message."""
     for name in ("SQLite", "PostgreSQL"):
         with database(name) as found:
             if found is not None:
@@ -80,7 +80,7 @@ def _take_turns(
             steps[name].rounds.append(step)
 
         number += 1
-        order.append(order.pop(0))  # So that nobody always comes after the same one.
+        order.append(order.pop(0))  # So that no contestant always follows the same one.
 
     return transactions, steps
 
@@ -121,7 +121,7 @@ def _nothing(session: Session, number: int) -> None:
 
 
 class _Bare:
-    """The statement alone, with a row that was made before."""
+    """Execute only the statement, with a row that was made before."""
 
     def __init__(self) -> None:
         self.row = row()
@@ -131,7 +131,7 @@ class _Bare:
 
 
 def _by_hand(session: Session, number: int) -> None:
-    """With an id and a payload of the message's own, as one would write it."""
+    """Write a row with a new id and payload, as one would by hand."""
     own: dict[str, Any] = {
         "sender": json.dumps({"text": "shop"}),
         "payload": json.dumps({"order_id": number, "total": 3}),

@@ -1,4 +1,4 @@
-"""The program that the relay's figures are of: an order is written, and billing is told of it."""
+"""The program that the relay's figures measure: it writes an order and sends a signal to billing."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ class Order(Base):
     __table__ = orders
 
 
-# What a send writes, by hand.
+# The statement of a send, for the contestants by hand.
 ZERO: Final = literal_column("0", Integer)
 INSERT_MESSAGE: Final = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms(), attempts=ZERO, crashes=ZERO).inline()
 
 
 def nothing(sender: str, **payload: Any) -> None:
-    """A receiver that does nothing."""
+    """Do nothing, as a receiver."""
 
 
 class Shop:
-    """A relay with a signal and a receiver, and the tables for them.
+    """A relay with a signal and a receiver, and their tables.
 
-    :ivar send: sends for an order.
+    :ivar send: sends the signal for an order.
     """
 
     def __init__(self, engine: Engine, receive: Callable[..., None] = nothing, **options: Any) -> None:
@@ -68,17 +68,17 @@ class Shop:
         self.connect(RECEIVER, receive)
 
     def connect(self, name: str, receive: Callable[..., None] = nothing, **options: Any) -> None:
-        """Connect a durable receiver of that name."""
+        """Connect a durable receiver with this name."""
         self.signal.connect(partial(receive), via=self.relay.durable(name, **options), weak=False)
 
     def make(self) -> None:
-        """Make the tables."""
+        """Create the tables."""
         metadata.create_all(self.engine)
         self.relay.create_tables()
 
 
 def row(message_id: str | None = None) -> dict[str, Any]:
-    """A row as a send would write it."""
+    """Return a row as a send would write it."""
     return {
         "message_id": message_id or str(uuid4()),
         "signal": "order-placed",
@@ -92,6 +92,6 @@ def row(message_id: str | None = None) -> dict[str, Any]:
 
 
 def fill(engine: Engine, number: int) -> None:
-    """Write so many rows, in one transaction."""
+    """Write the given number of rows, in one transaction."""
     with engine.begin() as connection:
         connection.execute(INSERT_MESSAGE, [row() for _ in range(number)])

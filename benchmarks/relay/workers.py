@@ -1,4 +1,4 @@
-"""What several worker processes make of one backlog, where receivers do nothing and where they wait."""
+"""The speed of several worker processes on one backlog, with receivers that do nothing and with receivers that wait."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WAITS_S: Final = {"nothing": 0.0, "wait 5 ms": 0.005}
 
 
 def measure(quick: bool) -> Iterator[Table]:
-    """One table."""
+    """Measure one table."""
     head = ("database", "receivers", *(f"{count} process{'es' if count > 1 else ''}" for count in COUNTS))
     title = f"Messages a second with so many worker processes of 4 threads, to one of them; {_cores()} cores"
     table = Table(title, head)
@@ -89,7 +89,7 @@ def _is_empty(shop: Shop) -> bool:
 
 
 def work(url: str, wait_s: float, ready: Semaphore) -> None:
-    """A worker that says when it is ready."""
+    """Run a worker that reports when it is ready."""
     is_said: list[bool] = []
 
     def beat(_: Worker) -> None:

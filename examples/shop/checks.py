@@ -1,7 +1,7 @@
-"""What a visit implies, request by request, and whether that is what the timeline saw.
+"""Works out what each request of a visit should have caused, and compares it with the timeline.
 
-Nothing here looks at the signals to find out what they should do: it goes by what the customer did, the answers
-that she got, what Flask documents, and what the shop promises.
+It does not read the signals for this. It uses what the customer did, the responses, what Flask documents, and what the
+shop promises.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from aldis.observe import CallRecord
 
-# Who listens, in this order. Signals that are not listed here have no receivers in the shop.
+# The receivers of each signal, in order. Signals that are not listed here have no receivers in the shop.
 PROMISED: dict[str, tuple[str, ...]] = {
     "request-started": ("start_clock", "count_campaign"),
     "template-rendered": ("count_template",),
@@ -46,7 +46,7 @@ CONTEXT = ("appcontext-pushed", "appcontext-tearing-down", "appcontext-popped")
 TEMPLATE = ("before-render-template", "template-rendered")
 COMMIT = ("before-models-committed", "models-committed")
 
-# What else is sent when something the customer does works out.
+# The signals that are also sent when an action of the customer succeeds.
 DEEDS: dict[str, tuple[str, ...]] = {
     "register": (*COMMIT, "user-registered", "message-flashed"),
     "order": (*COMMIT, "order-placed", "message-flashed"),
@@ -60,7 +60,7 @@ def succeeded(page: Page, deed: str) -> bool:
 
 
 def is_undeliverable(page: Page) -> bool:
-    """Whether a mail to whom the customer said she is cannot be sent."""
+    """Return whether the customer's mail address does not exist."""
     return page.wrote.get("email", "").endswith(".invalid")
 
 
@@ -69,9 +69,9 @@ def is_lamp(page: Page) -> bool:
 
 
 def implied_signals(page: Page) -> Counter[str]:
-    """The signals that a request must have sent, going by its answer."""
+    """Return the signals that a request must have sent, worked out from its response."""
     signals: Counter[str] = Counter(REQUEST)
-    signals.update(CONTEXT)  # Those of what runs after the response, which has an app context of its own.
+    signals.update(CONTEXT)  # Sent again: what runs after the response has its own app context.
 
     if page.content_type == "text/html" and not page.location:
         signals.update(TEMPLATE)
@@ -86,12 +86,12 @@ def implied_signals(page: Page) -> Counter[str]:
 
 
 def implied_failures(page: Page) -> list[str]:
-    """The receivers that must have failed."""
-    return ["count_campaign"] if "campaign=" in page.path else []  # All that we give out have names now.
+    """Return the receivers that must have failed."""
+    return ["count_campaign"] if "campaign=" in page.path else []  # All campaigns have names now.
 
 
 def implied_entries(pages: Sequence[Page]) -> dict[str, int]:
-    """What the receivers must have left behind."""
+    """Return the number of entries that the receivers must have written, by kind."""
     registrations = [page for page in pages if succeeded(page, "register")]
     orders = [page for page in pages if succeeded(page, "order")]
     rendered = sum(implied_signals(page)["template-rendered"] for page in pages)
@@ -108,13 +108,13 @@ def implied_entries(pages: Sequence[Page]) -> dict[str, int]:
 
 
 def faults(pages: Sequence[Page], requests: Sequence[Request], entries: dict[str, int]) -> list[str]:
-    """All that is not as the visit implies, in words. Empty if all is well."""
+    """Return all differences from what the visit should have caused, in words."""
     served = {request.id: request for request in requests}
     found = [fault for page in pages for fault in _faults_of(page, served.pop(page.request_id, None))]
-    found += [f"Request {id}: it was served, but nobody made it." for id in served]
+    found += [f"Request {id}: it was served, but no customer made it." for id in served]
 
     for book, number in implied_entries(pages).items():
-        found += _differs(f"What is left behind: entries in {book!r}", entries.get(book, 0), number)
+        found += _differs(f"Entries in {book!r}", entries.get(book, 0), number)
 
     return found
 
@@ -144,7 +144,7 @@ def _faults_of(page: Page, request: Request | None) -> Iterable[str]:
 
 
 def _hasty(request: Request, calls: list[CallRecord]) -> Iterable[str]:
-    """Which receivers did not wait for what they should have waited for."""
+    """Return the receivers that ran before the commit, the response or the worker that they should have waited for."""
     commits = [send.started_s for _, send in request.all_sends() if send.signal_name == "models-committed"]
 
     for call in calls:
@@ -158,16 +158,16 @@ def _hasty(request: Request, calls: list[CallRecord]) -> Iterable[str]:
             yield f"{name_of(call)} did not wait for a worker."
 
 
-# After the rush.
+# After the orders that were placed at the same time.
 
 
 def answer_faults(pages: Sequence[Page]) -> list[str]:
-    """All that the customers did not expect, in words."""
+    """Return the responses that the customers did not expect, in words."""
     return [fault for page in pages for fault in _faults_of_answer(page)]
 
 
 def work_faults(pages: Sequence[Page], books: Books) -> list[str]:
-    """All that is not as it should be when workers were killed, and the last one has done what there was to do."""
+    """Return what is wrong after workers were killed and the last worker has done the rest, in words."""
     found: list[str] = []
     registrations = [page for page in pages if succeeded(page, "register")]
     lost = sum(map(is_undeliverable, registrations))
@@ -176,16 +176,16 @@ def work_faults(pages: Sequence[Page], books: Books) -> list[str]:
     found += _differs("Orders", len(books.invoices), orders)
     found += (f"Order {id} has {count} invoices." for id, count in books.invoices.items() if count != 1)
     found += (
-        f"Order {id} has {books.confirmations[id]} mails of confirmation."
+        f"Order {id} has {books.confirmations[id]} confirmation mails."
         for id in books.invoices
         if books.confirmations[id] != 1
     )
-    found += _differs("Mails of welcome", books.welcomes, len(registrations) - lost)
+    found += _differs("Welcome mails", books.welcomes, len(registrations) - lost)
     found += _differs("Dead letters", books.dead, {"mail.welcome": lost})
-    found += _differs("Messages that wait still", books.backlog, 0)
+    found += _differs("Messages that still wait", books.backlog, 0)
 
     if books.kills and not books.repeated:
-        found.append("No invoice was asked for twice: no worker was killed between its work and its word.")
+        found.append("No invoice was attempted twice: no worker was killed between its invoice and the end of its row.")
 
     return found
 
@@ -198,7 +198,7 @@ def _faults_of_answer(page: Page) -> Iterable[str]:
 
 def _differs(what: str, seen: object, implied: object) -> Iterable[str]:
     if seen != implied:
-        yield f"{what}: {_shown(seen)}, but the visit implies {_shown(implied)}."
+        yield f"{what}: {_shown(seen)}, expected {_shown(implied)}."
 
 
 def _shown(value: object) -> str:

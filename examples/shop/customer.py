@@ -1,4 +1,4 @@
-"""A customer who visits the shop over HTTP, as a browser would, and remembers what she did and what she saw."""
+"""A customer who visits the shop over HTTP, as a browser would, and records each request and its response."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 from urllib.request import HTTPCookieProcessor, HTTPErrorProcessor, ProxyHandler, build_opener
 
+from interrupts import uninterrupted
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from http.client import HTTPResponse
 
 
 STREET = {"Carol": "reading", "Dan": "storm", "Erin": "desk", "Frank": "miner"}
-"""Who comes to the rush, and for which lamp."""
+"""The customers who order at the same time, and the lamp that each orders."""
 
 EACH = 6
-"""How many orders each of them places. There are so many of each lamp, and not many more."""
+"""The number of orders that each of them places. The shop has that many of each lamp, and few more."""
 
 
 @dataclass(frozen=True)
 class Page:
-    """One answer of the shop.
+    """One response of the shop.
 
-    :ivar deed: what the customer did to get it: ``"look"``, ``"register"``, ``"fill the cart"``, ``"order"`` or
-        ``"sign out"``.
-    :ivar expected: the status that she expected.
-    :ivar missing: what she had expected to read, and did not.
-    :ivar wrote: the fields of the form that she sent.
+    :ivar deed: the customer's action: ``"look"``, ``"register"``, ``"fill the cart"``, ``"order"`` or ``"sign out"``.
+    :ivar expected: the expected status.
+    :ivar missing: the expected texts that the page does not have.
+    :ivar wrote: the fields of the form that the customer sent.
     """
 
     request_id: int
@@ -45,34 +46,34 @@ class Page:
 
 
 class AsItComes(HTTPErrorProcessor):
-    """Neither raises what is not 200, nor follows redirections."""
+    """Returns every response as it is: no error for a status other than 200, and no redirection."""
 
     def http_response(self, request: Any, response: Any) -> Any:
         return response
 
 
 class Customer:
-    """Someone with a browser: it keeps cookies, and follows where a form leads.
+    """A customer with a browser that stores cookies. After a form, the customer opens the page that the form leads to.
 
-    :param address: the shop's.
-    :param pages: is handed each page as it comes.
+    :param address: the shop's address.
+    :param pages: is called with each page.
     """
 
     def __init__(self, address: str, pages: Callable[[Page], object]) -> None:
         self._address = address
         self._pages = pages
-        # No proxy, whatever the environment says: the shop is on this machine.
+        # No proxy, whatever the environment says, because the shop is on this machine.
         self._browser = build_opener(HTTPCookieProcessor(CookieJar()), AsItComes, ProxyHandler({}))
 
     def look(self, path: str, *reads: str, expected: int = 200) -> Page:
         """Open a page.
 
-        :param reads: what she expects to find on it.
+        :param reads: texts that the page must have.
         """
         return self._open(path, "look", expected, reads, None)
 
     def do(self, deed: str, path: str, *reads: str, **fields: str) -> Page:
-        """Send a form, and go on to the page that it leads to."""
+        """Send a form, and open the page that it leads to."""
         page = self._open(path, deed, 303, (), fields)
         return self.look(page.location, *reads) if page.location else page
 
@@ -80,7 +81,7 @@ class Customer:
         data = None if fields is None else urlencode(fields).encode()
         response: HTTPResponse
 
-        with self._browser.open(self._address + path, data, timeout=30) as response:
+        with uninterrupted(), self._browser.open(self._address + path, data, timeout=30) as response:
             text = response.read().decode()
             page = Page(
                 request_id=int(response.headers.get("X-Request-Id", 0)),
@@ -100,10 +101,10 @@ class Customer:
 
 
 def visit(address: str, tell: Callable[[str], object], settle: Callable[[Page], object]) -> list[Page]:
-    """What the demo shows.
+    """Visit the shop, as the demo shows it.
 
-    :param tell: is told what is about to happen.
-    :param settle: is handed each page. The customer goes on when it returns.
+    :param tell: is called with a text before each step.
+    :param settle: is called with each page. The customer goes on when it returns.
     """
     pages: list[Page] = []
 
@@ -119,26 +120,26 @@ def visit(address: str, tell: Callable[[str], object], settle: Callable[[Page], 
     ada.look("/static/shop.css", "--glow")
     ada.look("/lamps/aldis", "Blinks from ship to ship")
 
-    tell("She asks for one that there is not, and opens a page that has a bug.")
+    tell("She opens a page that does not exist, and a page that has a bug.")
     ada.look("/lamps/lava", "No such page", expected=404)
     ada.look("/offers", "A bulb blew", expected=500)
 
-    tell("She registers. One signal, three receivers, and the view knows none of them. The mail is for a worker.")
+    tell("She registers: one signal and three receivers, which the view does not know. A worker sends the mail later.")
     ada.do("register", "/account/register", "Welcome, Ada.", name="Ada", email="ada@example.org", password="moonlight")
 
     tell("She puts two lamps into her cart, and orders them.")
     ada.do("fill the cart", "/cart", "Aldis lamp is in your cart.", slug="aldis", quantity="2")
     ada.do("order", "/orders", "Thank you.", "€ 498.00")
 
-    tell("Bob comes by an advertisement. The receiver that counts those fails, and he gets his page.")
+    tell("Bob clicks on an advertisement. The receiver that counts clicks fails, and Bob still sees his page.")
     bob.look("/?campaign=spring", "Storm lantern")
 
-    tell("His address leads nowhere: his mail of welcome will fail, where he does not wait for it.")
+    tell("His mail address does not exist. The welcome mail will fail in a worker, and Bob does not wait for it.")
     bob.do(
         "register", "/account/register", "Welcome, Bob.", name="Bob", email="bob@nowhere.invalid", password="sunshine"
     )
 
-    tell("Four strangers come in at the same time. Their signals do not mix.")
+    tell("Four customers come in at the same time. Their signals do not mix.")
     strangers = [Customer(address, keep) for _ in range(4)]
     slugs = ["storm", "desk", "lighthouse", "miner"]
 
@@ -148,13 +149,13 @@ def visit(address: str, tell: Callable[[str], object], settle: Callable[[Page], 
     tell("Ada signs out.")
     ada.do("sign out", "/account/sign-out", "Fair winds.")
 
-    tell("A monitoring system asks for the numbers.")
+    tell("A monitoring system reads the metrics.")
     Customer(address, keep).look("/metrics", 'signal_sends_total{signal="order-placed"} 1')
     return pages
 
 
 def rush(address: str) -> list[Page]:
-    """Four customers who place their orders at the same time."""
+    """Let four customers place their orders at the same time."""
     pages: list[Page] = []
 
     def order(name: str, slug: str) -> None:

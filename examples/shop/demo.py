@@ -1,14 +1,14 @@
-"""Serve the shop, have it visited, and show its signals.
+"""Serve the shop, visit it, and show its signals.
 
-``make demo`` runs this; ``make demo SERVE=1`` stays up, in debug mode, with the live page of its signals. Workers, in
-processes of their own, do what the durable receivers are for. The demo kills two of them.
+``make demo`` runs this program. ``make demo SERVE=1`` keeps the shop running, in debug mode and with the live page.
+Workers in their own processes call the durable receivers. The demo kills two of the workers.
 
-The environment may say:
+Environment variables:
 
-SERVE     1: no visit; stay up until Ctrl-C.
-PORT      the port to listen on. Without it, any that is free.
-TMPDIR    where the temporary folder goes that holds the shop's data.
-NO_COLOR  no colours.
+SERVE     1: do not visit the shop; serve it until Ctrl-C.
+PORT      the port to listen on. Default: any free port.
+TMPDIR    the folder in which the temporary folder with the shop's data is made.
+NO_COLOR  print no colours.
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ from typing import TYPE_CHECKING
 try:
     import aldis
 
-    aldis.install_as_blinker()  # Before Flask is imported, or anything else that imports Blinker.
+    aldis.install_as_blinker()  # Before the import of Flask, and of anything else that imports Blinker.
 
     from checks import answer_faults, faults, work_faults
     from click.testing import CliRunner
     from customer import Page, rush, visit
     from flask.cli import FlaskGroup
+    from interrupts import INTERRUPTS, leave, uninterrupted
     from screen import Screen
     from server import HOST, Server, why
     from shop import create_app, mail, models, signals
@@ -43,7 +44,7 @@ try:
     from workers import COMMAND, StrayWorkerError, Worker, books, in_hand, kill_in_the_middle, waiting
 except ModuleNotFoundError as missing:
     package = str(missing.name).partition(".")[0]
-    sys.exit(f"demo: {package} is not installed. Run `make demo`, which sets up all that the shop needs.")
+    sys.exit(f"demo: {package} is not installed. Run `make demo`, which installs what the shop needs.")
 except KeyboardInterrupt:
     sys.exit(130)
 
@@ -52,9 +53,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
-
-# What to show, as one would type it in the folder of this file: after the visit, and at the end.
+# The commands that are shown after the visit and at the end, as a user types them in the folder of this file.
 COMMANDS = (
     "flask --app shop signals list",
     "flask --app shop signals trace '/lamps/aldis?campaign=spring'",
@@ -62,8 +61,8 @@ COMMANDS = (
 )
 LAST_COMMAND = "flask --app shop relay dead list"
 
-# A worker that is killed: what it had in its hands is taken up by another when its leases end, after a minute if nobody
-# says otherwise. How long an invoice takes in the demo, so that there is something to see.
+# Another worker claims the messages of a killed worker when their leases end. The default lease is a minute, which is
+# too long for a demo. TAKES_S is how long an invoice takes, so that a worker can be killed during one.
 OPTIONS = ("--lease", "1.5", "--batch", "4")
 TAKES_S = 0.1
 
@@ -99,14 +98,6 @@ def main() -> int:
         return 1 if found else 0
 
 
-def leave(*_: object) -> None:
-    """Tidy up, and go. Whoever presses Ctrl-C once more does not disturb that."""
-    for number in INTERRUPTS:
-        signal.signal(number, signal.SIG_IGN)
-
-    raise KeyboardInterrupt
-
-
 @contextmanager
 def data_folder() -> Iterator[Path]:
     parent = os.environ.get("TMPDIR") or None
@@ -115,9 +106,7 @@ def data_folder() -> Iterator[Path]:
         made = TemporaryDirectory(prefix="aldis-shop-", dir=parent)
     except OSError as error:
         where = f" in {parent}" if parent else ""
-        sys.exit(
-            f"demo: cannot make a temporary folder{where}: {why(error)}. Set TMPDIR to a folder that it may go to."
-        )
+        sys.exit(f"demo: cannot make a temporary folder{where}: {why(error)}. Set TMPDIR to a writable folder.")
 
     with made as folder:
         yield Path(folder)
@@ -127,7 +116,7 @@ def data_folder() -> Iterator[Path]:
 def open_shop(folder: Path) -> Iterator[Flask]:
     logging.basicConfig(filename=folder / "shop.log", level=logging.INFO)
     app = create_app(folder)
-    app.debug = stays_up()  # For the live page, which is there in debug mode only.
+    app.debug = stays_up()  # The live page exists in debug mode only.
 
     try:
         yield app
@@ -145,7 +134,7 @@ def listen(app: Flask) -> Server:
     try:
         return Server(app, int(setting))
     except OSError as error:
-        sys.exit(f"demo: cannot listen on port {setting} of {HOST}: {why(error)}. Set PORT to one that is free.")
+        sys.exit(f"demo: cannot listen on port {setting} of {HOST}: {why(error)}. Set PORT to a free port.")
 
 
 def stays_up() -> bool:
@@ -165,7 +154,7 @@ def open_door(app: Flask, screen: Screen) -> Iterator[Server]:
 
 
 def stay_up(app: Flask, server: Server, screen: Screen, folder: Path) -> list[Page]:
-    """Wait for Ctrl-C, or for a polite kill, with a worker beside the shop."""
+    """Serve until Ctrl-C or SIGTERM, with a worker beside the shop."""
     stop = Event()
 
     with working(folder) as worker:
@@ -177,12 +166,12 @@ def stay_up(app: Flask, server: Server, screen: Screen, folder: Path) -> list[Pa
         for number in INTERRUPTS:
             signal.signal(number, lambda *_: stop.set())
 
-        screen.say(f"Watch its signals at {server.address}{LIVE_PAGE}/, or below.")
-        screen.say(f"A worker makes out invoices, which orders show, and mails, in {mail.folder(app)}.")
-        screen.say("Press Ctrl-C to close it.")
+        screen.say(f"See its signals at {server.address}{LIVE_PAGE}/, or below.")
+        screen.say(f"A worker writes the invoices, and the mails into {mail.folder(app)}.")
+        screen.say("Press Ctrl-C to close the shop.")
         stop.wait()
         screen.tell("The shop closes.")
-        app.debug = False  # Browsers that watch the live page are let go, and not waited for.
+        app.debug = False  # Closes the streams of open live pages. Otherwise the shop waits for them.
         worker.stop()
         screen.say(worker.last_words())
 
@@ -190,7 +179,7 @@ def stay_up(app: Flask, server: Server, screen: Screen, folder: Path) -> list[Pa
 
 
 def see_visit(server: Server, screen: Screen, timeline: Timeline) -> list[Page]:
-    screen.say("Below each request: when a signal was sent, and who heard of it, in order. In ms.", "quiet")
+    screen.say("Below each request: when each signal was sent, and its receivers in order. Times are in ms.", "quiet")
 
     try:
         return visit(server.address, screen.tell, lambda page: timeline.wait_for(page.request_id))
@@ -199,8 +188,8 @@ def see_visit(server: Server, screen: Screen, timeline: Timeline) -> list[Page]:
 
 
 def see_workers(app: Flask, screen: Screen, folder: Path, visited: list[Page]) -> list[str]:
-    """Have many orders placed, and workers killed over them. See that nothing is lost, and nothing done twice."""
-    screen.tell("A rush: four customers place their orders at the same time. Nobody makes out their invoices yet.")
+    """Place many orders, kill workers while they write the invoices, and check that nothing is lost or done twice."""
+    screen.tell("Four customers place their orders at the same time. No worker runs yet, so there are no invoices.")
 
     with listen(app) as server:
         pages = rush(server.address)
@@ -209,7 +198,7 @@ def see_workers(app: Flask, screen: Screen, folder: Path, visited: list[Page]) -
     screen.say(f"There are {orders} orders now, and {waiting()} messages for workers.")
     screen.tell(f"$ {' '.join((*COMMAND, *OPTIONS))}")
     screen.say(
-        "Three times, one after the other. The first two are killed with -9, with an invoice just made.", "quiet"
+        "Three workers run in turn. The first two are killed with -9 right after they have written an invoice.", "quiet"
     )
 
     try:
@@ -218,14 +207,14 @@ def see_workers(app: Flask, screen: Screen, folder: Path, visited: list[Page]) -
                 kill_in_the_middle(app, worker, int(orders * share))
 
             kills, made = kills + 1, sum(models.invoiced(app).values())
-            hands = f"{in_hand()} messages in the hands of the dead"
+            hands = f"{in_hand()} messages that killed workers had claimed"
             screen.say(f"Worker {kills}, process {worker.id}: killed. There are {made} invoices, and {hands}.")
 
         with working(folder, *OPTIONS, takes_s=TAKES_S) as worker:
-            worker.wait_until(lambda: not waiting(), "nothing was left to do")
+            worker.wait_until(lambda: not waiting(), "all messages were done")
             code = worker.stop()
 
-        screen.say(f"Worker {kills + 1}, process {worker.id}: asked to stop when all is done. {worker.last_words()}")
+        screen.say(f"Worker {kills + 1}, process {worker.id}: stopped when all was done. {worker.last_words()}")
         found += [f"The last worker ended with {code}."] if code else []
     except StrayWorkerError as stray:
         found.append(str(stray))
@@ -246,39 +235,23 @@ def working(folder: Path, *options: str, takes_s: float = 0.0) -> Iterator[Worke
         yield worker
     finally:
         if worker is not None:
-            worker.kill()  # It has ended, if all went well.
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Have Ctrl-C wait for the end of a block: a process that is half begun would be nobody's."""
-    came: list[int] = []
-    usual = {number: signal.signal(number, lambda number, _: came.append(number)) for number in INTERRUPTS}
-
-    try:
-        yield
-    finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler)
-
-        if came:
-            leave()
+            worker.kill()  # It has ended already if all went well.
 
 
 def left_behind(app: Flask) -> dict[str, int]:
-    """How much of what the receivers have left in the shop's folder."""
+    """Return the number of entries that the receivers have written, by kind."""
     books = {book: len(entries(app, book)) for book in ("analytics", "access", "views", "errors", "changes")}
     return {**books, "audit": models.audited(app), "mail": len(list(mail.folder(app).glob("*.eml")))}
 
 
 def see_command(app: Flask, screen: Screen, words: str) -> list[str]:
-    """Run a ``flask --app shop`` command on the shop that was visited, and show what it prints.
+    """Run a ``flask --app shop`` command on the shop that was visited, and show its output.
 
-    :return: that it failed, if it did.
+    :return: the failure in words, or an empty list.
     """
     arguments = shlex.split(words)[3:]
 
-    with chdir(Path(__file__).parent):  # Where the reader would type it.
+    with chdir(Path(__file__).parent):  # Where a user would type it.
         ran = CliRunner().invoke(FlaskGroup(create_app=lambda: app), arguments, color=screen.has_colours)
 
     screen.command(words, ran.output)

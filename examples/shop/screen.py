@@ -1,4 +1,4 @@
-"""How the timeline and the summary look on a terminal, and in a file."""
+"""Print the timeline and the summary, to a terminal or to a file."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 STYLES = {"bold": "1", "quiet": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
-# For streams that cannot write the former.
+# Plain characters, for streams that cannot write the ones above.
 FINE_AND_PLAIN = {"→": "->", "✗": "x", "✓": "ok", "·": "-", "─": "-", "│": "|", "├": "|", "└": "`"}
 PLAIN = {ord(fine): plain for fine, plain in FINE_AND_PLAIN.items()}
 
 
 @dataclass
 class Line:
-    """A line of a request: a send, or receivers of it that waited until now.
+    """One line of a request: a send, or receivers that waited for their delivery and run now.
 
-    :ivar at_s: when, in seconds since the epoch.
+    :ivar at_s: the time, in seconds since the epoch.
     """
 
     at_s: float
@@ -41,11 +41,11 @@ class Line:
 
 
 class Screen:
-    """Writes to a stream, from any thread, one whole piece at a time.
+    """Writes to a stream from any thread, each text as a whole.
 
-    Colours are for terminals, and not for those who set NO_COLOR.
+    It uses colours on a terminal only, and only when NO_COLOR is not set.
 
-    :param own: the names of the shop's own signals, which stand out.
+    :param own: the names of the shop's own signals, which are printed in colour.
     """
 
     def __init__(self, stream: TextIO, own: Iterable[str] = ()) -> None:
@@ -59,11 +59,11 @@ class Screen:
         self._write(self._paint(text, style))
 
     def tell(self, text: str) -> None:
-        """What is about to happen."""
+        """Print a headline that says what happens next."""
         self._write("\n" + self._paint(text, "bold"))
 
     def request(self, request: Request) -> None:
-        """One request: a line for itself, and one for each send that somebody heard."""
+        """Print one request: a line for the request, and one for each send that had receivers."""
         status = self._paint(str(request.status), "red" if request.status >= 400 else "green")
         head = self._paint(f"{request.method} {request.path}", "cyan")
         lines = [f"{request.id:4}  {head}  {status}  {self._paint(f'{request.took_ms:.1f} ms', 'quiet')}"]
@@ -101,13 +101,11 @@ class Screen:
         )
 
     def summary(self, requests: Sequence[Request]) -> None:
-        """A line for each signal: how often it was sent, how many receivers that called, how many of these failed, and
-        for how many it wrote a row.
-        """
+        """Print one line for each signal: how many sends, calls of receivers, failed calls and queue rows it had."""
         sent, called, failed, queued = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
 
         for _, send in (each for request in requests for each in request.all_sends()):
-            name = send.signal_name if send.calls else "those that nobody hears"
+            name = send.signal_name if send.calls else "signals without receivers"
             sent[name] += 1
             called[name] += len(runs(send))
             failed[name] += sum(error_of(call) is not None for call in runs(send))
@@ -128,36 +126,36 @@ class Screen:
         return self._paint(f"{number:10}", style if number else "quiet")
 
     def books(self, books: Books) -> None:
-        """What there is after the workers that were killed."""
-        self.tell("What is there when all is done")
+        """Print the numbers of orders, invoices and mails after the workers were killed."""
+        self.tell("What there is when all workers have ended")
 
         for name, number, note in (
             ("Orders", len(books.invoices), ""),
-            ("Workers killed", books.kills, "what they had in their hands came again when their leases ended"),
-            ("Attempts at an invoice", books.attempts, "a kill counts"),
-            ("  that found it made", books.repeated, "so relay.first_time() said, and it was not made again"),
+            ("Workers killed", books.kills, "other workers claimed their messages when the leases ended"),
+            ("Attempts at an invoice", books.attempts, "an attempt that ends with a kill counts"),
+            ("  that found an invoice", books.repeated, "relay.first_time() returned False: no second invoice"),
             ("Invoices", sum(books.invoices.values()), _each(books.invoices.values())),
             (
-                "Mails of confirmation",
+                "Confirmation mails",
                 books.confirmations.total(),
                 _each(books.confirmations[id] for id in books.invoices),
             ),
-            ("Mails of welcome", books.welcomes, ""),
-            ("Dead letters", sum(books.dead.values()), "mails that were tried as often as they may be, and are kept"),
+            ("Welcome mails", books.welcomes, ""),
+            ("Dead letters", sum(books.dead.values()), "mails whose last attempt failed; they are kept"),
         ):
             self._write(f"{name:24}{number:4}  {self._paint(note, 'quiet')}".rstrip())
 
     def command(self, words: str, printed: str) -> None:
-        """A command, and what it has printed."""
+        """Print a command and its output."""
         self.tell(f"$ {words}")
         self._write(printed.rstrip())
 
     def verdict(self, faults: Sequence[str]) -> None:
         if not faults:
-            self._write("\n" + self._paint("✓ All of it is what the visit implies.", "green"))
+            self._write("\n" + self._paint("✓ Everything is as expected.", "green"))
             return
 
-        self._write("\n" + self._paint(f"✗ {len(faults)} things are not what the visit implies:", "red"))
+        self._write("\n" + self._paint(f"✗ {len(faults)} things are not as expected:", "red"))
 
         for fault in faults:
             self._write(textwrap.fill(fault, 110, initial_indent="  · ", subsequent_indent="    "))
@@ -173,18 +171,18 @@ class Screen:
             try:
                 print(text, file=self._stream, flush=True)
             except BrokenPipeError:
-                # Whoever read this has seen enough, as in `make demo | head`. The visit goes on in silence.
+                # The reader closed the pipe, as in `make demo | head`. The visit goes on, and prints nothing.
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 def _delivery(call: CallRecord) -> str:
-    """What a receiver waited for: ``after_commit`` or ``after_response``."""
+    """Return the name of the delivery that a receiver waited for: ``after_commit`` or ``after_response``."""
     return repr(call.via).partition("(")[0]
 
 
 def _each(counts: Iterable[int]) -> str:
     wrong = sum(count != 1 for count in counts)
-    return f"{wrong} orders have none, or several" if wrong else "exactly one for each order"
+    return f"{wrong} orders have none, or more than one" if wrong else "exactly one for each order"
 
 
 def _can_write(stream: TextIO, text: str) -> bool:

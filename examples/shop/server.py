@@ -1,4 +1,4 @@
-"""Serves an app on this machine, and stops when it is told to."""
+"""Serves an app on this machine until it is stopped."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from flask import Flask
 
 HOST = "127.0.0.1"
-THREADS = 8  # The live page holds one for each browser that looks at it, up to three.
+THREADS = 8  # The live page uses one for each browser that shows it, up to three.
 
 
 class Server:
-    """A waitress in a thread, for a ``with`` block.
+    """A waitress server in a thread, for a ``with`` block.
 
-    :param port: 0 for any that is free.
-    :raises OSError: when the port is not to be had.
+    :param port: the port, or 0 for any free port.
+    :raises OSError: when the port cannot be used.
     """
 
     def __init__(self, app: Flask, port: int = 0) -> None:
@@ -36,16 +36,16 @@ class Server:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._server.task_dispatcher.shutdown()  # Requests that are being served are finished.
+        self._server.task_dispatcher.shutdown()  # Waits for the requests that are being served.
         self._server.trigger.pull_trigger(self._close)
         self._thread.join()
 
     def _close(self) -> None:
-        # Called in the server's thread, which ends when it has no socket left.
+        # This runs in the server's thread, which ends when it has no socket left.
         for channel in list(self._sockets.values()):
             channel.close()
 
 
 def why(error: OSError) -> str:
-    """What an error of the operating system says, without the rest."""
+    """Return the operating system's message of an error, without its number."""
     return os.strerror(error.errno) if error.errno else str(error)

@@ -1,8 +1,8 @@
-"""Sees which signals a request sends, which receivers they reach, in which order, and how long each takes.
+"""Records which signals a request sends, which receivers they reach, in which order, and how long each takes.
 
-The shop knows nothing of this. ``aldis.observe.watch`` tells of each send of the process, whoever sends it; a context
-variable says which request is being served, so that requests that run side by side do not mix. What runs after the
-response has the context of its request, too.
+The shop does not know of it. ``aldis.observe.watch`` reports each send of the process. A context variable says which
+request is being served, so that concurrent requests do not mix. Code that runs after the response has the context of
+its request.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ LIVE_PAGE = "/_aldis"
 
 @dataclass
 class Request:
-    """One request, and what was sent for it.
+    """One request, and the sends that it caused.
 
-    :ivar took_ms: until the app had its answer. Receivers that run after the response come later.
-    :ivar sends: those outside of receivers. What receivers sent is in the records of their calls.
+    :ivar took_ms: the time until the app returned its response. Receivers that run after the response come later.
+    :ivar sends: the sends outside of receivers. The records of calls have the sends that receivers made.
     """
 
     id: int
@@ -49,11 +49,11 @@ class Request:
     sends: list[SendRecord] = field(default_factory=list)
 
     def at_ms(self, moment_s: float) -> float:
-        """A moment in the request's time."""
+        """Return a time in milliseconds since the request began."""
         return (moment_s - self.began_s) * 1000
 
     def all_sends(self) -> Iterator[tuple[int, SendRecord]]:
-        """All sends, and how deep each is in others: 0, or more if a receiver of another send sent it."""
+        """Return all sends with their depth: 0, or more if a receiver of another send sent the signal."""
         yield from _below(0, self.sends)
 
 
@@ -66,17 +66,17 @@ def _below(depth: int, sends: list[SendRecord]) -> Iterator[tuple[int, SendRecor
 
 
 def runs(send: SendRecord) -> list[CallRecord]:
-    """The receivers that a send called, in order; those that waited for a delivery when that ran them."""
+    """Return the calls of receivers, in order. A receiver with a delivery has its call when the delivery ran it."""
     return [call for call in send.calls if not call.is_delivery]
 
 
 def is_queued(call: CallRecord) -> bool:
-    """Whether a receiver got a row of the relay, for a worker to run it."""
+    """Return whether the relay wrote a queue row for this receiver."""
     return call.is_delivery and isinstance(call.via, Durable)
 
 
 def reached(send: SendRecord) -> list[CallRecord]:
-    """The receivers that a send called, or wrote a row for, in order."""
+    """Return the receivers that a send called, or wrote a queue row for, in order."""
     return [call for call in send.calls if not call.is_delivery or is_queued(call)]
 
 
@@ -99,7 +99,7 @@ def _path_of(environ: WSGIEnvironment) -> str:
 class Timeline:
     """Watches one app.
 
-    :param ended: is handed each request when all of it is over, in the thread that served it.
+    :param ended: is called with each request when all of its receivers have run, in the thread that served it.
     """
 
     def __init__(self, ended: Callable[[Request], object]) -> None:
@@ -120,7 +120,7 @@ class Timeline:
             app.wsgi_app = wsgi_app  # type: ignore[method-assign]
 
     def wait_for(self, id: int, timeout_s: float = 10.0) -> None:
-        """Wait until all of a request is over. Whoever made it has the response before that."""
+        """Wait until a request and its receivers have ended. The client has the response earlier than that."""
         with self._changed:
             self._changed.wait_for(lambda: id in self._over, timeout_s)
 
@@ -133,7 +133,10 @@ class Timeline:
     def _serve(
         self, wsgi_app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
-        """Flask sends its first signal before a request has a context, and its last one after. This is around both."""
+        """Serve a request and record it.
+
+        Flask sends its first signal before the request context exists and its last one after, so this wraps both.
+        """
         if environ["PATH_INFO"].startswith(LIVE_PAGE):
             return wsgi_app(environ, start_response)
 

@@ -1,4 +1,4 @@
-"""Workers of the shop, each in a process of its own, and what becomes of their work when they are killed."""
+"""Workers of the shop, each in its own process. The demo kills some of them and then counts the invoices and mails."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-PATIENCE_S = 30.0  # For what takes a second or two.
+PATIENCE_S = 30.0  # The time limit for steps that take a second or two.
 
 COMMAND = ("flask", "--app", "shop", "relay", "worker")
 
 
 class StrayWorkerError(Exception):
-    """A worker does not do what it should."""
+    """A worker ended early or took too long."""
 
 
 class Worker:
     """A process that runs ``flask --app shop relay worker``.
 
-    :param folder: the shop's.
-    :param options: of the command.
-    :param takes_s: how long an invoice takes, before it is made and once more after that.
+    :param folder: the shop's folder.
+    :param options: options of the command.
+    :param takes_s: how long the worker sleeps before it writes an invoice, and again after it.
     """
 
     def __init__(self, folder: Path, *options: str, takes_s: float = 0.0) -> None:
@@ -52,7 +52,7 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                process_group=0,  # So that Ctrl-C is for the demo alone, which then stops its workers.
+                process_group=0,  # Ctrl-C reaches the demo only, which then stops its workers.
             )
 
     @property
@@ -60,13 +60,13 @@ class Worker:
         return self._process.pid
 
     def kill(self) -> None:
-        """``kill -9``: it has no chance to say anything."""
+        """Kill the process with ``kill -9``. It cannot react."""
         self._process.kill()
         self._process.wait()
         self._ready.unlink(missing_ok=True)
 
     def stop(self) -> int:
-        """Have it end what it has begun. Gives its exit code."""
+        """Stop the worker after the work it has begun, and return its exit code."""
         self._process.terminate()
 
         try:
@@ -76,29 +76,30 @@ class Worker:
             return self._process.returncode
 
     def wait_until_ready(self) -> None:
-        """Wait until it has found the database in order, and works."""
+        """Wait until the worker has checked the database and has started to work."""
         self.wait_until(self._ready.exists, "it was ready")
 
     def last_words(self) -> str:
-        """The last line that a worker of this shop has written."""
+        """Return the last line that a worker of this shop has logged."""
         return (self._log.read_text("utf-8", "replace").splitlines() or ["nothing"])[-1]
 
     def wait_until(self, is_so: Callable[[], bool], what: str) -> None:
-        """Wait until something is so.
+        """Wait until a condition is true.
 
-        :raises StrayWorkerError: when the worker ends before that, or it takes for ever.
+        :param what: the condition in words, for the error message.
+        :raises StrayWorkerError: when the worker ends first, or the time limit passes.
         """
         give_up_at = time.monotonic() + PATIENCE_S
 
         while not is_so():
             if self._process.poll() is not None or time.monotonic() > give_up_at:
-                raise StrayWorkerError(f"A worker did not come so far that {what}. Its log ends: {self.last_words()}")
+                raise StrayWorkerError(f"A worker ended, or was too slow, before {what}. Log: {self.last_words()}")
 
             time.sleep(0.02)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Have it stand still, to look at what it is doing."""
+        """Pause the process inside the block, so that its state cannot change."""
         self._process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, self.id, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
@@ -109,10 +110,10 @@ class Worker:
 
 
 def kill_in_the_middle(app: Flask, worker: Worker, invoices: int) -> None:
-    """Kill a worker at its worst moment: with an invoice made, and its row not deleted yet.
+    """Kill a worker at its worst moment: the invoice is written, and its queue row is not deleted yet.
 
-    :param invoices: after how many invoices.
-    :raises StrayWorkerError: when there is no such moment.
+    :param invoices: the least number of invoices that must exist at that moment.
+    :raises StrayWorkerError: when that moment does not come.
     """
 
     def is_in_the_middle() -> bool:
@@ -125,7 +126,7 @@ def kill_in_the_middle(app: Flask, worker: Worker, invoices: int) -> None:
         if not is_in_the_middle():
             return False
 
-        with worker.frozen():  # It went on while we looked.
+        with worker.frozen():  # The worker went on during the first check.
             if not is_in_the_middle():
                 return False
 
@@ -136,27 +137,27 @@ def kill_in_the_middle(app: Flask, worker: Worker, invoices: int) -> None:
 
 
 def in_hand() -> int:
-    """How many messages are in the hands of workers. Those of a dead one stay there until its leases end."""
+    """Return the number of messages that workers have claimed. The leases of a killed worker count until they end."""
     return sum(status.in_flight for status in relay.status())
 
 
 def waiting() -> int:
-    """How many messages there are, in hands or not."""
+    """Return the number of all messages, claimed or not."""
     return in_hand() + sum(status.backlog for status in relay.status())
 
 
 @dataclass(frozen=True)
 class Books:
-    """What there is when workers have been killed, and the last one has done the rest.
+    """What there is when workers were killed and the last worker has done the rest.
 
-    :ivar kills: how many were killed.
-    :ivar invoices: how many each order has.
-    :ivar attempts: how often an invoice was attempted. An attempt that ends with a kill counts.
-    :ivar repeated: how many of these found that it was made.
-    :ivar confirmations: how many mails of confirmation each order has.
-    :ivar welcomes: how many mails of welcome there are.
-    :ivar dead: how many dead letters each receiver has.
-    :ivar backlog: how many messages wait still.
+    :ivar kills: the number of killed workers.
+    :ivar invoices: the number of invoices of each order.
+    :ivar attempts: the number of attempts at an invoice. An attempt that ends with a kill counts.
+    :ivar repeated: the number of attempts that found that the invoice existed already.
+    :ivar confirmations: the number of confirmation mails of each order.
+    :ivar welcomes: the number of welcome mails.
+    :ivar dead: the number of dead letters of each receiver.
+    :ivar backlog: the number of messages that still wait.
     """
 
     kills: int
@@ -170,7 +171,7 @@ class Books:
 
 
 def books(app: Flask, kills: int) -> Books:
-    """Look at what there is."""
+    """Count the invoices, mails and messages."""
     attempts: dict[int, int] = {}
     billing = entries(app, "billing")
 

@@ -1,4 +1,4 @@
-"""``python -m aldis``: look at the signals of a program, and run and look after its relay, without Flask."""
+"""``python -m aldis``: look at the signals of a program, and run its relay and look after it, without Flask."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 @click.group()
 @click.version_option(package_name="aldis")
 def main() -> None:
-    """Look at signals, and run and look after a relay."""
+    """Look at signals, run a relay, and look after it."""
 
 
 @main.command("list")
 @click.argument("path")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_(path: str, *, as_json: bool) -> None:
-    """Print who is connected to the signals of PATH, which is module:namespace, module:signal or a module."""
+    """Print the receivers of the signals of PATH, which is module:namespace, module:signal or a module."""
     print_list(find_signals(path), as_json=as_json)
 
 
@@ -36,7 +36,7 @@ def list_(path: str, *, as_json: bool) -> None:
 @click.argument("path")
 @click.argument("name", required=False)
 def show(path: str, name: str | None) -> None:
-    """Print the contract and the receivers of the signals of PATH, or of the one of that NAME."""
+    """Print the contract and the receivers of the signals of PATH, or only of the signal NAME."""
     groups = find_signals(path)
     print_signals([s for group in groups.values() for s in group] if name is None else select_signals(groups, name))
 
@@ -44,7 +44,7 @@ def show(path: str, name: str | None) -> None:
 def found_relay(path: str) -> Relay:
     """Return the relay at ``module:name``; without a name, the only relay of the module.
 
-    :raises click.UsageError: when there is no such module, or it has no relay or several.
+    :raises click.UsageError: when the module does not exist, or does not have exactly one relay.
     """
     from .relay import Relay
 
@@ -54,7 +54,7 @@ def found_relay(path: str) -> Relay:
     relays = {id(relay): relay for relay in (getattr(module, key, None) for key in names) if isinstance(relay, Relay)}
 
     if len(relays) != 1:
-        problem = f"{path} is no relay" if name else f"The module {module_name!r} has {len(relays)} relays"
+        problem = f"{path} is not a relay" if name else f"The module {module_name!r} has {len(relays)} relays"
         raise click.UsageError(f"{problem}. Give the path of one: module:name.")
 
     return next(iter(relays.values()))

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def get_tracer_and_meter(name: str, tracer_provider: Any, meter_provider: Any) -> tuple[Tracer, Meter]:
-    """Return what makes the spans and the metrics of one part of Aldis.
+    """Return the tracer and the meter of one part of Aldis.
 
     :param name: the name of the part.
-    :raises InvalidOptionError: when a provider is not one of OpenTelemetry's.
+    :raises InvalidOptionError: when a provider is not a provider of OpenTelemetry.
     """
     for option, provider, method in (
         ("tracer_provider", tracer_provider, "get_tracer"),
@@ -32,7 +32,7 @@ def get_tracer_and_meter(name: str, tracer_provider: Any, meter_provider: Any) -
     ):
         if provider is not None and (isinstance(provider, type) or not callable(getattr(provider, method, None))):
             raise InvalidOptionError(
-                f"{option} must be one of OpenTelemetry's, with a method {method}, not {kind_name(provider)}."
+                f"{option} must be a provider of OpenTelemetry, with a method {method}, not {kind_name(provider)}."
             )
 
     tracer = trace.get_tracer(name, tracer_provider=tracer_provider)

@@ -95,7 +95,8 @@ class Concurrent:
     is cancelled. Unless ``cancel_on_failure`` is set, a failure stops no receiver, so ``errors="propagate"`` does
     what ``"collect"`` does: one exception is raised unchanged, several as an ``ExceptionGroup``.
 
-    :param cancel_on_failure: when a receiver fails, cancel the receivers that still run. They have no result.
+    :param cancel_on_failure: when a receiver fails, cancel the receivers that still run. Cancelled receivers have no
+        result.
 
     .. versionadded:: 0.1
     """
@@ -111,7 +112,7 @@ class Concurrent:
         return f"Concurrent(cancel_on_failure={self.cancel_on_failure})"
 
     async def run(self, calls: Sequence[Callable[[], Awaitable[bool]]], /) -> None:
-        """Await the calls, each in a task of its own, until all of them end."""
+        """Await the calls, each in its own task, until all calls have ended."""
         tasks: list[asyncio.Task[None]] = []
         failed: list[bool] = []
 

@@ -29,8 +29,8 @@ def threads(executor: Executor) -> ThreadDelivery:
     The value in the results of ``send`` is a :class:`concurrent.futures.Future`. The receiver sees a copy
     of the sender's context variables. If it raises, ``"log"`` logs the failure and a callable failure policy
     is called with it, in the executor's thread, and the future's result is ``None``. Under ``"propagate"``
-    and ``"collect"``, the future raises, because ``send`` returned long ago. A future that is dropped before
-    anybody asks for its exception reports to :func:`threading.excepthook`.
+    and ``"collect"``, the future raises, because ``send`` returned long ago. A future that is dropped before any code
+    asks for its exception reports it to :func:`threading.excepthook`.
 
     Receivers in threads run in no particular order. A weakly held receiver is kept alive until it has run.
     A receiver that is disconnected after its turn still runs. ``connect`` refuses async receivers.

@@ -14,7 +14,7 @@
         ├── UnnamedSenderError       (LookupError)   a sender has no name in the relay
         ├── TransactionError         (RuntimeError)  the transaction of a send is not clear
         ├── RelaySchemaError         (RuntimeError)  the tables are missing, or of another version
-        ├── NoMessageError           (RuntimeError)  the message was asked for outside a durable receiver
+        ├── NoMessageError           (RuntimeError)  current() was called outside a durable receiver
         └── ReceiverTimeoutError     (TimeoutError)  a durable receiver takes too long
 
     AldisWarning               (UserWarning)
@@ -105,7 +105,7 @@ class RelaySchemaError(RelayError, RuntimeError):
 
 
 class NoMessageError(RelayError, RuntimeError):
-    """The current message was asked for outside a durable receiver."""
+    """:meth:`Relay.current` was called outside a durable receiver."""
 
 
 class ReceiverTimeoutError(RelayError, TimeoutError):
@@ -123,10 +123,10 @@ class LostReceiverWarning(AldisWarning, ResourceWarning):
 
 
 class RelayWarning(AldisWarning, RuntimeWarning):
-    """The relay runs, and with this setup messages could be lost. The text says which, and what to change."""
+    """With this set-up of the relay, messages could be lost. The text says which messages, and what to change."""
 
 
 class UncommittedMessageWarning(AldisWarning, RuntimeWarning):
-    """A signal was sent to durable receivers in a transaction that was closed without a commit, so its messages are
-    gone. Development mode shows this warning, with the place of the ``send``.
+    """A signal was sent to durable receivers in a transaction that was closed without a commit. Its messages are gone.
+    Development mode shows this warning, with the place of the ``send``.
     """

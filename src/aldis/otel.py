@@ -26,7 +26,7 @@ from ._core.watching import Watcher
 from ._telemetry import get_tracer_and_meter, make_histogram, mark_failed
 from .observe import BUCKETS_S, describe_delivery, watch
 
-# Only now: without OpenTelemetry, the import above says what to install.
+# After the import above, which says what to install if OpenTelemetry is missing.
 from opentelemetry import context, trace  # isort: skip
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ def instrument(
     A send makes a span ``send <signal>``, and below it each receiver a span ``call <receiver>``. A receiver with a
     delivery makes ``deliver <receiver>``, and ``call <receiver>`` when the delivery runs it, also as a child of the
     send's span. While a receiver runs, its span is the current one: spans that the receiver makes, by sends too, are
-    below it, in its task, its thread, and in those that copy its context. All spans are of the kind ``INTERNAL``.
+    below it, in its task, its thread, and in tasks and threads that copy its context. All spans are of the kind
+    ``INTERNAL``.
 
     =========================  ====================================================================
     attribute                  value
@@ -87,8 +88,8 @@ def instrument(
     ``aldis.receiver.duration``    histogram  ``s``         how long receivers took, without handing over
     =============================  =========  ============  ================================================
 
-    All metrics have ``aldis.signal.name``; those of receivers also ``code.function.name``, and those of failures
-    ``error.type``.
+    All metrics have ``aldis.signal.name``. Metrics of receivers also have ``code.function.name``, and metrics of
+    failures ``error.type``.
 
     :param signals: as for :func:`aldis.observe.watch`: signals, namespaces and lists of these, or nothing for all
         signals.
@@ -97,7 +98,8 @@ def instrument(
     :param record_exceptions: record the messages and the tracebacks of exceptions, as ``Span.record_exception`` does.
         The application chooses what a message says: "no user ada@example.org" names a person.
     :return: a watch, whose ``stop()`` ends it. Spans that are open then still end.
-    :raises InvalidOptionError: when a provider is not one of OpenTelemetry's, or one of ``signals`` is something else.
+    :raises InvalidOptionError: when a provider is not a provider of OpenTelemetry, or one of ``signals`` is something
+        else.
 
     .. versionadded:: 0.1
     """
@@ -159,8 +161,8 @@ class _Telemetry(Watcher):
         finally:
             token = self._tokens.pop(record, None)
 
-            # A coroutine may be closed in another context than the one in which it began. And of several watches, the
-            # first that is told of the end takes the spans of all of them out of the context.
+            # A coroutine may be closed in another context than the one in which it began. And if there are several
+            # watches, the first one that is told of the end takes the spans of all watches out of the context.
             if token is not None and context.get_value(_RECORD_OF_SPAN) is ref(record):
                 context.detach(token)
 
@@ -205,7 +207,7 @@ class _Telemetry(Watcher):
         if call.via is not None:
             attributes["aldis.delivery"] = describe_delivery(call.via)
 
-        # Below the span of the send, not below the current span: a delivery may run in another thread, long after.
+        # The parent is the span of the send, not the current span: a delivery may run in another thread, much later.
         parent = trace.set_span_in_context(self._spans[call.send])
         verb = "deliver" if call.is_delivery else "call"
         return self._tracer.start_span(f"{verb} {name}", context=parent, attributes=attributes)

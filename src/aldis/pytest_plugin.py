@@ -86,7 +86,7 @@ class _Leaks:
         yield
         check, self._check = self._check, None
 
-        # The traceback of a failed test still holds what the test has left.
+        # The traceback of a failed test still holds the test's objects.
         if check is None or not self._has_passed or not check.found():
             return
 
@@ -103,10 +103,12 @@ class _Leaks:
 
 
 def _release_objects_of(item: pytest.Item) -> None:
-    """Release what only the test holds. Signals, senders and receivers that die with it are not left behind."""
-    getattr(item, "funcargs", {}).clear()  # pytest itself does this right afterwards.
+    """Release the objects that only the test holds. Signals, senders and receivers that die with the test are not left
+    behind.
+    """
+    getattr(item, "funcargs", {}).clear()  # pytest does the same right afterwards.
 
-    # The instance of a test class. pytest keeps it in these attributes, and makes another if it needs one again.
+    # The instance of a test class. pytest keeps it in these attributes, and makes a new one when it needs one.
     for name in ("_instance", "_obj"):
         vars(item).pop(name, None)
 

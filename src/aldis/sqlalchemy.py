@@ -42,7 +42,7 @@ def after_commit(session: AnySession) -> AfterCommit:
     The receiver runs in the thread that commits, right after the outermost commit: the transaction has ended, and
     ``commit()`` has not returned. The receiver may use the session, which begins a new transaction. Receivers run in
     the order of the sends. A rollback of the transaction or of a savepoint drops the sends inside it. Two sessions do
-    not mix. If the session has no transaction, a send runs the receiver at once.
+    not mix. If the session has no transaction, the send runs the receiver at once.
 
     ``commit()`` does not raise the exceptions of a receiver, because the transaction is committed already. A callable
     failure policy is called with the failure; under every other policy, the logger ``aldis`` logs it.
@@ -55,8 +55,8 @@ def after_commit(session: AnySession) -> AfterCommit:
     The value in the results of ``send`` is ``None``; if the receiver ran at once, it is the receiver's result.
 
     :param session: a ``Session``, an ``AsyncSession``, or a registry of either such as Flask-SQLAlchemy's
-        ``db.session``: then the session that is current when the signal is sent.
-    :raises InvalidOptionError: when it is anything else.
+        ``db.session``: of a registry, the session that is current when the signal is sent.
+    :raises InvalidOptionError: when ``session`` is anything else.
 
     .. versionadded:: 0.1
     """
@@ -88,13 +88,13 @@ class AfterCommit:
         return f"after_commit({type(self._session).__name__})"
 
     def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
-        """Raise for an async receiver, if the session is sync: then nothing awaits the commit.
+        """Raise for an async receiver if the session is sync, because no code awaits a sync commit.
 
         :raises InvalidOptionError: for an async receiver, unless the session is async.
         """
         if is_async and not self._is_async:
             raise InvalidOptionError(
-                "after_commit() with a sync session cannot run async receivers: nothing awaits its commit."
+                "after_commit() with a sync session cannot run async receivers, because no code awaits its commit."
             )
 
     def deliver(self, call: Call, /) -> object:
@@ -161,7 +161,7 @@ def _end(session: Session, transaction: SessionTransaction) -> None:
 
 
 def _around(savepoint: SessionTransaction) -> SessionTransaction:
-    """Return the savepoint or the transaction around a savepoint. Skip the transaction of a flush, which is neither."""
+    """Return the savepoint or the transaction around a savepoint. Skip the transaction of a flush."""
     transaction = savepoint.parent
     assert transaction is not None
 

@@ -1,4 +1,4 @@
-"""asyncio: crossing between sync and async, receivers side by side, and cancellation."""
+"""asyncio: wrappers between sync and async, concurrent receivers, and cancellation."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
 
 
 def send_by(policy: Any, signal: Signal[Any, ..., Any], *sender: Any, **payload: Any) -> Any:
-    """Give the signal an async policy and send it."""
+    """Set the signal's async policy and send the signal."""
     signal.async_policy = policy
     return signal.send_async(*sender, **payload)
 
 
 class Broken(Exception):
-    """What the receivers of these tests raise."""
+    """The exception that the receivers of these tests raise."""
 
 
 class Stage:
-    """A signal, a log, and receivers that wait for one another as a test wants it."""
+    """A signal, a log, and receivers that wait for one another as a test asks."""
 
     def __init__(self, **settings: Any) -> None:
         self.signal = Signal(**settings)
         self.log: list[str] = []
 
     def add(self, name: str, *, waits: str = "", error: BaseException | None = None, **options: Any) -> None:
-        """A receiver that waits until another, or itself, was released."""
+        """Connect a receiver that waits until another receiver, or the receiver itself, is released."""
 
         async def receiver(sender: Any, **payload: Any) -> str:
             self.log.append(f"{name} begins")
@@ -66,11 +66,11 @@ def values(results: list[tuple[Any, Any]]) -> list[Any]:
     return [value for _, value in results]
 
 
-# run: async receivers from sync sends.
+# async_to_sync: async receivers in sync sends.
 
 
-def test_run_runs_an_async_receiver() -> None:
-    """run is an async_wrapper: send runs async receivers, each in a loop of its own."""
+def test_async_to_sync_runs_an_async_receiver() -> None:
+    """async_to_sync is an async_wrapper: send runs each async receiver in its own event loop."""
     signal, loops = Signal(async_wrapper=async_to_sync), list[Any]()
 
     async def receiver(sender: Any, *, a: int) -> Any:
@@ -87,8 +87,8 @@ def test_run_runs_an_async_receiver() -> None:
     assert all(loop.is_closed() for loop in loops)
 
 
-def test_run_raises_what_the_receiver_raises() -> None:
-    """run passes on what the receiver raises, unchanged."""
+def test_async_to_sync_raises_the_receiver_s_exception() -> None:
+    """async_to_sync raises the receiver's exception unchanged."""
     signal, error = Signal(async_wrapper=async_to_sync), Broken()
 
     @signal.connect
@@ -102,8 +102,8 @@ def test_run_raises_what_the_receiver_raises() -> None:
     assert error.__context__ is None
 
 
-def test_run_is_refused_inside_a_loop() -> None:
-    """Inside an event loop run raises RuntimeError, and leaves no coroutine that nobody awaits."""
+def test_async_to_sync_is_refused_inside_a_loop() -> None:
+    """Inside an event loop async_to_sync raises RuntimeError, and leaves no coroutine that is never awaited."""
     signal, log = Signal(async_wrapper=async_to_sync), list[str]()
 
     @signal.connect
@@ -114,14 +114,14 @@ def test_run_is_refused_inside_a_loop() -> None:
         with pytest.raises(RuntimeError, match="event loop"):
             signal.send()
 
-    # A coroutine that is dropped without being awaited warns, and warnings are errors.
+    # A coroutine that is dropped without being awaited causes a warning, and warnings are errors.
     asyncio.run(main())
     gc.collect()
     assert log == []
 
 
-def test_run_keeps_the_name_of_the_receiver() -> None:
-    """What run returns is sync, and looks like the receiver."""
+def test_async_to_sync_preserves_the_name_of_the_receiver() -> None:
+    """async_to_sync returns a sync function with the receiver's name and documentation."""
 
     async def receiver(sender: Any) -> None:
         """Its documentation."""
@@ -133,8 +133,8 @@ def test_run_keeps_the_name_of_the_receiver() -> None:
     assert not inspect.iscoroutinefunction(wrapped)
 
 
-def test_run_takes_every_kind_of_receiver() -> None:
-    """run wraps methods, callable objects, partials and generator-based coroutines too."""
+def test_async_to_sync_accepts_every_kind_of_receiver() -> None:
+    """async_to_sync also wraps methods, callable objects, partials and generator-based coroutines."""
 
     class Listener:
         async def __call__(self, sender: Any) -> str:
@@ -157,11 +157,11 @@ def test_run_takes_every_kind_of_receiver() -> None:
     assert values(signal.send()) == ["object", "method", "method", "generator"]
 
 
-# in_thread: sync receivers from async sends.
+# sync_to_async: sync receivers in async sends.
 
 
-def test_in_thread_runs_a_sync_receiver_beside_the_loop() -> None:
-    """in_thread is a sync_wrapper: the receiver runs in another thread, and the loop goes on meanwhile."""
+def test_sync_to_async_runs_a_sync_receiver_beside_the_loop() -> None:
+    """sync_to_async is a sync_wrapper: the receiver runs in another thread while the event loop goes on."""
     signal, go_on = Signal(sync_wrapper=sync_to_async), threading.Event()
 
     @signal.connect
@@ -182,8 +182,8 @@ def test_in_thread_runs_a_sync_receiver_beside_the_loop() -> None:
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
 
-def test_in_thread_copies_the_context() -> None:
-    """The receiver sees a copy of the sender's context variables, and what it sets does not come back."""
+def test_sync_to_async_copies_the_context() -> None:
+    """The receiver sees a copy of the sender's context variables, and its own changes stay in that copy."""
     signal = Signal(sync_wrapper=sync_to_async)
 
     @signal.connect
@@ -200,8 +200,8 @@ def test_in_thread_copies_the_context() -> None:
     assert asyncio.run(main()) == (["set by the sender"], "set by the sender")
 
 
-def test_in_thread_keeps_the_order() -> None:
-    """Sync and async receivers take turns in order: the next begins when the thread has ended."""
+def test_sync_to_async_keeps_the_order() -> None:
+    """Sync and async receivers run in order: the next one begins when the thread of the last one has ended."""
     stage = Stage(sync_wrapper=sync_to_async)
     stage.add("a")
     stage.signal.connect(lambda sender: stage.log.append("thread"), weak=False)
@@ -211,8 +211,8 @@ def test_in_thread_keeps_the_order() -> None:
     assert stage.log == ["a begins", "a ends", "thread", "b begins", "b ends"]
 
 
-def test_in_thread_raises_what_the_receiver_raises() -> None:
-    """in_thread passes on what the receiver raises, unchanged."""
+def test_sync_to_async_raises_the_receiver_s_exception() -> None:
+    """sync_to_async raises the receiver's exception unchanged."""
     signal, error = Signal(sync_wrapper=sync_to_async), Broken()
 
     @signal.connect
@@ -225,8 +225,8 @@ def test_in_thread_raises_what_the_receiver_raises() -> None:
     assert raised.value is error
 
 
-def test_in_thread_keeps_the_name_of_the_receiver() -> None:
-    """What in_thread returns is async, and looks like the receiver."""
+def test_sync_to_async_preserves_the_name_of_the_receiver() -> None:
+    """sync_to_async returns an async function with the receiver's name and documentation."""
 
     def receiver(sender: Any) -> None:
         """Its documentation."""
@@ -238,8 +238,8 @@ def test_in_thread_keeps_the_name_of_the_receiver() -> None:
     assert inspect.iscoroutinefunction(wrapped)
 
 
-def test_the_sync_receiver_s_policy_in_a_thread() -> None:
-    """E3: failures of receivers behind in_thread go by the policy."""
+def test_failures_in_sync_to_async_follow_the_policy() -> None:
+    """E3: failures of receivers behind sync_to_async are handled by the failure policy."""
     failures: list[Failure] = []
     signal, log = Signal(sync_wrapper=sync_to_async, errors=failures.append), list[Any]()
 
@@ -254,8 +254,8 @@ def test_the_sync_receiver_s_policy_in_a_thread() -> None:
     assert log == ["x"]
 
 
-def test_a_namespace_is_told_once_for_both_ways() -> None:
-    """E9: a namespace with both wrappers serves send and send_async on all its signals."""
+def test_a_namespace_has_both_wrappers() -> None:
+    """E9: a namespace with both wrappers serves send and send_async on all of its signals."""
     signals = Namespace(async_wrapper=async_to_sync, sync_wrapper=sync_to_async)
     signal = signals.signal("x")
 
@@ -275,8 +275,8 @@ def test_a_namespace_is_told_once_for_both_ways() -> None:
 # Concurrent.
 
 
-def test_concurrent_runs_receivers_side_by_side() -> None:
-    """Receivers begin in order, wait for one another without a deadlock, and results are in the receivers' order."""
+def test_concurrent_runs_receivers_concurrently() -> None:
+    """Receivers begin in order, may wait for one another without a deadlock, and their results are in order."""
     stage = Stage()
     stage.add("a", waits="c ends")
     stage.add("b", waits="c ends", priority=1)
@@ -290,7 +290,7 @@ def test_concurrent_runs_receivers_side_by_side() -> None:
 
 
 def test_concurrent_for_all_sends() -> None:
-    """As async_policy it holds for every send_async of the signal, and for no send."""
+    """As async_policy it applies to every send_async of the signal, and to no send."""
     stage = Stage(async_policy=Concurrent(), async_wrapper=async_to_sync)
     stage.add("a", waits="b begins")
     stage.add("b")
@@ -302,8 +302,8 @@ def test_concurrent_for_all_sends() -> None:
     assert values(stage.signal.send()) == ["a", "b"]
 
 
-def test_concurrent_receivers_run_in_tasks_of_their_own() -> None:
-    """Each receiver has a task, so what it sets in context variables is its own."""
+def test_concurrent_receivers_run_in_their_own_tasks() -> None:
+    """Each receiver has its own task, so the context variables that it sets are its own."""
     signal = Signal(async_policy=Concurrent())
 
     async def receiver(sender: Any) -> Any:
@@ -330,7 +330,7 @@ def test_concurrent_receivers_run_in_tasks_of_their_own() -> None:
 
 @pytest.mark.parametrize("errors", ["propagate", "collect"])
 def test_a_failure_stops_nothing(errors: Any) -> None:
-    """By default one failure cancels nothing: all end, and the exception comes out unchanged."""
+    """By default a failure cancels no receiver: all receivers end, and the exception is raised unchanged."""
     stage, error = Stage(errors=errors), Broken()
     stage.add("a", error=error)
     stage.add("b", waits="a ends")
@@ -344,7 +344,7 @@ def test_a_failure_stops_nothing(errors: Any) -> None:
 
 @pytest.mark.parametrize("errors", ["propagate", "collect"])
 def test_several_failures_are_a_group(errors: Any) -> None:
-    """Several exceptions come out as one ExceptionGroup."""
+    """Several exceptions are raised as one ExceptionGroup."""
     stage, first, second = Stage(errors=errors), Broken("first"), KeyError("second")
     stage.add("a", error=first)
     stage.add("b", waits="a ends", error=second)
@@ -358,7 +358,7 @@ def test_several_failures_are_a_group(errors: Any) -> None:
 
 
 def test_failures_go_to_a_callable_policy() -> None:
-    """E3: a callable policy gets each failure, and the send returns the other results in order."""
+    """E3: a callable policy receives each failure, and the send returns the other results in order."""
     failures: list[Failure] = []
     stage, error = Stage(errors=failures.append), Broken()
     stage.add("a", waits="b ends")
@@ -372,8 +372,9 @@ def test_failures_go_to_a_callable_policy() -> None:
 
 
 @pytest.mark.parametrize("errors", ["propagate", "collect", "callable"])
-def test_cancel_on_failure_cancels_those_that_still_run(errors: str) -> None:
-    """With cancel_on_failure, a failure cancels the receivers that are still running; who has ended has a result."""
+def test_cancel_on_failure_cancels_the_receivers_that_still_run(errors: str) -> None:
+    """With cancel_on_failure, a failure cancels the receivers that still run; a receiver that has ended has a
+    result."""
     failures: list[Failure] = []
     stage, error = Stage(errors=failures.append if errors == "callable" else errors), Broken()
     stage.add("a")
@@ -419,7 +420,7 @@ def test_cancel_on_failure_does_not_cancel_the_sender() -> None:
 
 
 def test_nothing_is_cancelled_without_a_failure() -> None:
-    """With cancel_on_failure and no failure, all end."""
+    """With cancel_on_failure and no failure, all receivers run to their end."""
     stage = Stage()
     stage.add("a", waits="b ends")
     stage.add("b")
@@ -430,7 +431,7 @@ def test_nothing_is_cancelled_without_a_failure() -> None:
 @pytest.mark.parametrize("way", ["in turn", "concurrent"])
 @pytest.mark.parametrize("errors", ["propagate", "collect", "callable"])
 def test_cancelling_a_send_cancels_its_receivers(way: str, errors: str) -> None:
-    """A send that is cancelled cancels what runs, begins nothing further, and ends when all have ended."""
+    """A cancelled send cancels the receivers that run, begins no further receiver, and ends when all have ended."""
     failures: list[Failure] = []
     policy = Concurrent() if way == "concurrent" else None
     stage = Stage(errors=failures.append if errors == "callable" else errors, async_policy=policy)
@@ -461,7 +462,7 @@ def test_cancelling_a_send_cancels_its_receivers(way: str, errors: str) -> None:
 
 
 def test_a_cancelled_concurrent_send_waits_for_its_receivers() -> None:
-    """All receivers have ended when a cancelled send ends, those too that take their time to clean up."""
+    """A cancelled send ends after all of its receivers, also after those that take time to clean up."""
     signal, log = Signal(async_policy=Concurrent()), list[str]()
 
     @signal.connect
@@ -490,7 +491,7 @@ def test_a_cancelled_concurrent_send_waits_for_its_receivers() -> None:
 
 @pytest.mark.parametrize("way", ["in turn", "concurrent"])
 def test_a_timeout_around_a_send(way: str) -> None:
-    """asyncio.timeout around a send_async works as around anything else that is awaited."""
+    """asyncio.timeout works around a send_async as around any other awaitable."""
     stage = Stage(async_policy=Concurrent() if way == "concurrent" else None)
     stage.add("a", waits="never")
 
@@ -502,8 +503,8 @@ def test_a_timeout_around_a_send(way: str) -> None:
     asyncio.run(main())
 
 
-def test_concurrent_refuses_what_it_cannot_run() -> None:
-    """E9: a sync receiver that nothing can run refuses the send before any receiver ran."""
+def test_concurrent_refuses_a_sync_receiver_without_a_wrapper() -> None:
+    """E9: a sync receiver without a wrapper makes the send fail before any receiver runs."""
     stage = Stage()
     stage.add("a")
     stage.signal.connect(lambda sender: None, weak=False)
@@ -515,7 +516,7 @@ def test_concurrent_refuses_what_it_cannot_run() -> None:
 
 
 def test_concurrent_runs_sync_receivers_in_threads() -> None:
-    """With in_thread, sync receivers run side by side too."""
+    """With sync_to_async, sync receivers run concurrently too."""
     signal, barrier = Signal(async_policy=Concurrent(), sync_wrapper=sync_to_async), threading.Barrier(2)
 
     def make(name: str) -> Callable[..., Any]:
@@ -532,7 +533,7 @@ def test_concurrent_runs_sync_receivers_in_threads() -> None:
 
 
 def test_concurrent_checks_the_payload() -> None:
-    """A declared signal's payload is completed and checked."""
+    """A declared signal's payload is checked, and its defaults are filled in."""
 
     def happened(sender: Any, /, *, a: int, b: int = 2) -> None: ...
 
@@ -548,13 +549,13 @@ def test_concurrent_checks_the_payload() -> None:
         asyncio.run(send_by(Concurrent(), signal, None, a=1, c=1))
 
 
-def test_concurrent_with_nobody_there() -> None:
-    """Without receivers there are no results."""
+def test_concurrent_without_receivers() -> None:
+    """Without receivers the results are empty."""
     assert asyncio.run(send_by(Concurrent(), Signal(), None)) == []
 
 
 def test_concurrent_calls_a_once_receiver_once() -> None:
-    """once and muting hold side by side as in turn."""
+    """once and muting work for concurrent receivers as for receivers in turn."""
     stage = Stage(async_policy=Concurrent())
     stage.add("a", once=True)
     stage.add("b")
@@ -569,21 +570,21 @@ def test_concurrent_calls_a_once_receiver_once() -> None:
     assert stage.log.count("a begins") == 1
 
 
-def test_concurrent_says_what_it_is() -> None:
-    """The repr can be read in logs."""
+def test_concurrent_has_a_readable_repr() -> None:
+    """The repr shows the options."""
     assert repr(Concurrent(cancel_on_failure=True)) == "Concurrent(cancel_on_failure=True)"
 
 
 def test_cancel_on_failure_is_keyword_only() -> None:
-    """A bare True would say nothing."""
+    """cancel_on_failure must be passed by keyword, because a bare True would be unclear."""
     with pytest.raises(TypeError):
         Concurrent(True)  # type: ignore[call-arg]
 
 
 @pytest.mark.parametrize("way", ["in turn", "concurrent"])
 @pytest.mark.parametrize("count", [1, 2])
-def test_failures_are_not_kept(way: str, count: int) -> None:
-    """Once the caller has dropped what a send raised, nothing keeps it."""
+def test_failures_are_freed(way: str, count: int) -> None:
+    """Once the caller has dropped the exception of a send, nothing keeps it alive."""
 
     class Thing:
         pass
@@ -619,8 +620,9 @@ def test_failures_are_not_kept(way: str, count: int) -> None:
         gc.enable()
 
 
-def test_an_own_policy() -> None:
-    """Whatever has a run method for the calls is a policy: here, backwards; results are in order all the same."""
+def test_a_custom_policy() -> None:
+    """Any object with a run method for the calls is an async policy; this one runs them backwards, and the results
+    are in order."""
 
     class Backwards:
         async def run(self, calls: Any, /) -> None:
@@ -638,8 +640,8 @@ def test_an_own_policy() -> None:
     assert stage.log == ["c begins", "c ends", "True", "b begins", "b ends", "False", "a begins", "a ends", "True"]
 
 
-def test_a_receiver_that_cancels_itself_is_not_passed_over() -> None:
-    """A CancelledError that a receiver raises by itself ends the send, under a policy as without one."""
+def test_a_receiver_that_cancels_itself_ends_the_send() -> None:
+    """A CancelledError that a receiver raises itself ends the send, with and without an async policy."""
     signal, log = Signal(), list[str]()
 
     @signal.connect

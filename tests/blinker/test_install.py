@@ -1,4 +1,4 @@
-"""``install_as_blinker()``: each test runs its program in an interpreter of its own, as it would at a user's."""
+"""``install_as_blinker()``: each test runs its program in its own interpreter, as a user would."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pytest
 
 import aldis
 
-# What a Flask application needs, without Blinker.
+# The packages that a Flask application needs, without Blinker.
 FLASK_WITHOUT_BLINKER = ("aldis", "click", "flask", "itsdangerous", "jinja2", "markupsafe", "werkzeug")
 
 INSTALLED = """
@@ -28,10 +28,10 @@ aldis.install_as_blinker()
 
 
 def run(program: str, *, before: str = "", options: tuple[str, ...] = (), **given: Any) -> Any:
-    """What a program prints as JSON with ``tell``. It may use what is given by name.
+    """Run a program with the given names, and return the JSON that it prints with ``tell``.
 
-    Warnings are errors in it, and so is whatever it prints to stderr: nobody would see an exception that
-    Python ignores.
+    Warnings are errors in the program, and so is any output on stderr: an exception that Python ignores would otherwise
+    stay unseen.
     """
     source = "\n".join(
         [
@@ -55,7 +55,7 @@ def run(program: str, *, before: str = "", options: tuple[str, ...] = (), **give
     return json.loads(done.stdout)
 
 
-# What `import blinker` gives
+# The result of `import blinker`
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,14 @@ def run(program: str, *, before: str = "", options: tuple[str, ...] = (), **give
         "Signal = __import__('blinker').Signal",
     ],
 )
-def test_each_form_of_import_gives_aldis(statement: str) -> None:
-    """Blinker's contract: whatever the form of the import, and whichever comes first, it gives Aldis."""
+def test_each_form_of_import_returns_aldis(statement: str) -> None:
+    """Blinker's contract: every form of the import returns Aldis, whichever comes first."""
     assert run(f"{statement}\ntell(Signal is aldis.Signal)", before=INSTALLED) is True
 
 
 def test_each_public_name_is_that_of_aldis() -> None:
-    """Blinker's contract: ``blinker`` and ``blinker.base`` have Blinker's names, and they are Aldis' objects."""
+    """Blinker's contract: ``blinker`` and ``blinker.base`` have Blinker's public names, and the objects are those of
+    Aldis."""
     program = """
         import blinker, blinker.base
         tell([
@@ -93,8 +94,8 @@ def test_each_public_name_is_that_of_aldis() -> None:
     assert run(program, before=INSTALLED, names=blinker.__all__) == [sorted(blinker.__all__), [], [], 0, True]
 
 
-def test_each_name_that_blinkers_modules_have_is_there() -> None:
-    """Blinker's contract: ``blinker.base`` and ``blinker._utilities`` have all that Blinker defines in them."""
+def test_blinkers_modules_have_every_name() -> None:
+    """Blinker's contract: ``blinker.base`` and ``blinker._utilities`` have every name that Blinker defines in them."""
     import blinker._utilities
     import blinker.base
 
@@ -117,8 +118,8 @@ def test_each_name_that_blinkers_modules_have_is_there() -> None:
     assert run(program, before=INSTALLED, own=own) == []
 
 
-def test_blinkers_utilities_do_what_they_did() -> None:
-    """Blinker's contract: ``make_id``, ``make_ref`` and ``Symbol`` work for those who import them."""
+def test_blinkers_utilities_work() -> None:
+    """Blinker's contract: ``make_id``, ``make_ref`` and ``Symbol`` work for code that imports them."""
     program = """
         from blinker._utilities import Symbol, make_id, make_ref
 
@@ -145,7 +146,7 @@ def test_blinkers_utilities_do_what_they_did() -> None:
 
 
 def test_installing_imports_nothing_else() -> None:
-    """Blinker's contract: to install imports neither Blinker nor any of those who use it."""
+    """Blinker's contract: installing imports neither Blinker nor a package that uses it."""
     program = """
         tell([name for name in ("blinker", "flask", "werkzeug", "quart", "asyncio") if name in sys.modules])
     """
@@ -153,8 +154,8 @@ def test_installing_imports_nothing_else() -> None:
     assert run(program, before=INSTALLED) == []
 
 
-def test_a_module_is_what_import_statements_expect() -> None:
-    """Blinker's contract: the modules have names, packages and specs, as others have."""
+def test_the_modules_have_the_attributes_of_modules() -> None:
+    """Blinker's contract: the modules have names, packages and specs, as other modules have."""
     program = """
         import blinker, blinker.base
         tell([blinker.__name__, blinker.__package__, blinker.__spec__.name, list(blinker.__path__),
@@ -168,7 +169,7 @@ def test_a_module_is_what_import_statements_expect() -> None:
 
 @pytest.mark.parametrize("name", ["blinker", "blinker.base", "blinker._utilities"])
 def test_find_spec_finds_aldis(name: str) -> None:
-    """Blinker's contract: ``importlib.util.find_spec`` says whose module it is, before and after the import."""
+    """Blinker's contract: ``importlib.util.find_spec`` finds Aldis' module, before and after the import."""
     program = """
         import importlib, importlib.util
         before = importlib.util.find_spec(name)
@@ -182,7 +183,8 @@ def test_find_spec_finds_aldis(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["blinker.saferef", "blinker._saferef", "blinker.base.more"])
 def test_an_unknown_submodule_is_not_found(name: str) -> None:
-    """Blinker's contract: what neither library has is a ModuleNotFoundError that names it, never the real one's."""
+    """Blinker's contract: importing a submodule that neither library has raises a ModuleNotFoundError that names it,
+    and never loads the real Blinker."""
     program = """
         import importlib, importlib.util
         try:
@@ -195,7 +197,7 @@ def test_an_unknown_submodule_is_not_found(name: str) -> None:
 
 
 def test_find_spec_does_not_find_an_unknown_submodule() -> None:
-    """Blinker's contract: ``find_spec`` finds no submodule that Aldis does not stand for."""
+    """Blinker's contract: ``find_spec`` finds no submodule that Aldis does not replace."""
     program = """
         from importlib.util import find_spec
         tell(find_spec("blinker.saferef"))
@@ -205,7 +207,7 @@ def test_find_spec_does_not_find_an_unknown_submodule() -> None:
 
 
 def test_a_missing_name_is_an_import_error() -> None:
-    """Blinker's contract: ``from blinker import`` of what it does not have is an ImportError."""
+    """Blinker's contract: ``from blinker import`` of an unknown name is an ImportError."""
     program = """
         try:
             from blinker import receiver_connected
@@ -216,8 +218,8 @@ def test_a_missing_name_is_an_import_error() -> None:
     assert run(program, before=INSTALLED) == ["blinker", True]
 
 
-def test_the_metadata_is_blinkers() -> None:
-    """Blinker's contract: the installed Blinker's version is what others ask for, and stays what it is."""
+def test_the_metadata_is_that_of_blinker() -> None:
+    """Blinker's contract: the distribution metadata still has the version of the installed Blinker."""
     program = """
         import importlib.metadata
         import blinker
@@ -228,10 +230,10 @@ def test_the_metadata_is_blinkers() -> None:
     assert run(program, before=INSTALLED) == ["1.9.0", "blinker", True]
 
 
-# Again, and in many threads
+# Again, and in several threads
 
 
-def test_to_install_again_changes_nothing() -> None:
+def test_installing_again_changes_nothing() -> None:
     """Blinker's contract: ``install_as_blinker`` is idempotent, before and after Blinker's name is imported."""
     program = """
         before = list(sys.meta_path)
@@ -247,7 +249,7 @@ def test_to_install_again_changes_nothing() -> None:
 
 
 def test_many_threads_may_install() -> None:
-    """Blinker's contract: threads that install and import at the same time all get Aldis, which is there once."""
+    """Blinker's contract: threads that install and import at the same time all get the one Aldis."""
     program = """
         import threading
         import aldis
@@ -273,8 +275,8 @@ def test_many_threads_may_install() -> None:
     assert run(program) == [16, 1]
 
 
-def test_a_reload_gives_aldis() -> None:
-    """Blinker's contract: ``importlib.reload`` of the modules leaves them Aldis', and the same modules."""
+def test_a_reload_returns_aldis() -> None:
+    """Blinker's contract: after ``importlib.reload`` the modules are the same, and still those of Aldis."""
     program = """
         import importlib
         import blinker, blinker.base, blinker._utilities
@@ -288,8 +290,9 @@ def test_a_reload_gives_aldis() -> None:
 
 @pytest.mark.parametrize("deleted", [["blinker"], ["blinker.base"], ["blinker", "blinker.base", "blinker._utilities"]])
 @pytest.mark.parametrize("name", ["blinker", "blinker.base"])
-def test_what_is_deleted_from_sys_modules_comes_back_as_aldis(deleted: list[str], name: str) -> None:
-    """Blinker's contract: modules that are deleted, as tests do it, are Aldis' again, with the same signals."""
+def test_a_deleted_module_is_imported_again_as_aldis(deleted: list[str], name: str) -> None:
+    """Blinker's contract: modules that a test deletes from sys.modules are Aldis again at the next import, with the
+    same signals."""
     program = """
         import importlib
         import blinker, blinker.base, blinker._utilities
@@ -317,7 +320,7 @@ def test_what_is_deleted_from_sys_modules_comes_back_as_aldis(deleted: list[str]
     ],
 )
 def test_too_late_is_refused_and_changes_nothing(first: str, named: list[str]) -> None:
-    """Blinker's contract: when the real Blinker is imported, installing raises an error that says what to do."""
+    """Blinker's contract: if the real Blinker is already imported, installing raises an error that says what to do."""
     program = """
         import aldis
         modules, finders, real = dict(sys.modules), list(sys.meta_path), sys.modules["blinker"]
@@ -348,7 +351,8 @@ def test_too_late_is_refused_and_changes_nothing(first: str, named: list[str]) -
 
 
 def test_a_part_of_the_real_blinker_is_too_late() -> None:
-    """Blinker's contract: where only a submodule of the real Blinker is left in ``sys.modules``, two would be mixed."""
+    """Blinker's contract: installing is refused if only a submodule of the real Blinker is in ``sys.modules``,
+    because the two would mix."""
     program = """
         import aldis
         import blinker.base
@@ -365,8 +369,8 @@ def test_a_part_of_the_real_blinker_is_too_late() -> None:
     assert run(program) == "refused"
 
 
-def test_after_a_refusal_a_fresh_start_is_possible() -> None:
-    """Blinker's contract: a program that takes the real Blinker out of ``sys.modules`` may install."""
+def test_after_a_refusal_a_program_may_start_again() -> None:
+    """Blinker's contract: a program that removes the real Blinker from ``sys.modules`` may install."""
     program = """
         import aldis
         import blinker
@@ -388,7 +392,7 @@ def test_after_a_refusal_a_fresh_start_is_possible() -> None:
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_blinkers_pickles_of_any_load_as_aldis(protocol: int) -> None:
-    """Blinker's contract: ``ANY`` that the real Blinker pickled is Aldis' ``ANY``."""
+    """Blinker's contract: an ``ANY`` that the real Blinker pickled is loaded as Aldis' ``ANY``."""
     pickled = pickle.dumps({"sender": blinker.ANY}, protocol)
     program = """
         import pickle
@@ -447,7 +451,7 @@ FLASK_VISIT = [
 
 
 def test_flask_runs_on_aldis() -> None:
-    """Blinker's contract: Flask's signals are Aldis', and an application hears them as it always did."""
+    """Blinker's contract: Flask's signals are those of Aldis, and an application receives them as before."""
     program = """
         import logging
         logging.disable()
@@ -460,7 +464,7 @@ def test_flask_runs_on_aldis() -> None:
 
 
 def test_flask_runs_async_receivers_on_aldis() -> None:
-    """Blinker's contract: Flask passes ``_async_wrapper``, so that async receivers run beside sync ones."""
+    """Blinker's contract: Flask passes ``_async_wrapper``, so that async receivers run beside sync receivers."""
     program = """
         @request_started.connect
         async def started_async(sender, **extra):
@@ -478,7 +482,8 @@ def test_flask_runs_async_receivers_on_aldis() -> None:
 
 
 def test_quart_runs_on_aldis() -> None:
-    """Blinker's contract: Quart sends with ``send_async``, to async receivers and through its wrapper to sync ones."""
+    """Blinker's contract: Quart sends with ``send_async`` to async receivers, and through its wrapper to sync
+    receivers."""
     program = """
         import asyncio
         from quart import Quart, render_template_string, request_finished, request_started, template_rendered
@@ -517,8 +522,9 @@ def test_quart_runs_on_aldis() -> None:
     ]  # fmt: skip
 
 
-def test_all_receivers_of_a_process_are_in_one_place() -> None:
-    """Blinker's contract: who connects by ``blinker`` and who connects by ``aldis`` hear the same signals."""
+def test_all_receivers_of_a_process_are_on_the_same_signals() -> None:
+    """Blinker's contract: receivers that are connected through ``blinker`` and through ``aldis`` are on the same
+    signals."""
     program = """
         import blinker
         seen = []
@@ -538,7 +544,7 @@ def test_all_receivers_of_a_process_are_in_one_place() -> None:
 
 @pytest.fixture
 def without_blinker(tmp_path: Path) -> str:
-    """What makes an interpreter that has Flask and no Blinker: links to the packages, and no site-packages."""
+    """Make an interpreter that has Flask and no Blinker: links to the packages, and no site-packages."""
     for name in FLASK_WITHOUT_BLINKER:
         spec = importlib.util.find_spec(name)
         assert spec is not None
@@ -546,7 +552,7 @@ def without_blinker(tmp_path: Path) -> str:
         (folder,) = spec.submodule_search_locations
         (tmp_path / name).symlink_to(folder, target_is_directory=True)
 
-    # Werkzeug's test client asks for its own version.
+    # Werkzeug's test client reads its own version.
     installed = Path(str(importlib.metadata.distribution("werkzeug").locate_file("")))
     (metadata,) = installed.glob("werkzeug-*.dist-info")
     (tmp_path / metadata.name).symlink_to(metadata, target_is_directory=True)
@@ -555,7 +561,7 @@ def without_blinker(tmp_path: Path) -> str:
 
 
 def test_blinker_need_not_be_installed(without_blinker: str) -> None:
-    """Blinker's contract: where there is no Blinker, its name gives Aldis all the same."""
+    """Blinker's contract: if Blinker is not installed, importing its name still returns Aldis."""
     program = """
         import importlib.metadata, importlib.util
         before = importlib.util.find_spec("blinker")
@@ -574,7 +580,7 @@ def test_blinker_need_not_be_installed(without_blinker: str) -> None:
 
 
 def test_flask_runs_where_blinker_is_not_installed(without_blinker: str) -> None:
-    """Blinker's contract: Flask, which needs Blinker, runs on Aldis alone."""
+    """Blinker's contract: Flask, which requires Blinker, runs on Aldis alone."""
     program = """
         import logging
         logging.disable()
@@ -586,6 +592,6 @@ def test_flask_runs_where_blinker_is_not_installed(without_blinker: str) -> None
 
 
 def test_this_process_is_not_changed() -> None:
-    """The tests of this folder compare two libraries: in their own process, Blinker is the real one."""
+    """The tests of this folder compare two libraries: in their own process, ``blinker`` is the real Blinker."""
     assert blinker.Signal.__module__ == "blinker.base"
     assert aldis.Signal is not blinker.Signal  # type: ignore[comparison-overlap]

@@ -1,4 +1,5 @@
-"""Sight beside other libraries: connections() shows Blinker's own signals, and asgiref's bridges keep the tree."""
+"""aldis.observe beside other libraries: connections() lists Blinker's signals, and asgiref's wrappers do not break
+the tree."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from aldis.observe import ConnectionRecord, connections, watch
 
 
 class Desk:
-    """A sender, a receiver, and its method another."""
+    """A sender and receiver, with a method that is another receiver."""
 
     def __call__(self, sender: Any, **payload: Any) -> None: ...
 
@@ -27,7 +28,7 @@ class Desk:
 
 
 class Slotted:
-    """Cannot be referenced weakly."""
+    """An object that cannot be referenced weakly."""
 
     __slots__ = ()
 
@@ -46,7 +47,7 @@ def place(function: Any) -> str:
 
 
 def test_connections_of_blinkers_signals() -> None:
-    """A signal of Blinker's gives the same records, with what it knows."""
+    """connections() returns the same records for a signal of Blinker, with the data that Blinker has."""
     lamp = blinker.NamedSignal("lamp")
     lamp.connect(hear)
     lamp.connect(hear_async, weak=False)
@@ -72,7 +73,8 @@ def test_every_kind_of_receiver_of_blinkers() -> None:
 
 
 def test_every_kind_of_sender_of_blinkers() -> None:
-    """Senders are shown as on Aldis; ints and objects that cannot be referenced weakly cannot be told apart."""
+    """Senders are shown as on Aldis, except ints and objects that cannot be referenced weakly, because Blinker
+    stores only their ids."""
     lamp, desk, slotted = blinker.Signal(), Desk(), Slotted()
 
     for sender in ("desk", desk, Desk, desk.hear, 7, slotted, "x" * 61):
@@ -91,8 +93,8 @@ def test_every_kind_of_sender_of_blinkers() -> None:
     assert all(record.receiver == f"{__name__}.hear" for record in connections(lamp))
 
 
-def test_the_dead_of_blinkers_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Receivers and senders that have died are not shown, even if Blinker has not cleaned up after them yet."""
+def test_dead_receivers_of_blinkers_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Receivers and senders that have died are not shown, even if Blinker has not removed them yet."""
     lamp, receiver, sender = blinker.Signal(), Desk(), Desk()
     monkeypatch.setattr(lamp, "_make_cleanup_receiver", lambda *_: None)
     monkeypatch.setattr(lamp, "_make_cleanup_sender", lambda *_: None)
@@ -107,7 +109,7 @@ def test_the_dead_of_blinkers_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_namespaces_of_blinkers_and_mixed_ones() -> None:
-    """A namespace of Blinker's, and a mapping of signals of both, are gone through in their order."""
+    """The signals of a namespace of Blinker, and of a mapping with signals of both libraries, are listed in order."""
     theirs, ours = blinker.Namespace(), Namespace()
     theirs.signal("one").connect(hear)
     ours.signal("two").connect(hear)
@@ -118,22 +120,22 @@ def test_namespaces_of_blinkers_and_mixed_ones() -> None:
 
 
 def test_flasks_signals_are_shown() -> None:
-    """Flask's namespace of core signals can be looked at as it is."""
+    """connections() accepts Flask's namespace of core signals."""
     flask_signals = pytest.importorskip("flask.signals")
 
     with flask_signals.request_started.connected_to(hear):
         found = connections(flask_signals._signals)
 
-    # Whoever else is connected in this process is shown too.
+    # Other receivers in this process are shown too.
     [record] = [each for each in found if each.receiver == f"{__name__}.hear"]
     assert (record.signal, record.receiver, record.is_weak) == ("request-started", f"{__name__}.hear", False)
 
 
-def test_looking_at_blinkers_signals_changes_nothing() -> None:
-    """connections() adds nothing to the tables of a signal of Blinker's."""
+def test_listing_blinkers_connections_changes_nothing() -> None:
+    """connections() adds nothing to the tables of a signal of Blinker."""
     lamp = blinker.Signal()
     lamp.connect(hear, "desk")
-    lamp.receivers[object] = hear  # As if it had been disconnected from its last sender just now.
+    lamp.receivers[object] = hear  # As if it had just been disconnected from its last sender.
     tables = [dict(table) for table in (lamp.receivers, lamp._by_receiver, lamp._by_sender, lamp._weak_senders)]
 
     assert len(connections(lamp)) == 1
@@ -141,7 +143,7 @@ def test_looking_at_blinkers_signals_changes_nothing() -> None:
 
 
 def test_blinkers_signals_cannot_be_watched() -> None:
-    """watch() says that it watches signals of Aldis only."""
+    """watch() refuses a signal of Blinker with a message that says it accepts signals of Aldis only."""
     lamp: Any = blinker.NamedSignal("lamp")
 
     with pytest.raises(InvalidOptionError, match=r"watch\(\) takes signals of Aldis, .*, not a signal of Blinker"):
@@ -152,7 +154,7 @@ def test_blinkers_signals_cannot_be_watched() -> None:
 
 
 def test_the_tree_goes_through_asgiref() -> None:
-    """What is sent across sync_to_async and async_to_sync is in the branch of the receiver."""
+    """A send inside sync_to_async or async_to_sync is below the call of its receiver in the tree."""
     outer, inner = aldis.Signal(), aldis.Signal()
     outer.sync_wrapper = lambda receiver: sync_to_async(receiver, thread_sensitive=False)
     outer.async_wrapper = async_to_sync

@@ -1,9 +1,9 @@
-"""Everything wrong that a caller can pass to the public functions, and the error it gets: nothing is half done."""
+"""Every mistake that a caller can make with the public functions, and its error. A failed call changes nothing."""
 
-# Each row of the table is a mistake, and most are such as a type checker finds.
+# Each row of the table is a mistake, and a type checker would find most of them.
 # mypy: disable-error-code="call-overload, call-arg, arg-type, index, type-var, operator, misc, no-untyped-call"
 
-# Wrong calls are what this file is about.
+# This file tests wrong calls.
 # pyright: reportCallIssue=false, reportArgumentType=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 
 class Slotted:
-    """Cannot be referenced weakly."""
+    """An object that cannot be referenced weakly."""
 
     __slots__ = ()
 
@@ -49,7 +49,7 @@ class Slotted:
 
 
 class Unbound:
-    """A proxy that stands for nothing."""
+    """A proxy that points to nothing."""
 
     def _get_current_object(self) -> Any:
         raise RuntimeError("working outside of context")
@@ -59,20 +59,20 @@ class Unbound:
 
 
 class HalfDelivery:
-    """Has one of the two methods of a delivery."""
+    """An object with only one of the two methods of a delivery."""
 
     def deliver(self, call: Any, /) -> None: ...
 
 
 class WrongDelivery:
-    """Has the names of a delivery's methods, for something else."""
+    """An object whose attributes have the names of a delivery's methods and are something else."""
 
     check = "a cheque"
     deliver = True
 
 
 class Delivery:
-    """A right delivery, as a class that somebody forgot to make an object of."""
+    """A correct delivery, passed as the class instead of an instance."""
 
     def check(self, signal: Any, receiver: Any, is_async: bool, /) -> None: ...
 
@@ -89,7 +89,7 @@ def good(sender: Any, **payload: Any) -> None: ...
 
 
 class Stage:
-    """Signals with receivers, and all that can be seen of them."""
+    """Signals with receivers, and everything about them that a test can see."""
 
     def __init__(self) -> None:
         self.log: list[str] = []
@@ -149,9 +149,9 @@ NO_BOOL = "once must be True or False"
 NO_DELIVERY = "via must be a delivery, such as aldis.delivery.threads"
 NO_CALLABLE = "receiver of .*'lamp'.* must be callable"
 NOT_WEAK = r"Slotted.* cannot be referenced weakly\. Connect it with weak=False"
-UNBOUND = "<unbound> is a proxy that stands for no object"
+UNBOUND = "<unbound> is a proxy that points to no object"
 
-# What is called, the exact class of the error, the built-in that catches it, and what the message says.
+# Each row: the call, the exact class of the error, the built-in class that also catches it, and a part of the message.
 Row = tuple["Callable[[Stage], object]", type[Exception], type[Exception], str]
 TABLE: dict[str, Row] = {
     # Signal, NamedSignal and Namespace.
@@ -297,7 +297,7 @@ TABLE: dict[str, Row] = {
         NO_DELIVERY,
     ),
     "muted(None)": (lambda s: s.signal.muted(None).__enter__(), InvalidReceiverError, TypeError, "must be callable"),
-    "Signal(errors=async)": (lambda s: Signal(errors=in_async), InvalidOptionError, ValueError, "nobody would await"),
+    "Signal(errors=async)": (lambda s: Signal(errors=in_async), InvalidOptionError, ValueError, "no code would await"),
     "connect(via=wrong)": (
         lambda s: s.signal.connect(good, via=WrongDelivery()),
         InvalidOptionError,
@@ -388,7 +388,7 @@ TABLE: dict[str, Row] = {
         r"has no way to run the sync receiver .*second.*sync_wrapper",
     ),
     "send_async(too many)": (lambda s: s.signal.send_async("x", "y"), TypeError, TypeError, TOO_MANY),
-    # Attributes and looking.
+    # Attributes and queries.
     "errors = word": (lambda s: s.set("errors", "ignore"), InvalidOptionError, ValueError, NO_POLICY),
     "errors = None": (lambda s: s.set("errors", None), InvalidOptionError, ValueError, NO_POLICY),
     "receivers = full": (lambda s: s.set("receivers", {1: good}), InvalidOptionError, ValueError, "something empty"),
@@ -418,7 +418,7 @@ TABLE: dict[str, Row] = {
 
 @pytest.mark.parametrize(("act", "error", "base", "message"), TABLE.values(), ids=TABLE.keys())
 def test_bad_input(act: Callable[[Stage], object], error: type[Exception], base: type[Exception], message: str) -> None:
-    """E12: each mistake gets its error, which says what is wrong, and leaves everything as it was."""
+    """E12: each mistake raises its error, whose message says what is wrong, and leaves everything as it was."""
     stage = Stage()
     before = stage.seen()
 
@@ -437,7 +437,8 @@ def test_bad_input(act: Callable[[Stage], object], error: type[Exception], base:
 
 @pytest.mark.parametrize("users", [[], ["flask"], ["flask", "quart"]])
 def test_install_as_blinker_too_late(monkeypatch: pytest.MonkeyPatch, users: list[str]) -> None:
-    """With Blinker imported already, install_as_blinker names who did it, says what to do, and changes nothing."""
+    """If Blinker is already imported, install_as_blinker names the module that imported it, says what to do, and
+    changes nothing."""
     finders = [finder for finder in sys.meta_path if not type(finder).__module__.startswith("aldis")]
     real = ModuleType("blinker")
     monkeypatch.setattr(sys, "meta_path", finders.copy())
@@ -461,12 +462,12 @@ def test_install_as_blinker_too_late(monkeypatch: pytest.MonkeyPatch, users: lis
     "error", [error for error in vars(aldis).values() if isinstance(error, type) and issubclass(error, AldisError)]
 )
 def test_the_table_has_every_error(error: type[AldisError]) -> None:
-    """No error of ours is without a row that causes it; the base and the one that has a test of its own aside."""
+    """The table has a row for each error class of Aldis, except the base class and the one that has its own test."""
     assert error in {row[1] for row in TABLE.values()} | {AldisError, BlinkerImportedError}
 
 
 def test_messages_show_no_sender_and_no_payload() -> None:
-    """Messages name signals, receivers and parameters, never what a payload holds."""
+    """Messages name signals, receivers and parameters, and never show a value of the payload."""
     stage = Stage()
 
     for act in (

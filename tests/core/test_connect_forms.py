@@ -1,4 +1,4 @@
-"""The forms of connect, and what it means to connect the same receiver more than once."""
+"""The forms of connect, and the result when the same receiver is connected more than once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Stage:
-    """A signal and a log of who ran."""
+    """A signal and a log of the receivers that ran."""
 
     def __init__(self) -> None:
         self.signal = Signal()
@@ -51,7 +51,7 @@ def test_a_plain_call(stage: Stage) -> None:
 
 
 def test_a_plain_call_with_positional_options(stage: Stage) -> None:
-    """connect(receiver, sender, weak) takes Blinker's parameters by position."""
+    """connect(receiver, sender, weak) accepts Blinker's parameters by position."""
     stage.signal.connect(stage.named("a"), "x", False)
     gc.collect()
 
@@ -59,7 +59,7 @@ def test_a_plain_call_with_positional_options(stage: Stage) -> None:
 
 
 def test_a_plain_call_by_keyword(stage: Stage) -> None:
-    """All parameters of connect may be given by keyword, the receiver too."""
+    """All parameters of connect may be passed by keyword, even the receiver."""
     a = stage.named("a")
 
     assert stage.signal.connect(receiver=a, sender="x", weak=True, priority=1, once=False, via=None) is a
@@ -67,7 +67,7 @@ def test_a_plain_call_by_keyword(stage: Stage) -> None:
 
 
 def test_a_bare_decorator(stage: Stage) -> None:
-    """@signal.connect connects, and leaves the function what it is."""
+    """@signal.connect connects the function and returns it unchanged."""
 
     def original(sender: Any) -> None:
         stage.log.append("a")
@@ -80,7 +80,7 @@ def test_a_bare_decorator(stage: Stage) -> None:
 
 @pytest.mark.parametrize("form", ["empty", "sender", "all"])
 def test_a_decorator_with_options(stage: Stage, form: str) -> None:
-    """@signal.connect(...) with options connects with these, and leaves the function what it is."""
+    """@signal.connect(...) connects the function with the options and returns it unchanged."""
     a = stage.named("a")
     forms: dict[str, dict[str, Any]] = {
         "empty": {},
@@ -96,7 +96,7 @@ def test_a_decorator_with_options(stage: Stage, form: str) -> None:
 
 
 def test_a_decorator_with_options_connects_when_it_decorates(stage: Stage) -> None:
-    """@signal.connect(...) by itself connects nothing, and may decorate several functions."""
+    """@signal.connect(...) connects nothing until it decorates a function, and may decorate several functions."""
     connector = stage.signal.connect(sender="x")
     assert not stage.signal.receivers
 
@@ -114,14 +114,14 @@ def test_a_decorator_with_options_holds_weakly_by_default(stage: Stage) -> None:
     assert not stage.signal.receivers
 
 
-def test_none_is_not_a_missing_receiver(stage: Stage) -> None:
-    """connect(None), as of an import that failed, is an error and no decorator."""
+def test_none_is_no_receiver(stage: Stage) -> None:
+    """connect(None), as after a failed import, is an error, and does not return a decorator."""
     with pytest.raises(TypeError, match="must be callable; a NoneType is not"):
         stage.signal.connect(None)  # type: ignore[call-overload]
 
 
 def test_connect_via(stage: Stage) -> None:
-    """@signal.connect_via(sender) connects to one sender, strongly unless told otherwise, and returns the function."""
+    """@signal.connect_via(sender) connects the function to one sender, strongly by default, and returns it."""
     a = stage.named("a")
 
     assert stage.signal.connect_via("x")(a) is a
@@ -140,7 +140,7 @@ def test_connect_via_any(stage: Stage) -> None:
 
 
 def test_disconnect(stage: Stage) -> None:
-    """disconnect takes a receiver away from all senders, or from the given one."""
+    """disconnect removes a receiver from all senders, or from the given one."""
     a = stage.named("a")
 
     for sender in (ANY, "x", "y"):
@@ -155,7 +155,7 @@ def test_disconnect(stage: Stage) -> None:
 
 
 def test_disconnecting_from_a_sender_leaves_the_connection_to_any(stage: Stage) -> None:
-    """A receiver of any sender is not disconnected from a single one: that was never connected."""
+    """disconnect with a sender does not remove a connection for any sender."""
     a = stage.named("a")
     stage.signal.connect(a)
     stage.signal.disconnect(a, "x")
@@ -163,8 +163,8 @@ def test_disconnecting_from_a_sender_leaves_the_connection_to_any(stage: Stage) 
     assert stage.send("x") == "a"
 
 
-def test_disconnecting_what_is_not_connected(stage: Stage) -> None:
-    """disconnect of what is not connected does nothing, whatever it is."""
+def test_disconnecting_a_receiver_that_is_not_connected(stage: Stage) -> None:
+    """disconnect does nothing for an object that is not connected, whatever it is."""
     a = stage.named("a")
     stage.signal.connect(a)
 
@@ -182,7 +182,7 @@ def test_disconnecting_what_is_not_connected(stage: Stage) -> None:
 
 @pytest.mark.parametrize("sender", [ANY, "x", App], ids=["ANY", "x", "App"])
 def test_once(stage: Stage, sender: Any) -> None:
-    """once=True: called by one send, and disconnected."""
+    """With once=True, one send calls the receiver, and disconnects it."""
     stage.signal.connect(stage.named("a"), sender, weak=False, once=True)
     stage.signal.connect(stage.named("b"), weak=False)
 
@@ -193,7 +193,7 @@ def test_once(stage: Stage, sender: Any) -> None:
 
 
 def test_a_once_receiver_may_be_connected_again(stage: Stage) -> None:
-    """A once receiver that was called can be connected anew, for one more call."""
+    """A once receiver that was called can be connected again, for one more call."""
     a = stage.named("a")
 
     for _ in range(3):
@@ -202,7 +202,7 @@ def test_a_once_receiver_may_be_connected_again(stage: Stage) -> None:
 
 
 def test_a_once_receiver_may_connect_itself_again(stage: Stage) -> None:
-    """A once receiver that connects itself in its call waits for the next send."""
+    """A once receiver that connects itself during its call is called again by the next send only."""
 
     def a(sender: Any) -> None:
         stage.log.append("a")
@@ -214,7 +214,7 @@ def test_a_once_receiver_may_connect_itself_again(stage: Stage) -> None:
 
 
 def test_once_for_each_sender(stage: Stage) -> None:
-    """once is of each connection: the same receiver hears two senders once each."""
+    """Each connection has its own once: a receiver that is connected to two senders is called once for each."""
     a = stage.named("a")
     stage.signal.connect(a, "x", once=True)
     stage.signal.connect(a, "y", once=True)
@@ -223,7 +223,7 @@ def test_once_for_each_sender(stage: Stage) -> None:
 
 
 def test_once_for_a_sender_and_always_for_any(stage: Stage) -> None:
-    """A once connection that is used up leaves the receiver's other connection."""
+    """When a once connection is used up, the receiver's other connection stays."""
     a = stage.named("a")
     stage.signal.connect(a, "x", once=True)
     stage.signal.connect(a)
@@ -232,7 +232,7 @@ def test_once_for_a_sender_and_always_for_any(stage: Stage) -> None:
 
 
 def test_a_once_receiver_can_be_disconnected(stage: Stage) -> None:
-    """A once receiver can be disconnected before its call."""
+    """A once receiver can be disconnected before it is called."""
     a = stage.named("a")
     stage.signal.connect(a, once=True)
     stage.signal.disconnect(a)
@@ -245,7 +245,7 @@ def test_a_once_receiver_can_be_disconnected(stage: Stage) -> None:
 
 @pytest.mark.parametrize("sender", [ANY, "x", App, 5])
 def test_the_same_receiver_and_sender_twice_is_one_connection(stage: Stage, sender: Any) -> None:
-    """Connected twice, a receiver is called once, and one disconnect ends it."""
+    """A receiver that is connected twice is called once, and one disconnect removes it."""
     a = stage.named("a")
     stage.signal.connect(a, sender)
     stage.signal.connect(a, sender)
@@ -256,7 +256,7 @@ def test_the_same_receiver_and_sender_twice_is_one_connection(stage: Stage, send
 
 
 def test_the_same_method_twice_is_one_connection() -> None:
-    """A bound method, though made anew by each access, is one receiver."""
+    """A bound method is one receiver, though Python makes it anew at each access."""
     signal, log = Signal(), list[Any]()
 
     class Listener:
@@ -273,7 +273,7 @@ def test_the_same_method_twice_is_one_connection() -> None:
 
 
 def test_the_options_of_the_second_connect_win(stage: Stage) -> None:
-    """Connecting again changes the options of the one connection: priority and once, to and fro."""
+    """Connecting again replaces the options of the connection: priority and once, in both directions."""
     a, b = stage.named("a"), stage.named("b")
     stage.signal.connect(a)
     stage.signal.connect(b)
@@ -292,7 +292,7 @@ def test_the_options_of_the_second_connect_win(stage: Stage) -> None:
 
 
 def test_the_options_of_other_senders_stay(stage: Stage) -> None:
-    """Connecting again for another sender is another connection, with options of its own."""
+    """Connecting again for another sender makes another connection, with its own options."""
     a, b = stage.named("a"), stage.named("b")
     stage.signal.connect(a, "x")
     stage.signal.connect(b)
@@ -303,7 +303,7 @@ def test_the_options_of_other_senders_stay(stage: Stage) -> None:
 
 @pytest.mark.parametrize("first", [ANY, "x", App], ids=["ANY", "x", "App"])
 def test_a_receiver_of_any_and_of_the_sender_is_called_once(stage: Stage, first: Any) -> None:
-    """Connected to ANY and to the sender, a receiver is called once by each send."""
+    """A receiver that is connected to ANY and to the sender is called once by each send."""
     a = stage.named("a")
     sender = "x" if first is ANY else first
     stage.signal.connect(a, first)
@@ -316,10 +316,10 @@ def test_a_receiver_of_any_and_of_the_sender_is_called_once(stage: Stage, first:
 @pytest.mark.parametrize(
     ("any_priority", "sender_priority", "expected"), [(0, 0, "ab"), (-1, 0, "ab"), (0, -1, "ab"), (-1, -1, "ba")]
 )
-def test_it_is_called_in_the_first_of_its_places(
+def test_it_is_called_at_the_first_of_its_positions(
     stage: Stage, any_priority: float, sender_priority: float, expected: str
 ) -> None:
-    """Of its two places in the order, such a receiver has the first."""
+    """Such a receiver is called at the earlier one of its two positions."""
     a, b = stage.named("a"), stage.named("b")
     stage.signal.connect(a, priority=any_priority)
     stage.signal.connect(a, "x", priority=sender_priority)
@@ -329,7 +329,7 @@ def test_it_is_called_in_the_first_of_its_places(
 
 
 def test_the_connection_to_the_sender_survives_that_to_any(stage: Stage) -> None:
-    """Of the two connections, each goes by itself but for disconnect(receiver), which takes both."""
+    """Each of the two connections is removed by its own disconnect, and disconnect(receiver) removes both."""
     a = stage.named("a")
 
     with stage.signal.connected_to(a):
@@ -341,11 +341,11 @@ def test_the_connection_to_the_sender_survives_that_to_any(stage: Stage) -> None
     assert (stage.send("x"), stage.send("y")) == ("a", "a")
 
 
-# Those who watch.
+# The signals about connections.
 
 
 class Watch:
-    """What the signals about a signal told."""
+    """A record of everything that the signals about a signal's connections report."""
 
     def __init__(self, signal: Signal[Any, ..., Any]) -> None:
         self.told: list[Any] = []
@@ -359,8 +359,8 @@ class Watch:
         self.told.append(("-", receiver, sender))
 
 
-def test_each_form_of_connect_is_told(stage: Stage) -> None:
-    """Whatever form connects or disconnects, the signals about the signal tell of it, as it was given."""
+def test_each_form_of_connect_is_reported(stage: Stage) -> None:
+    """receiver_connected and receiver_disconnected report every form of connect and disconnect, with its arguments."""
     watch, a = Watch(stage.signal), stage.named("a")
     stage.signal.connect(a)
     stage.signal.connect(sender="x", weak=False)(a)
@@ -377,8 +377,8 @@ def test_each_form_of_connect_is_told(stage: Stage) -> None:
     ]
 
 
-def test_signals_about_a_signal_are_its_own(stage: Stage) -> None:
-    """receiver_connected is the same object each time, of one signal, and empty until somebody connects to it."""
+def test_each_signal_has_its_own_signals_about_connections(stage: Stage) -> None:
+    """receiver_connected is the same object at each access, belongs to one signal, and has no receivers at first."""
     other = Signal()
 
     assert stage.signal.receiver_connected is stage.signal.receiver_connected

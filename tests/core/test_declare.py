@@ -1,4 +1,4 @@
-"""Declared signals: one function is the signal's name, documentation, payload and types."""
+"""Declared signals: one function defines the signal's name, documentation, payload and types."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def lamp_open(sender: Any, /, *, colour: str = "red", **extra: Any) -> None: ...
 
 
 class Stage:
-    """A declared signal with a receiver that keeps what it gets."""
+    """A declared signal with a receiver that stores its payload."""
 
     def __init__(self, function: Callable[..., Any], **settings: Any) -> None:
         self.got: list[dict[str, Any]] = []
@@ -37,7 +37,7 @@ class Stage:
 
 
 def test_the_declared_name_has_hyphens() -> None:
-    """The signal's name is the function's, with hyphens; it stands in the namespace under it."""
+    """The signal's name is the function's name with hyphens, and the namespace has the signal under this name."""
     signals = Namespace()
     signal: NamedSignal[Any, ..., Any] = signals.declare(lamp_lit)
 
@@ -48,7 +48,7 @@ def test_the_declared_name_has_hyphens() -> None:
     assert list(signals) == ["lamp-lit"]
 
 
-def test_the_signal_has_the_function_s_documentation_and_keeps_the_function() -> None:
+def test_the_signal_has_the_function_s_documentation_and_stores_the_function() -> None:
     """The documentation is the function's docstring, and the contract is the function itself."""
     signal = Namespace().declare(lamp_lit)
 
@@ -58,7 +58,7 @@ def test_the_signal_has_the_function_s_documentation_and_keeps_the_function() ->
 
 
 def test_without_a_docstring_the_documentation_stays() -> None:
-    """A function without a docstring leaves the documentation that the signal has."""
+    """A declaration without a docstring does not change the documentation that the signal has."""
     signals = Namespace()
     signals.signal("lamp-out", "From before.")
 
@@ -67,7 +67,7 @@ def test_without_a_docstring_the_documentation_stays() -> None:
 
 @pytest.mark.parametrize("form", ["bare", "empty", "options"])
 def test_it_works_as_a_decorator(form: str) -> None:
-    """declare is a decorator, bare, with empty parentheses and with options, and gives the signal."""
+    """declare is a decorator, bare, with empty parentheses and with options, and returns the signal."""
     signals = Namespace()
     forms: dict[str, Any] = {
         "bare": signals.declare,
@@ -84,15 +84,15 @@ def test_it_works_as_a_decorator(form: str) -> None:
 
 
 @pytest.mark.parametrize("errors", ["collect", print], ids=["collect", "callable"])
-def test_options_hold_in_a_plain_call_too(errors: Any) -> None:
-    """declare(function, errors=...) sets the policy as the decorator form does: an option is never dropped."""
+def test_options_work_in_a_plain_call_too(errors: Any) -> None:
+    """declare(function, errors=...) sets the policy as the decorator form does."""
     signal: Any = Namespace().declare(lamp_lit, errors=errors)  # type: ignore[call-overload]
 
     assert signal.errors == errors
 
 
 def test_the_declaring_function_is_not_called() -> None:
-    """Declaring and sending never call the declaring function."""
+    """declare and send never call the declaring function."""
 
     def happened(sender: Any, /, *, a: int = 1) -> None:
         raise AssertionError("called")
@@ -106,7 +106,7 @@ def test_the_declaring_function_is_not_called() -> None:
 @pytest.mark.parametrize("sender", [None, "x"])
 @pytest.mark.parametrize("errors", ["propagate", "collect"])
 def test_defaults_are_filled_in(sender: Any, errors: Any) -> None:
-    """Every receiver gets the whole payload: what the send leaves out has the declared default."""
+    """Every receiver gets the whole payload: a keyword that the send leaves out has its declared default."""
     stage = Stage(lamp_lit, errors=errors)
     stage.signal.connect(stage.receive, "x")
 
@@ -124,7 +124,7 @@ def test_defaults_are_filled_in(sender: Any, errors: Any) -> None:
 
 
 def test_receivers_do_not_share_a_payload() -> None:
-    """What one receiver does to its keywords no other sees, nor the declaration."""
+    """A receiver that changes its keywords does not change those of other receivers or of the declaration."""
     stage = Stage(lamp_open)
 
     def spoil(_: Any, /, **payload: Any) -> None:
@@ -156,7 +156,8 @@ WRONG: dict[str, tuple[Callable[..., Any], dict[str, Any], str]] = {
 def test_a_wrong_payload_is_refused(
     function: Callable[..., Any], payload: dict[str, Any], message: str, errors: Any, sender: Any, is_connected: bool
 ) -> None:
-    """Missing and unknown keywords are refused before any receiver runs, under every policy, receivers or not."""
+    """Missing and unknown keywords are refused before any receiver runs, under every policy, with and without
+    receivers."""
     stage = Stage(function, errors=errors)
 
     if not is_connected:
@@ -174,7 +175,7 @@ def test_a_wrong_payload_is_refused(
 
 
 def test_the_message_shows_no_values() -> None:
-    """The refusal names keywords, and never shows what they hold."""
+    """The message names keywords, and never shows their values."""
     stage = Stage(lamp_lit)
 
     with pytest.raises(PayloadError) as raised:
@@ -185,8 +186,8 @@ def test_the_message_shows_no_values() -> None:
     assert "the sender" not in str(raised.value)
 
 
-def test_an_open_declaration_lets_further_keywords_pass() -> None:
-    """With **extra in the declaration, a send may have more keywords, and the defaults are filled in all the same."""
+def test_an_open_declaration_accepts_further_keywords() -> None:
+    """If the declaration has **extra, a send may have further keywords, and the defaults are still filled in."""
     stage = Stage(lamp_open)
     stage.signal.send()
     stage.signal.send(other=1)
@@ -196,7 +197,7 @@ def test_an_open_declaration_lets_further_keywords_pass() -> None:
 
 
 def test_an_open_declaration_still_requires() -> None:
-    """With **extra, declared keywords without a default are still required."""
+    """If the declaration has **extra, declared keywords without a default are still required."""
 
     def happened(sender: Any, /, *, a: int, **extra: Any) -> None: ...
 
@@ -208,7 +209,7 @@ def test_an_open_declaration_still_requires() -> None:
     assert stage.got == []
 
 
-def test_keywords_that_are_named_as_parameters_of_the_engine() -> None:
+def test_keywords_with_the_names_of_the_engine_s_parameters() -> None:
     """A payload may have keywords named sender, signal, receiver, self, weak and payload."""
 
     def happened(s: Any, /, *, sender: int, signal: int, receiver: int, self: int, weak: int, payload: int) -> None: ...
@@ -225,7 +226,7 @@ def test_keywords_that_are_named_as_parameters_of_the_engine() -> None:
 
 
 def test_a_declared_signal_without_a_payload() -> None:
-    """A declaration may have nothing but the sender."""
+    """A declaration may have the sender as its only parameter."""
     stage = Stage(lamp_out)
     stage.signal.send()
     stage.signal.send("x")
@@ -233,7 +234,7 @@ def test_a_declared_signal_without_a_payload() -> None:
     assert stage.got == [{}, {}]
 
 
-# What cannot declare.
+# Functions that cannot declare a signal.
 
 
 def local(source: str) -> Any:
@@ -263,8 +264,9 @@ CANNOT: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("function", "message"), CANNOT.values(), ids=CANNOT.keys())
-def test_what_cannot_declare_is_refused(function: Any, message: str) -> None:
-    """A function that cannot be a contract is refused with what to change, and no signal is made."""
+def test_a_function_that_cannot_declare_is_refused(function: Any, message: str) -> None:
+    """A function that cannot declare a signal is refused with a message that says what to change, and no signal is
+    made."""
     signals = Namespace()
 
     with pytest.raises(ContractError, match=message) as raised:
@@ -274,11 +276,11 @@ def test_what_cannot_declare_is_refused(function: Any, message: str) -> None:
     assert signals == {}
 
 
-# Declaring what is there.
+# Declaring an existing signal.
 
 
-def test_a_signal_that_is_there_is_declared() -> None:
-    """A signal that was made by name before is declared: the same object, with its receivers, now held to it."""
+def test_an_existing_signal_is_declared() -> None:
+    """Declaring a signal that exists by name keeps the object and its receivers, and checks both from then on."""
     signals = Namespace()
     signal: NamedSignal[Any, ..., Any] = signals.signal("lamp-lit")
     got: list[Any] = []
@@ -299,7 +301,7 @@ def test_a_signal_that_is_there_is_declared() -> None:
 
 
 def test_a_connected_receiver_that_does_not_fit_refuses_the_declaration() -> None:
-    """If a receiver is connected that cannot take the payload, the signal stays undeclared and as it was."""
+    """If a connected receiver cannot take the payload, the declaration is refused, and the signal stays as it was."""
     signals = Namespace()
     signal = signals.signal("lamp-lit", "From before.")
     log: list[Any] = []
@@ -319,13 +321,14 @@ def test_a_connected_receiver_that_does_not_fit_refuses_the_declaration() -> Non
     assert log == [1]
 
 
-def test_a_receiver_that_goes_meanwhile_is_no_obstacle() -> None:
-    """A receiver that is disconnected or collected while the signal is being declared is not held against it."""
+def test_a_receiver_that_is_removed_meanwhile_is_no_obstacle() -> None:
+    """A receiver that is disconnected or collected while the signal is being declared does not make the declaration
+    fail."""
     signals = Namespace()
     signal = signals.signal("lamp-lit")
 
     class Reads:
-        """A receiver with code of its own where its parameters are asked for."""
+        """A receiver that runs code when its parameters are read."""
 
         @property
         def __signature__(self) -> inspect.Signature:
@@ -345,7 +348,7 @@ def test_a_receiver_that_goes_meanwhile_is_no_obstacle() -> None:
 
 
 def test_another_function_cannot_declare_it_again() -> None:
-    """A signal has one contract: another function of the same name is refused, and the first stays."""
+    """A signal has one declaration: another function with the same name is refused, and the first one stays."""
     signals = Namespace()
     signal = signals.declare(lamp_lit)
     other = local("def f(sender, /, *, other): ...")
@@ -358,7 +361,7 @@ def test_another_function_cannot_declare_it_again() -> None:
 
 
 def test_names_that_differ_by_hyphens_only_are_one() -> None:
-    """lamp_lit and lamp-lit are one name for declare; the name lamp_lit itself stays free."""
+    """For declare, lamp_lit and lamp-lit are one name; a signal with the name lamp_lit may still be made."""
     signals = Namespace()
     undeclared = signals.signal("lamp_lit")
 
@@ -367,7 +370,8 @@ def test_names_that_differ_by_hyphens_only_are_one() -> None:
 
 
 def test_the_same_function_may_declare_it_again() -> None:
-    """A module that is run again, as by a reload, declares its signals again: the newer contract holds."""
+    """A module that is run again, for example by a reload, declares its signals again, and the newer declaration
+    counts."""
     signals = Namespace()
     source = "def f(sender, /, *, a{}): ..."
     first, second = local(source.format("")), local(source.format(", b=2"))
@@ -383,7 +387,7 @@ def test_the_same_function_may_declare_it_again() -> None:
 
 
 def test_namespaces_do_not_share_declarations() -> None:
-    """The same name in two namespaces is two signals, each with its own contract or none."""
+    """The same name in two namespaces means two signals, each with its own declaration or without one."""
     one, two = Namespace(), Namespace()
     one.declare(lamp_lit)
 
@@ -392,7 +396,7 @@ def test_namespaces_do_not_share_declarations() -> None:
 
 
 def test_a_policy_sees_no_payload_errors() -> None:
-    """A failing receiver of a declared signal goes by the policy; a wrong payload never gets there."""
+    """A failing receiver of a declared signal is handled by the policy; a wrong payload is not."""
     failures: list[Failure] = []
     stage = Stage(lamp_lit, errors=failures.append)
 
@@ -409,8 +413,8 @@ def test_a_policy_sees_no_payload_errors() -> None:
     assert len(stage.got) == 1
 
 
-def test_subclasses_with_their_own_receivers_are_held_to_the_contract() -> None:
-    """A declared signal of a subclass that finds receivers itself checks and completes payloads too."""
+def test_subclasses_with_their_own_receivers_are_checked() -> None:
+    """A declared signal of a subclass that overrides receivers_for checks and completes payloads too."""
 
     class Own(NamedSignal[Any, ..., Any]):
         def receivers_for(self, sender: Any) -> Any:
@@ -443,8 +447,8 @@ def upgrade(payload: dict[str, Any]) -> dict[str, Any]:
     return payload
 
 
-def test_a_declaration_is_of_the_first_version_unless_it_says_so() -> None:
-    """A declaration has version 1 and no upgraders; both are options, in each of the forms."""
+def test_a_declaration_has_version_1_by_default() -> None:
+    """A declaration has version 1 and no upgraders by default; each form of declare accepts both options."""
     plain: Any = Namespace().declare(lamp_lit)
     decorated: Any = Namespace().declare(version=3, upgraders={1: upgrade, 2: upgrade}, errors="collect")(lamp_lit)
     called: Any = Namespace().declare(lamp_lit, version=2)  # type: ignore[call-overload]
@@ -459,14 +463,14 @@ def test_a_declaration_is_of_the_first_version_unless_it_says_so() -> None:
     "upgraders", [None, {}, {2: upgrade}, {1: upgrade, 2: upgrade}, {2: dict, 1: upgrade}], ids=str
 )
 def test_upgraders_lead_up_to_the_version(upgraders: Any) -> None:
-    """Upgraders may begin at any version, as older payloads may be gone, and in any order."""
+    """Upgraders may begin at any version, because older payloads may no longer exist, and come in any order."""
     signal: Any = Namespace().declare(version=3, upgraders=upgraders)(lamp_lit)
 
     assert contract_of(signal).upgraders == (upgraders or {})
 
 
-def test_upgraders_are_those_of_the_declaration() -> None:
-    """Who changes the dict later does not change the declaration."""
+def test_the_declaration_copies_its_upgraders() -> None:
+    """Changing the dict of upgraders later does not change the declaration."""
     upgraders = {1: upgrade}
     signal: Any = Namespace().declare(version=2, upgraders=upgraders)(lamp_lit)
     upgraders.clear()
@@ -475,8 +479,8 @@ def test_upgraders_are_those_of_the_declaration() -> None:
 
 
 @pytest.mark.parametrize("version", [0, -1, 1.0, True, "2", None], ids=repr)
-def test_a_version_that_is_none_is_refused(version: Any) -> None:
-    """E12: Versions are counted from 1."""
+def test_an_invalid_version_is_refused(version: Any) -> None:
+    """E12: A version is a whole number from 1 on."""
     signals = Namespace()
 
     with pytest.raises(ContractError, match=r"lamp_lit .*version must be 1 or more, an int, not"):
@@ -491,7 +495,7 @@ async def upgrade_later(payload: dict[str, Any]) -> dict[str, Any]:
 
 LEAD_NOWHERE: dict[str, tuple[int, Any, str]] = {
     "a gap": (4, {1: upgrade, 3: upgrade}, "must lead from one version to the next, up to 4"),
-    "not up to the version": (3, {1: upgrade}, "oldest that may still be kept to 2"),
+    "not up to the version": (3, {1: upgrade}, "oldest that may still be stored to 2"),
     "of the version itself": (2, {1: upgrade, 2: upgrade}, "up to 2"),
     "newer than the version": (2, {2: upgrade}, "up to 2"),
     "of a first version": (1, {1: upgrade}, "up to 1"),
@@ -500,9 +504,9 @@ LEAD_NOWHERE: dict[str, tuple[int, Any, str]] = {
     "by several kinds": (3, {"1": upgrade, 2: upgrade}, "by number"),
     "by a fraction": (2, {1.0: upgrade}, "by number"),
     "by a truth": (2, {True: upgrade}, "by number"),
-    "no function": (2, {1: "upgrade"}, "upgraders are functions"),
-    "nothing": (2, {1: None}, "upgraders are functions"),
-    "async": (2, {1: upgrade_later}, "upgraders are functions"),
+    "no function": (2, {1: "upgrade"}, "upgrader must be a function"),
+    "nothing": (2, {1: None}, "upgrader must be a function"),
+    "async": (2, {1: upgrade_later}, "upgrader must be a function"),
     "a list": (2, [upgrade], "in a dict"),
     "one function": (2, upgrade, "in a dict"),
     "an empty list": (2, [], "in a dict"),
@@ -510,8 +514,9 @@ LEAD_NOWHERE: dict[str, tuple[int, Any, str]] = {
 
 
 @pytest.mark.parametrize(("version", "upgraders", "message"), LEAD_NOWHERE.values(), ids=LEAD_NOWHERE.keys())
-def test_upgraders_that_lead_nowhere_are_refused(version: int, upgraders: Any, message: str) -> None:
-    """E12: Upgraders that could not make the declared payload are refused with what to give, and no signal is made."""
+def test_upgraders_that_do_not_reach_the_version_are_refused(version: int, upgraders: Any, message: str) -> None:
+    """E12: Upgraders that cannot make the declared payload are refused with a message that says what to pass, and no
+    signal is made."""
     signals = Namespace()
 
     with pytest.raises(ContractError, match=rf"lamp_lit .*{message}"):
@@ -521,7 +526,7 @@ def test_upgraders_that_lead_nowhere_are_refused(version: int, upgraders: Any, m
 
 
 def test_the_same_function_may_declare_another_version() -> None:
-    """A module that is run again with another version has that version."""
+    """A module that is run again with another version declares that version."""
     signals = Namespace()
     first, second = local("def f(sender, /, *, a): ..."), local("def f(sender, /, *, b): ...")
     first.__module__ = second.__module__ = "shop"
@@ -532,8 +537,8 @@ def test_the_same_function_may_declare_another_version() -> None:
     assert contract_of(signal).order == ["b"]
 
 
-def test_versions_change_nothing_about_sends() -> None:
-    """Upgraders are for payloads that are kept: a send never calls them."""
+def test_versions_do_not_change_sends() -> None:
+    """Upgraders are for stored payloads: a send never calls them."""
 
     def refuse(payload: dict[str, Any]) -> dict[str, Any]:
         raise AssertionError("called")

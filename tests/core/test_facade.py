@@ -1,4 +1,4 @@
-"""What is public, what an import brings in, and how signals are copied and pickled."""
+"""The public names, the modules that an import loads, and copies and pickles of signals."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from aldis import ANY, NamedSignal, Namespace, Signal, exceptions
 
 ROOT = str(Path(aldis.__file__).parent.parent)
 PUBLIC_MODULES = sorted(path.stem for path in Path(aldis.__file__).parent.glob("*.py") if not path.stem.startswith("_"))
-# What these need is not there in a Python with nothing optional.
+# They need packages that are missing in a Python without optional packages.
 ROOMS = {"otel": "opentelemetry", "pytest_plugin": "pytest", "sqlalchemy": "sqlalchemy"}
 CORE_MODULES = [name for name in PUBLIC_MODULES if name not in ROOMS]
-# Optional, costly, or both: none of it belongs to who only sends and connects.
+# Optional, costly, or both: a program that only sends and connects needs none of these modules.
 HEAVY = (
     "asyncio",
     "inspect",
@@ -38,7 +38,7 @@ HEAVY = (
 
 
 def public_names(module: ModuleType) -> list[str]:
-    """What a module defines, or imports from private modules of ours, under a public name."""
+    """Return the public names that a module defines, or imports from private modules of Aldis."""
     found = []
 
     for name, value in vars(module).items():
@@ -51,12 +51,12 @@ def public_names(module: ModuleType) -> list[str]:
     return sorted(found)
 
 
-def test_all_is_exactly_what_is_public() -> None:
-    """aldis.__all__ is sorted, complete, and names nothing that is not there."""
+def test_all_lists_exactly_the_public_names() -> None:
+    """aldis.__all__ is sorted and complete, and every name in it exists."""
     assert aldis.__all__ == sorted(aldis.__all__)
     assert all(hasattr(aldis, name) for name in aldis.__all__)
 
-    # ANY and default_namespace are values, which do not all tell their module.
+    # ANY and default_namespace are values, and not every value tells its module.
     known = set(public_names(aldis)) | {"ANY", "default_namespace"}
     assert set(aldis.__all__) == known
 
@@ -64,8 +64,8 @@ def test_all_is_exactly_what_is_public() -> None:
     assert {name for name in others if not isinstance(vars(aldis)[name], ModuleType)} == {"annotations"}
 
 
-def test_star_import_gives_the_facade() -> None:
-    """from aldis import * gives exactly __all__."""
+def test_star_import_imports_the_facade() -> None:
+    """`from aldis import *` imports exactly the names in __all__."""
     space: dict[str, Any] = {}
     exec("from aldis import *", space)
 
@@ -73,8 +73,8 @@ def test_star_import_gives_the_facade() -> None:
 
 
 @pytest.mark.parametrize("name", PUBLIC_MODULES)
-def test_the_all_of_public_modules_is_exactly_what_is_public(name: str) -> None:
-    """Each module without an underscore has an __all__ with all that it defines publicly, and no more than is there."""
+def test_the_all_of_public_modules_lists_exactly_their_public_names(name: str) -> None:
+    """Each public module has an __all__ that lists exactly its public names, and every one of them exists."""
     if find_spec(ROOMS.get(name, "sys")) is None:
         pytest.skip(f"{ROOMS[name]} is not installed")
 
@@ -86,12 +86,12 @@ def test_the_all_of_public_modules_is_exactly_what_is_public(name: str) -> None:
 
 
 def test_the_facade_is_short() -> None:
-    """The facade stays under 60 lines, as the design has it."""
+    """The facade has fewer than 60 lines, as the design says."""
     assert len(Path(aldis.__file__).read_text().splitlines()) < 60
 
 
 @pytest.mark.parametrize("name", aldis.__all__)
-def test_what_is_public_is_documented(name: str) -> None:
+def test_public_names_are_documented(name: str) -> None:
     """Each class and function of the facade has a docstring of its own."""
     value = getattr(aldis, name)
 
@@ -100,7 +100,7 @@ def test_what_is_public_is_documented(name: str) -> None:
 
 
 def imported(statement: str) -> set[str]:
-    """The modules that a statement imports in a fresh interpreter, without what a site adds."""
+    """Return the modules that a statement imports in a new interpreter, without the modules that `site` adds."""
     program = (
         f"import sys; sys.path.insert(0, sys.argv[1]); before = set(sys.modules); {statement}\n"
         "print('\\n'.join(set(sys.modules) - before))"
@@ -110,7 +110,8 @@ def imported(statement: str) -> set[str]:
 
 
 def test_importing_aldis_is_cheap() -> None:
-    """import aldis brings in none of asyncio, inspect, dataclasses, concurrent.futures, werkzeug and their like."""
+    """`import aldis` imports none of the optional or costly modules: asyncio, inspect, dataclasses,
+    concurrent.futures, werkzeug and the like."""
     modules = imported("import aldis")
 
     assert "aldis" in modules
@@ -119,7 +120,7 @@ def test_importing_aldis_is_cheap() -> None:
 
 
 def test_using_the_core_stays_cheap() -> None:
-    """Connecting, sending, muting and looking bring in nothing more, but for aldis itself."""
+    """Connecting, sending, muting and reading receivers import no further module outside of aldis."""
     modules = imported(
         "import aldis; s = aldis.signal('x'); f = s.connect(lambda *a, **k: None, weak=False); s.send(1, a=2);"
         " s.connect(f, 'x', priority=2, once=True); s.send('x'); m = s.muted(); m.__enter__(); s.send();"
@@ -130,13 +131,13 @@ def test_using_the_core_stays_cheap() -> None:
 
 
 def test_the_version_of_a_delivery_module_is_cheap_too() -> None:
-    """aldis.delivery does not import concurrent.futures before the first call is delivered."""
+    """aldis.delivery does not import concurrent.futures before it delivers the first call."""
     assert "concurrent.futures" not in imported("import aldis.delivery")
 
 
 @pytest.mark.parametrize("name", ["aldis", *(f"aldis.{name}" for name in CORE_MODULES)])
 def test_each_module_can_be_imported_first(name: str) -> None:
-    """Every public module of the core can be the first that is imported."""
+    """Every public module of the core can be the first one that a program imports."""
     assert name in imported(f"import {name}")
 
 
@@ -144,7 +145,7 @@ def test_each_module_can_be_imported_first(name: str) -> None:
 
 
 class Owned(NamedSignal[Any, ..., Any]):
-    """A subclass with state of its own."""
+    """A subclass with its own state."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name, "Its documentation.")
@@ -191,7 +192,7 @@ each_copy = pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES.keys()
     ids=["Signal", "NamedSignal", "subclass"],
 )
 def test_copies_are_signals_of_their_own_without_connections(copied: Any, make: Any) -> None:
-    """A copied or unpickled signal has the settings and none of the connections, and lives apart from the original."""
+    """A copied or unpickled signal has the settings of the original and no connections, and is independent of it."""
     original = make()
     original.errors = policy
     original.async_wrapper = wrapper
@@ -221,7 +222,7 @@ def test_copies_are_signals_of_their_own_without_connections(copied: Any, make: 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
 def test_copies_of_declared_signals_are_declared(copied: Any) -> None:
-    """A copy of a declared signal is held to the same declaration, also of one declared by a decorator."""
+    """A copy of a declared signal has the same declaration, also if a decorator declared the original."""
     plain = Namespace().declare(lamp_out)
 
     for original in (plain, lamp_lit):
@@ -235,14 +236,14 @@ def test_copies_of_declared_signals_are_declared(copied: Any) -> None:
 
 @each_copy
 def test_any_stays_any(copied: Any) -> None:
-    """ANY is one object, through copies and pickles."""
+    """ANY is one object, also after copying and pickling."""
     assert copied(ANY) is ANY
     assert repr(ANY) == "ANY"
 
 
 @each_copy
 def test_namespaces_can_be_copied(copied: Any) -> None:
-    """A copied namespace has the signals and makes new ones with the same settings."""
+    """A copied namespace has the signals, and makes new ones with the same settings."""
     original = Namespace(errors="collect")
     original.signal("lamp")
     twin = copied(original)
@@ -253,22 +254,22 @@ def test_namespaces_can_be_copied(copied: Any) -> None:
     assert "new" not in original
 
 
-def test_signals_can_be_keys_and_have_identity() -> None:
-    """Signals are hashable and equal to nothing but themselves."""
+def test_signals_are_hashable_and_compare_by_identity() -> None:
+    """Signals are hashable, and each is equal to itself only."""
     one, two = NamedSignal("lamp"), NamedSignal("lamp")
 
     assert one != two
     assert len({one, two, one}) == 2
 
 
-def test_signals_have_names_for_people() -> None:
-    """The repr names the class and the signal."""
+def test_the_repr_names_the_signal() -> None:
+    """The repr has the name of the class and of the signal."""
     assert "Signal" in repr(Signal())
     assert "'lamp'" in repr(NamedSignal("lamp"))
 
 
 def test_the_default_namespace_is_one() -> None:
-    """aldis.signal makes and finds signals in aldis.default_namespace."""
+    """aldis.signal makes and returns signals of aldis.default_namespace."""
     try:
         made = aldis.signal("of this test", "Doc.")
         assert aldis.signal("of this test") is made
@@ -279,7 +280,7 @@ def test_the_default_namespace_is_one() -> None:
 
 
 def test_the_tree_of_errors() -> None:
-    """Each error is an AldisError and the built-in that a caller would catch; the warning is a ResourceWarning."""
+    """Each error is an AldisError and also the built-in that a caller would catch; the warning is a ResourceWarning."""
     tree: dict[Any, Any] = {
         aldis.InvalidReceiverError: TypeError,
         aldis.InvalidOptionError: ValueError,
@@ -301,7 +302,7 @@ def test_the_tree_of_errors() -> None:
 
 
 def test_the_tree_of_the_relay_s_errors() -> None:
-    """The relay's errors are in aldis.exceptions, where the core can name them, and not in its facade."""
+    """The relay's errors are in aldis.exceptions, and not in the facade."""
     tree: dict[Any, Any] = {
         exceptions.NoMessageError: RuntimeError,
         exceptions.ReceiverTimeoutError: TimeoutError,
@@ -324,7 +325,7 @@ def test_the_tree_of_the_relay_s_errors() -> None:
 
 
 def test_the_tree_is_drawn() -> None:
-    """The docstring of aldis.exceptions draws all that it has, each with the built-in that it also is."""
+    """The docstring of aldis.exceptions lists all of its classes, each with its built-in base class."""
     drawn = re.findall(r"(\w+)\s+\((\w+)\)  ", f"{exceptions.__doc__}")
     found = {name: getattr(exceptions, name) for name in exceptions.__all__}
     bases = {name: value.__bases__[-1].__name__ for name, value in found.items()}
@@ -335,12 +336,13 @@ def test_the_tree_is_drawn() -> None:
 
 
 def test_the_package_is_typed() -> None:
-    """The wheel carries py.typed, and annotations of the small public classes can be resolved."""
+    """The wheel contains py.typed, and the annotations of the small public classes can be resolved."""
     assert (Path(aldis.__file__).parent / "py.typed").exists()
     assert get_type_hints(aldis.debug) == {"on": bool, "return": type(None)}
 
 
 def test_declared_signals_refuse_to_be_pickled() -> None:
-    """What declares a signal has no name of its own any more, so pickling says so at once, and not at loading."""
+    """A signal that was declared by a decorator refuses to be pickled, because the declaring function cannot be
+    found by its name when it is loaded."""
     with pytest.raises(pickle.PicklingError):
         pickle.dumps(lamp_lit)

@@ -1,8 +1,8 @@
-"""E2, E3, E5 and E9 under every hazard: each kind of receiver, doing what it should not, from every place.
+"""E2, E3, E5 and E9 under every hazard: each kind of receiver disturbs a send, in every way and from every place.
 
-Four receivers of one kind stand in a line: first, actor, victim, last. During a send the actor does
-something to itself, to the victim or to the signal. The matrix is kinds x places x ways of sending x weak or
-strong; each test is a column of it, goes through all its rows, and says exactly who is called.
+Four receivers of one kind are connected in a row: first, actor, victim, last. During a send the actor does something to
+itself, to the victim or to the signal. The matrix is kinds x places x ways of sending x weak or strong. Each test is
+one column of the matrix, runs all of its rows, and asserts exactly which receivers are called.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ LINE = ["first", "actor", "victim", "last"]
 
 
 class Stumbled(Exception):
-    """What receivers raise here."""
+    """The exception that receivers raise here."""
 
 
 class Sender:
-    """Somebody who sends."""
+    """An object that sends."""
 
 
-# The kinds of receivers. Each factory gives what to hold on to, and how to get the receiver from it.
+# The kinds of receivers. Each factory returns an object to keep alive, and a function that gets the receiver from it.
 
 
 class Method:
@@ -113,11 +113,11 @@ ASYNC_KINDS = [kind for kind in KINDS if "async" in kind or "coroutine" in kind]
 UNREFERABLE = "slotted without __weakref__"
 
 
-# The places from which an act is done while the send is under way.
+# The places where an act runs during the send.
 
 
 def in_thread(act: Callable[[], Any]) -> Any:
-    """Do it in another thread, wait for that, and raise here what it raised there."""
+    """Run the act in another thread, wait for its end, and raise its exception here."""
     outcome: dict[str, Any] = {}
 
     def work() -> None:
@@ -137,14 +137,14 @@ def in_thread(act: Callable[[], Any]) -> Any:
 
 
 def in_nested_send(act: Callable[[], Any]) -> Any:
-    """Do it in a receiver of another signal."""
+    """Run the act in a receiver of another signal."""
     other = Signal()
     other.connect(lambda _: act(), weak=False)
     return other.send(None)[0][1]
 
 
 async def in_nested_send_async(act: Callable[[], Awaitable[Any]]) -> Any:
-    """Do it in an async receiver of another signal."""
+    """Run the act in an async receiver of another signal."""
 
     async def receive(sender: Any) -> Any:
         return await act()
@@ -155,24 +155,24 @@ async def in_nested_send_async(act: Callable[[], Awaitable[Any]]) -> Any:
 
 
 async def in_thread_async(act: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """Do it in an event loop in another thread."""
+    """Run the act in an event loop in another thread."""
     return await asyncio.to_thread(lambda: asyncio.run(act()))
 
 
 async def in_task(act: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """Do it in another task."""
+    """Run the act in another task."""
     return await asyncio.create_task(act())
 
 
 async def at_once(act: Callable[[], Awaitable[Any]]) -> Any:
-    """Do it here."""
+    """Run the act directly."""
     return await act()
 
 
 PLACES: dict[str, Callable[[Any], Any]] = {
     "same thread": lambda act: act(),
     "another thread": in_thread,
-    "task": lambda act: act(),  # The whole send runs in a task then.
+    "task": lambda act: act(),  # In these cases the whole send runs in a task.
     "nested send": in_nested_send,
 }
 ASYNC_PLACES: dict[str, Callable[[Any], Any]] = {
@@ -183,11 +183,11 @@ ASYNC_PLACES: dict[str, Callable[[Any], Any]] = {
 }
 
 
-# The ways of sending: each is another loop of the engine.
+# The ways of sending: the engine has a loop for each.
 
 
 def drive(receiver: Any) -> Any:
-    """An ``async_wrapper`` for receivers that never wait for anything."""
+    """Run a coroutine that never waits, as an ``async_wrapper``."""
 
     def call(*args: Any, **payload: Any) -> Any:
         coroutine = receiver(*args, **payload)
@@ -200,8 +200,8 @@ def drive(receiver: Any) -> Any:
     return call
 
 
-def cross(receiver: Any) -> Any:
-    """A ``sync_wrapper`` that runs the receiver here."""
+def wrap(receiver: Any) -> Any:
+    """Run a sync receiver in the same thread, as a ``sync_wrapper``."""
 
     async def call(*args: Any, **payload: Any) -> Any:
         return receiver(*args, **payload)
@@ -229,7 +229,7 @@ WAYS: dict[str, Way] = {
 
 
 class Stage:
-    """The four receivers, and what the actor is to do in its turn."""
+    """The four receivers, and what the actor does in its turn."""
 
     def __init__(self, kind: str, place: str, way: str, weak: bool) -> None:
         self.place = place
@@ -258,15 +258,15 @@ class Stage:
 
         signal.errors = self.way.errors
         signal.async_wrapper = drive
-        signal.sync_wrapper = cross
+        signal.sync_wrapper = wrap
         return signal
 
     def __getitem__(self, name: str) -> Any:
-        """A receiver. A bound method is another object each time."""
+        """Return a receiver. A bound method is a new object each time."""
         return self.receiver_of(self.owners[name])
 
     def connect(self, name: str, **options: Any) -> None:
-        """Connect a receiver, made if there is none of the name."""
+        """Connect a receiver, and make it if there is no receiver of this name."""
         if name not in self.owners:
             play = self.play_waiting if self.waits else self.play_async if self.is_async else self.play
             self.owners[name] = self.make(partial(play, name))
@@ -277,15 +277,15 @@ class Stage:
         self.signal.disconnect(self[name])
 
     def kill(self, name: str) -> None:
-        """Drop the last reference that is not the signal's."""
+        """Drop the last reference to a receiver that the signal does not hold."""
         del self.owners[name]
 
     @property
     def waits(self) -> bool:
-        """Whether receivers run in an event loop, and so may wait."""
+        """Return whether receivers run in an event loop, and so may wait."""
         return self.is_async and self.way.is_async
 
-    # What receivers do. Each act is done once, so that a send within a send ends.
+    # The acts of receivers. Each act runs once, so that nested sends end.
 
     def play(self, name: str) -> str:
         self.log.append(name)
@@ -318,7 +318,7 @@ class Stage:
     # Sending.
 
     def send(self) -> list[str]:
-        """Send as the stage has it, and give the names of those who answered."""
+        """Send as the stage says, and return the names of the receivers that returned."""
         if self.way.is_async:
             return asyncio.run(self.send_async())
 
@@ -337,18 +337,18 @@ class Stage:
         return self.send_here()
 
     def resend(self) -> Any:
-        """Send once more from a receiver: a coroutine if receivers may wait."""
+        """Send again from a receiver. Return a coroutine if receivers may wait."""
         return self.send_async() if self.waits else self.send_here()
 
     def during(self, act: Callable[[], Any]) -> list[str]:
-        """Send while the actor does this, and give the names of those who were called."""
+        """Send while the actor runs this act, and return the names of the receivers that were called."""
         self.acts["actor"] = act
         assert self.send() == self.log
         assert not self.acts
         return self.take_log()
 
     def next_time(self) -> list[str]:
-        """Send again, undisturbed, and give the names of those who were called."""
+        """Send again without any act, and return the names of the receivers that were called."""
         assert self.send() == self.log
         return self.take_log()
 
@@ -358,7 +358,7 @@ class Stage:
 
 
 def stages(kind: str) -> Iterator[tuple[str, Stage]]:
-    """All that differ: every loop of the engine is tried in one place, and two of them in every place."""
+    """Yield the stages: every loop of the engine in one place, and two of the loops in every place."""
     for place, way, weak in product(PLACES, WAYS, (True, False)):
         if (kind == UNREFERABLE and weak) or (place != "same thread" and way not in ("send", "send_async")):
             continue
@@ -367,9 +367,9 @@ def stages(kind: str) -> Iterator[tuple[str, Stage]]:
 
 
 def on_stages(kinds: Iterable[str], stages: Callable[[str], Iterator[tuple[str, Stage]]]) -> Decorate:
-    """Make one test of each kind of receiver, which plays on all its stages. A failure names the stage.
+    """Turn a function into one test for each kind of receiver, which runs all stages. A failure names the stage.
 
-    One test of each stage would be 4,000, and starting them would take longer than what they do.
+    One test for each stage would make 4,000 tests, and starting a test takes longer than a stage.
     """
 
     def decorate(play: Callable[[Stage], None]) -> Callable[[str], None]:
@@ -393,7 +393,7 @@ on_all_stages = on_stages(KINDS, stages)
 
 @pytest.mark.parametrize("is_by_sender", [False, True])
 def test_an_unreferable_receiver_needs_a_strong_connection(is_by_sender: bool) -> None:
-    """E12: What cannot be referenced weakly is refused by a weak connect, and leaves nothing behind."""
+    """E12: A weak connect refuses a receiver that cannot be referenced weakly, and leaves nothing behind."""
     signal = Signal()
 
     with pytest.raises(InvalidReceiverError, match="weak=False"):
@@ -404,13 +404,13 @@ def test_an_unreferable_receiver_needs_a_strong_connection(is_by_sender: bool) -
 
 @on_all_stages
 def test_undisturbed(stage: Stage) -> None:
-    """E1: Without a hazard, all are called in the order in which they were connected."""
+    """E1: Without a hazard, all receivers are called in the order in which they were connected."""
     assert stage.next_time() == LINE
 
 
 @on_all_stages
 def test_victim_dies(stage: Stage) -> None:
-    """E2, E5: A weak receiver that dies before its turn is not called; a strong connection keeps it alive."""
+    """E2, E5: A weak receiver that dies before its turn is not called; a strong connection keeps its receiver alive."""
     alive = ["first", "actor", "last"] if stage.weak else LINE
 
     assert stage.during(lambda: stage.kill("victim")) == alive
@@ -420,15 +420,16 @@ def test_victim_dies(stage: Stage) -> None:
 
 @on_all_stages
 def test_actor_dies(stage: Stage) -> None:
-    """E2, E5: A receiver that drops its own last reference ends its call, and is gone afterwards if weak."""
+    """E2, E5: A receiver that drops the last reference to itself ends its call, and is freed afterwards if held
+    weakly."""
     assert stage.during(lambda: stage.kill("actor")) == LINE
-    gc.collect(0)  # Event loops leave cycles of their own that may hold a task's frame.
+    gc.collect(0)  # Event loops leave reference cycles that may hold a task's frame.
     assert stage.next_time() == (["first", "victim", "last"] if stage.weak else LINE)
 
 
 @on_all_stages
 def test_all_die(stage: Stage) -> None:
-    """E2, E10: When all die during a send, a weak signal has no receivers afterwards."""
+    """E2, E10: When all weakly held receivers die during a send, the signal has no receivers afterwards."""
     called = stage.during(stage.owners.clear)
     gc.collect(0)
 
@@ -451,15 +452,15 @@ def test_actor_disconnects_the_victim(stage: Stage) -> None:
 
 
 @on_all_stages
-def test_actor_disconnects_one_that_was_called(stage: Stage) -> None:
-    """E2: Disconnecting a receiver whose turn has been changes nothing for this send."""
+def test_actor_disconnects_a_receiver_that_was_called(stage: Stage) -> None:
+    """E2: Disconnecting a receiver after its turn changes nothing for this send."""
     assert stage.during(lambda: stage.disconnect("first")) == LINE
     assert stage.next_time() == ["actor", "victim", "last"]
 
 
 @on_all_stages
 def test_actor_disconnects_all(stage: Stage) -> None:
-    """E2, E10: After a clear during the send nobody is called any more."""
+    """E2, E10: After a clear during the send no further receiver is called."""
     assert stage.during(stage.signal.receivers.clear) == ["first", "actor"]
     assert stage.next_time() == []
     assert not stage.signal.receivers
@@ -467,7 +468,7 @@ def test_actor_disconnects_all(stage: Stage) -> None:
 
 @on_all_stages
 def test_actor_connects_another(stage: Stage) -> None:
-    """E2: A receiver that is connected during a send waits for the next, even one of high priority."""
+    """E2: A receiver that is connected during a send is called from the next send on, even with a high priority."""
 
     def connect() -> None:
         stage.connect("late")
@@ -479,14 +480,15 @@ def test_actor_connects_another(stage: Stage) -> None:
 
 @on_all_stages
 def test_actor_connects_itself_again(stage: Stage) -> None:
-    """E1, E2: Connecting again what is connected changes neither its place nor how often it is called."""
+    """E1, E2: Connecting a connected receiver again changes neither its position nor the number of its calls."""
     assert stage.during(lambda: stage.connect("actor")) == LINE
     assert stage.next_time() == LINE
 
 
 @on_all_stages
 def test_actor_reconnects_the_victim(stage: Stage) -> None:
-    """E2: What is disconnected and connected again before its turn is a new connection: it waits, and is last."""
+    """E2: A receiver that is disconnected and connected again before its turn is a new connection: it waits, and
+    comes last."""
 
     def reconnect() -> None:
         stage.disconnect("victim")
@@ -498,7 +500,7 @@ def test_actor_reconnects_the_victim(stage: Stage) -> None:
 
 @on_all_stages
 def test_actor_sends_again(stage: Stage) -> None:
-    """E2: A send within a send calls all; then the outer one goes on where it was."""
+    """E2: A nested send calls all receivers; then the outer send continues."""
     inner: list[list[str]] = []
 
     def resend() -> Any:
@@ -520,7 +522,7 @@ def test_actor_sends_again(stage: Stage) -> None:
 
 @on_all_stages
 def test_actor_disconnects_the_victim_and_sends_again(stage: Stage) -> None:
-    """E2: Neither the send within nor the one that goes on calls what was disconnected."""
+    """E2: Neither the nested send nor the outer one calls a receiver that was disconnected."""
 
     def resend() -> Any:
         stage.disconnect("victim")
@@ -534,8 +536,8 @@ def test_actor_disconnects_the_victim_and_sends_again(stage: Stage) -> None:
 
 
 @on_all_stages
-def test_once_is_once_in_a_send_within_a_send(stage: Stage) -> None:
-    """E2: A ``once`` receiver is called by the send that comes to it first, and by no other."""
+def test_a_once_receiver_is_called_once_in_nested_sends(stage: Stage) -> None:
+    """E2: A ``once`` receiver is called by the first send that reaches it, and by no other."""
     stage.connect("victim", once=True)
     stage.acts["actor"] = stage.resend
 
@@ -547,7 +549,8 @@ def test_once_is_once_in_a_send_within_a_send(stage: Stage) -> None:
 
 @on_all_stages
 def test_actor_raises(stage: Stage) -> None:
-    """E3: An exception stops the send, or waits until all have run; it comes out unchanged; the next send is whole."""
+    """E3: An exception stops the send, or is raised after all receivers ran; it is unchanged, and the next send is
+    complete."""
 
     def stumble() -> None:
         raise Stumbled("over a wire")
@@ -563,7 +566,8 @@ def test_actor_raises(stage: Stage) -> None:
 
 @on_all_stages
 def test_actor_raises_into_a_policy(stage: Stage) -> None:
-    """E3: A callable policy is handed each failure, all run, and only those that did not fail have results."""
+    """E3: A callable policy receives each failure, all receivers run, and only receivers that did not fail have
+    results."""
     failures: list[Failure] = []
     stage.signal.errors = failures.append
 
@@ -584,7 +588,7 @@ def test_actor_raises_into_a_policy(stage: Stage) -> None:
 
 @on_all_stages
 def test_several_raise(stage: Stage) -> None:
-    """E3: Collected, several exceptions come out as one group, in the order of their receivers."""
+    """E3: Under "collect", several exceptions are raised as one group, in the order of their receivers."""
     stage.signal.errors = "collect"
 
     def stumble(name: str) -> None:
@@ -602,7 +606,7 @@ def test_several_raise(stage: Stage) -> None:
 
 @on_all_stages
 def test_actor_disconnects_the_victim_and_raises(stage: Stage) -> None:
-    """E2, E3: What a receiver did before it raised holds."""
+    """E2, E3: A change that a receiver made before it raised stays."""
 
     def stumble() -> None:
         stage.disconnect("victim")
@@ -617,13 +621,13 @@ def test_actor_disconnects_the_victim_and_raises(stage: Stage) -> None:
     assert stage.next_time() == ["first", "actor", "last"]
 
 
-# Cancelling, for receivers that wait.
+# Cancelling receivers that wait.
 
 POLICIES = {"propagate": "propagate", "collect": "collect", "callable": lambda failure: None}
 
 
 def waiting_stages(kind: str) -> Iterator[tuple[str, Stage]]:
-    """Receivers that wait, under each policy."""
+    """Yield the stages whose receivers wait, under each policy."""
     for place, errors, weak in product(PLACES, POLICIES, (True, False)):
         stage = Stage(kind, place, "send_async", weak)
         stage.signal.errors = POLICIES[errors]
@@ -634,7 +638,8 @@ on_waiting_stages = on_stages(ASYNC_KINDS, waiting_stages)
 
 
 async def cancel_in_turn(stage: Stage, unwound: list[str]) -> None:
-    """Send in a task that the actor, from the stage's place, has cancelled while it waits."""
+    """Send in a task, and let the actor cancel the task while the actor waits; the cancelling runs in the stage's
+    place."""
     loop = asyncio.get_running_loop()
     task = asyncio.create_task(stage.send_async())
 
@@ -648,7 +653,7 @@ async def cancel_in_turn(stage: Stage, unwound: list[str]) -> None:
         finally:
             unwound.append("actor")
 
-    # The actor itself waits; only the cancelling is done from the place.
+    # The actor itself waits; only the cancelling runs in the place.
     place, stage.place = stage.place, "same thread"
     stage.acts["actor"] = wait
 
@@ -660,7 +665,7 @@ async def cancel_in_turn(stage: Stage, unwound: list[str]) -> None:
 
 @on_waiting_stages
 def test_actor_is_cancelled(stage: Stage) -> None:
-    """E3, E9: A cancelled send stops where it was under every policy, unwinds its receiver, and harms no later send."""
+    """E3, E9: A cancelled send stops under every policy, unwinds its receiver, and does not disturb later sends."""
     unwound: list[str] = []
 
     asyncio.run(cancel_in_turn(stage, unwound))
@@ -672,7 +677,8 @@ def test_actor_is_cancelled(stage: Stage) -> None:
 
 @on_waiting_stages
 def test_actor_is_cancelled_among_others(stage: Stage) -> None:
-    """E3, E9: Side by side, a cancelled send cancels all that still run, and ends when all have ended."""
+    """E3, E9: With concurrent receivers, a cancelled send cancels all receivers that still run, and ends when all
+    have ended."""
     stage.signal.async_policy = Concurrent()
     unwound: list[str] = []
 
@@ -692,22 +698,23 @@ def test_actor_is_cancelled_among_others(stage: Stage) -> None:
     assert stage.next_time() == LINE
 
 
-# Hazards that need a line of their own.
+# Hazards that do not fit into the matrix.
 
 
 @pytest.mark.parametrize("is_sender_first", [True, False])
 @pytest.mark.parametrize("goes", ["the sender's", "the one for any sender"])
 @pytest.mark.parametrize("way", ["send", "send_async"])
-def test_one_of_two_connections_goes_before_its_turn(is_sender_first: bool, goes: str, way: str) -> None:
-    """E2: A receiver that is connected to the sender and to any sender is still called if one of the two goes."""
+def test_one_of_two_connections_is_removed_before_its_turn(is_sender_first: bool, goes: str, way: str) -> None:
+    """E2: A receiver that is connected to the sender and to any sender is still called if one of the two connections
+    is removed."""
     signal, sender = Signal(), Sender()
     called: list[str] = []
-    signal.sync_wrapper = cross
+    signal.sync_wrapper = wrap
 
     def victim(_: Any) -> None:
         called.append("victim")
 
-    # The connection of a ``with`` block is the one that can go without the other, whichever that is.
+    # Only the connection of a ``with`` block can be removed without the other one, whichever of the two it is.
     block = signal.connected_to(victim, *([sender] if goes == "the sender's" else []))
     other: Any = ANY if goes == "the sender's" else sender
 
@@ -732,8 +739,8 @@ def test_one_of_two_connections_goes_before_its_turn(is_sender_first: bool, goes
     assert called == ["actor", "victim"]
 
 
-def test_used_up_connection_hides_no_other() -> None:
-    """E2: A ``once`` connection that a send within a send used up does not hide a lasting one of the same receiver."""
+def test_a_used_up_connection_hides_no_other() -> None:
+    """E2: A ``once`` connection that a nested send used up does not hide a lasting connection of the same receiver."""
     signal, sender = Signal(), Sender()
     called: list[Any] = []
 
@@ -753,7 +760,7 @@ def test_used_up_connection_hides_no_other() -> None:
 
 
 def test_sender_dies_during_a_send_by_another(no_gc: None) -> None:
-    """E6: A sender that dies during a send by another takes its connections along, strong ones included."""
+    """E6: When a sender dies during a send by another sender, its connections end, also the strong ones."""
     signal = Signal()
     senders = {"one": Sender(), "other": Sender()}
     called: list[str] = []
@@ -771,8 +778,8 @@ def test_sender_dies_during_a_send_by_another(no_gc: None) -> None:
     assert len(signal.receivers) == 1
 
 
-def test_sender_of_the_send_dies_with_it(no_gc: None) -> None:
-    """E6: A send keeps its sender alive while it runs; afterwards the sender and its connections go."""
+def test_the_sender_dies_with_its_send(no_gc: None) -> None:
+    """E6: A send keeps its sender alive while it runs; afterwards the sender dies and its connections end."""
     signal = Signal()
     senders = [Sender()]
     called: list[str] = []

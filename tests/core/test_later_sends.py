@@ -1,4 +1,4 @@
-"""E2, E6, E10, E11: the first send after a change makes the snapshot; later sends walk it, by code of their own."""
+"""E2, E6, E10, E11: the first send after a change makes the snapshot; later sends walk it, by other code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ APP = App()
 
 
 class Stage:
-    """A signal that was sent before: the first send after a change makes the snapshot, later ones walk it inline."""
+    """A signal that was already sent: the first send after a change makes the snapshot, and later sends walk it
+    inline."""
 
     def __init__(self, filter: Any, sender: Any, payload: dict[str, Any]) -> None:
         self.signal: Signal[Any, ..., Any] = Signal()
@@ -50,7 +51,7 @@ class Stage:
         return [result for _, result in self.signal.send(self.sender, **self.payload)]
 
     def send_again(self) -> list[Any]:
-        """Send when that was done before with nothing happening; ``act`` acts now."""
+        """Send after an earlier send in which ``act`` did nothing; ``act`` runs now."""
         self.send()
         self.send()
         self.log.clear()
@@ -64,20 +65,21 @@ class Stage:
 
 @pytest.fixture(params=[{}, {"a": 1}], ids=["bare", "payload"])
 def payload(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """With and without keywords, which are walked by loops of their own."""
+    """Return a payload with or without keywords: the engine has a loop for each case."""
     given: dict[str, Any] = request.param
     return given
 
 
 @pytest.fixture(params=[(ANY, None), ("x", "x"), (APP, APP)], ids=["any", "name", "object"])
 def stage(request: pytest.FixtureRequest, payload: dict[str, Any]) -> Stage:
-    """A stage for each kind of snapshot that a send walks by itself."""
+    """A stage for each kind of snapshot that has its own loop."""
     filter, sender = request.param
     return Stage(filter, sender, payload)
 
 
-def test_later_sends_skip_one_disconnected_before_its_turn(stage: Stage) -> None:
-    """E2: A send that finds its snapshot made skips one that is disconnected, and calls those after it."""
+def test_later_sends_skip_a_receiver_disconnected_before_its_turn(stage: Stage) -> None:
+    """E2: A send that walks an existing snapshot skips a receiver that is disconnected, and calls the receivers
+    after it."""
     stage.connect("a", lambda: stage.signal.disconnect(doomed))
     doomed = stage.connect("b")
     stage.connect("c")
@@ -85,8 +87,9 @@ def test_later_sends_skip_one_disconnected_before_its_turn(stage: Stage) -> None
     assert stage.log == ["a", "c"]
 
 
-def test_later_sends_leave_newcomers_to_the_next(stage: Stage) -> None:
-    """E2: Also in a send that finds its snapshot made, one that is connected during it waits for the next."""
+def test_later_sends_leave_new_receivers_to_the_next(stage: Stage) -> None:
+    """E2: In a send that walks an existing snapshot, too, a receiver that is connected during it waits for the next
+    send."""
     stage.connect("a", lambda: stage.connect("new"))
     stage.connect("b")
     assert stage.send_again() == ["a", "b"]
@@ -94,21 +97,21 @@ def test_later_sends_leave_newcomers_to_the_next(stage: Stage) -> None:
     assert stage.send() == ["a", "b", "new"]
 
 
-def test_the_only_receiver_leaves_newcomers_to_the_next(stage: Stage) -> None:
-    """E2: One that is connected by the only receiver waits for the next send."""
+def test_the_only_receiver_leaves_new_receivers_to_the_next(stage: Stage) -> None:
+    """E2: A receiver that is connected by the only receiver waits for the next send."""
     stage.connect("a", lambda: stage.connect("new"))
     assert stage.send_again() == ["a"]
     assert stage.send() == ["a", "new"]
 
 
 class Name(str):
-    """A ``str`` of a user's class."""
+    """A subclass of ``str``."""
 
     __slots__ = ()
 
 
 class Proxy:
-    """Stands for :data:`APP`, as a werkzeug ``LocalProxy`` would."""
+    """A proxy that points to :data:`APP`, as a werkzeug ``LocalProxy`` would."""
 
     def _get_current_object(self) -> App:
         return APP
@@ -121,8 +124,9 @@ class Proxy:
     [(APP, Proxy()), (300, int("300")), (b"x", bytes(bytearray(b"x"))), ("x", Name("x")), (APP.meet, APP.meet)],
     ids=["proxy", "int", "bytes", "str of a class", "bound method"],
 )
-def test_senders_are_found_when_the_snapshot_of_others_is_made(filter: Any, sender: Any) -> None:
-    """E6: What is the same sender reaches its receivers, also after a send by one without a filter."""
+def test_senders_match_when_the_snapshot_of_another_exists(filter: Any, sender: Any) -> None:
+    """E6: Every form of the same sender reaches its receivers, also after a send by a sender without receivers of
+    its own."""
     signal: Signal[Any, ..., Any] = Signal()
     signal.connect(lambda sender: "any", weak=False)
     signal.connect(lambda sender: "its own", filter, weak=False)
@@ -133,8 +137,8 @@ def test_senders_are_found_when_the_snapshot_of_others_is_made(filter: Any, send
         assert [result for _, result in signal.send(sender)] == ["any", "its own"]
 
 
-def test_later_sends_know_the_newest_receivers(stage: Stage) -> None:
-    """E2: A change after a send, and after a second one, counts for the next, in both directions."""
+def test_later_sends_see_the_latest_changes(stage: Stage) -> None:
+    """E2: A connect or disconnect after the first send, and after the second one, takes effect in the next send."""
     stage.connect("a")
     assert stage.send() == stage.send() == ["a"]
     second = stage.connect("b")
@@ -143,8 +147,8 @@ def test_later_sends_know_the_newest_receivers(stage: Stage) -> None:
     assert stage.send() == stage.send() == ["a"]
 
 
-def test_receivers_for_gives_each_receiver_once() -> None:
-    """E10: A receiver of the sender and of any sender is one of the receivers for that sender."""
+def test_receivers_for_yields_each_receiver_once() -> None:
+    """E10: receivers_for yields a receiver once if it is connected to the sender and to any sender."""
     signal: Signal[Any, ..., Any] = Signal()
     receiver = signal.connect(lambda sender: None, weak=False)
     signal.connect(receiver, "x", weak=False)
@@ -153,7 +157,7 @@ def test_receivers_for_gives_each_receiver_once() -> None:
 
 @pytest.mark.parametrize("filter", [ANY, "x"], ids=["any", "name"])
 def test_truth_at_the_moment_of_death(filter: Any) -> None:
-    """E10: Whoever hears of a receiver's death before the engine does finds it gone all the same."""
+    """E10: Code that learns of a receiver's death before the engine does still finds the receiver gone."""
     signal: Signal[Any, ..., Any] = Signal()
     seen: list[object] = []
 
@@ -161,7 +165,7 @@ def test_truth_at_the_moment_of_death(filter: Any) -> None:
 
     signal.connect(receiver, filter)
 
-    # Of the references to one object, that which was made last is told first.
+    # Of several weak references to one object, Python calls the callback of the newest one first.
     watcher = weakref.ref(receiver, lambda _: seen.append((bool(signal.receivers), signal.has_receivers_for("x"))))
     assert signal.receivers
     del receiver
@@ -170,7 +174,8 @@ def test_truth_at_the_moment_of_death(filter: Any) -> None:
 
 
 def test_a_send_to_a_sender_s_receivers_stays_in_one_function(stage: Stage) -> None:
-    """E11: Once the snapshot is made, a send to receivers for its sender runs no function of the engine but itself."""
+    """E11: Once the snapshot is made, a send to receivers for its sender runs no other function of the engine than
+    send."""
     stage.connect("a")
     stage.connect("b")
     stage.send()

@@ -1,7 +1,7 @@
-"""E5: what is disconnected, collected or over leaves nothing behind, and nothing waits for the cyclic collector.
+"""E5: a finished operation leaves nothing behind, and nothing waits for the cyclic collector.
 
-Every scenario is a round that ends where it began. Rounds run with the collector off, so that a reference cycle shows
-as garbage that only a collection finds, and a forgotten entry as memory that grows.
+Every scenario is a round that ends in the state in which it began. Rounds run with the collector off, so that a
+reference cycle shows as garbage that only a collection finds, and a forgotten entry as memory that grows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("no_gc")
 
 
 class Slotted:
-    """Cannot be referenced weakly."""
+    """An object that cannot be referenced weakly."""
 
     __slots__ = ()
 
@@ -36,7 +36,7 @@ class Slotted:
 
 
 class Inline:
-    """A delivery that runs receivers at once."""
+    """A delivery that calls receivers at once."""
 
     def check(self, signal: Any, receiver: Any, is_async: bool, /) -> None: ...
 
@@ -44,8 +44,8 @@ class Inline:
         return call()
 
 
-def cross(receiver: Any) -> Any:
-    """A ``sync_wrapper`` that runs the receiver here."""
+def wrap(receiver: Any) -> Any:
+    """Run a sync receiver in the same thread, as a ``sync_wrapper``."""
 
     async def call(*args: Any, **payload: Any) -> Any:
         return receiver(*args, **payload)
@@ -53,7 +53,7 @@ def cross(receiver: Any) -> Any:
     return call
 
 
-# The rounds. Each is given a signal that lives on, and leaves it without connections.
+# The rounds. Each receives a signal that lives on, and leaves it without connections.
 
 
 def connect_and_disconnect(signal: Any) -> None:
@@ -215,7 +215,7 @@ def send_async(signal: Any) -> None:
     thing, sync = AsyncThing(), Thing()
     signal.connect(thing)
     finish(signal.send_async(None))
-    signal.sync_wrapper = cross
+    signal.sync_wrapper = wrap
     signal.connect(sync, once=True)
     signal.connect(sync.method)
     finish(signal.send_async(None))
@@ -368,12 +368,12 @@ def play(request: pytest.FixtureRequest) -> Callable[[Any], None]:
 
 
 def test_round_leaves_no_cycles(play: Callable[[Any], None]) -> None:
-    """E5: After any round nothing is left for the cyclic collector: all was freed by reference counts."""
+    """E5: After any round the cyclic collector finds nothing: reference counts freed all objects."""
     if play is namespace_dies:
-        pytest.skip("inspect makes cycles of its own")
+        pytest.skip("inspect makes its own reference cycles")
 
     signal = Signal()
-    play(signal)  # Imports and caches of the first time.
+    play(signal)  # The first round fills imports and caches.
     gc.collect()
 
     for _ in range(5):
@@ -383,7 +383,7 @@ def test_round_leaves_no_cycles(play: Callable[[Any], None]) -> None:
 
 
 def test_round_leaves_no_entries(play: Callable[[Any], None]) -> None:
-    """E5, E10: After any round the tables are empty, and so is the mapping of receivers."""
+    """E5, E10: After any round the engine's tables and the mapping of receivers are empty."""
     signal = Signal()
     play(signal)
 
@@ -393,7 +393,7 @@ def test_round_leaves_no_entries(play: Callable[[Any], None]) -> None:
 
 
 def test_round_leaves_no_engine_objects(play: Callable[[Any], None]) -> None:
-    """E5: After any round there are as many of the engine's objects as before it."""
+    """E5: After any round the engine has as many objects as before it."""
     signal = Signal()
 
     def play_on() -> None:
@@ -411,18 +411,18 @@ def test_round_leaves_no_engine_objects(play: Callable[[Any], None]) -> None:
 
 @pytest.mark.stress
 def test_rounds_take_no_memory(play: Callable[[Any], None]) -> None:
-    """E5: Memory after many rounds is that after a few."""
+    """E5: Many rounds need no more memory than a few."""
     signal = Signal()
 
-    # A forgotten entry would be some fifty bytes a round. What is allowed is the noise of tables and free lists.
+    # A forgotten entry would take some fifty bytes a round. The limit allows for the noise of tables and free lists.
     assert growth_of(lambda: play(signal)) < 1000
 
 
-# Who dies when.
+# The moment at which objects die.
 
 
 def test_disconnected_receivers_die_at_once() -> None:
-    """E5: A strong receiver and a sender that cannot be referenced weakly die with their connection."""
+    """E5: A strong receiver, and a sender that cannot be referenced weakly, die with their connection."""
     signal = Signal()
     thing, method_owner, sender = Thing(), Thing(), (Thing(),)
     receiver, owner, inside = weakref.ref(thing), weakref.ref(method_owner), weakref.ref(sender[0])
@@ -443,8 +443,8 @@ def test_disconnected_receivers_die_at_once() -> None:
     assert receiver() is None
 
 
-def test_sender_takes_strong_receivers_along() -> None:
-    """E5, E6: When a sender dies, receivers that only its connections kept die at once."""
+def test_strong_receivers_die_with_their_sender() -> None:
+    """E5, E6: When a sender dies, receivers that only its connections held die at once."""
     signal = Signal()
     thing, sender = Thing(), Thing()
     receiver = weakref.ref(thing)
@@ -459,7 +459,7 @@ def test_sender_takes_strong_receivers_along() -> None:
 
 @pytest.mark.parametrize("is_sent", [False, True])
 def test_a_dropped_signal_is_freed_at_once(is_sent: bool) -> None:
-    """E5: A signal that is dropped with connections is freed by reference counts, with all that only it kept."""
+    """E5: A signal that is dropped with connections is freed by reference counts, with everything that only it held."""
     signal: Any = Signal()
     thing, sender = Thing(), Thing()
     kept = [Thing(), Thing(), Thing()]
@@ -484,7 +484,8 @@ def test_a_dropped_signal_is_freed_at_once(is_sent: bool) -> None:
 
 
 def test_a_context_keeps_no_signal_alive() -> None:
-    """E5, E8: A context that was copied inside a muted block keeps neither the signal nor the receivers afterwards."""
+    """E5, E8: A context that was copied inside a muted block keeps neither the signal nor its receivers alive
+    afterwards."""
     signal: Any = Signal()
     thing, kept = Thing(), Thing()
     signal.connect(kept, weak=False)
@@ -498,8 +499,8 @@ def test_a_context_keeps_no_signal_alive() -> None:
     assert context is not None
 
 
-def test_results_keep_receivers_no_longer_than_they_live() -> None:
-    """E5: A receiver that lost its last reference in a send dies with the results of that send."""
+def test_receivers_die_with_the_results() -> None:
+    """E5: A receiver that loses its last reference during a send dies with the results of that send."""
     signal = Signal()
     things = [Thing()]
     receiver = weakref.ref(things[0])
@@ -513,11 +514,12 @@ def test_results_keep_receivers_no_longer_than_they_live() -> None:
     assert len(signal.receivers) == 1
 
 
-# Exceptions. An exception holds its traceback, that holds frames, and those hold what the receivers had.
+# Exceptions: an exception holds its traceback, the traceback holds frames, and the frames hold the receivers'
+# variables.
 
 
 class Witness(Failing):
-    """Fails, and lets one see whether what it had when it failed is alive."""
+    """A receiver that fails, and shows whether the object that it held when it failed is alive."""
 
     def __init__(self) -> None:
         self.seen: list[weakref.ref[Any]] = []
@@ -553,7 +555,7 @@ def errors(request: pytest.FixtureRequest) -> Any:
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("options", [{}, {"sender": "desk"}, {"via": Inline()}], ids=["plain", "sender", "via"])
 def test_exceptions_leave_no_frames(errors: Any, count: int, options: dict[str, Any]) -> None:
-    """E3, E5: When the exception of a send is dropped, so is all that its receivers' frames held."""
+    """E3, E5: When the caller drops the exception of a send, everything that its receivers' frames held is freed."""
     signal = Signal(errors=errors)
     witnesses = [Witness() for _ in range(count)]
 
@@ -575,7 +577,7 @@ def test_exceptions_leave_no_frames(errors: Any, count: int, options: dict[str, 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_async_exceptions_leave_no_frames(errors: Any, count: int) -> None:
-    """E3, E5, E9: The same for receivers that are awaited."""
+    """E3, E5, E9: The same is true for receivers that are awaited."""
     signal = Signal(errors=errors)
     witnesses = [AsyncWitness() for _ in range(count)]
 
@@ -595,8 +597,8 @@ def test_async_exceptions_leave_no_frames(errors: Any, count: int) -> None:
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True])
-def test_side_by_side_leaves_no_frames(errors: Any, is_cancelled: bool) -> None:
-    """E5, E9: The same for receivers that run side by side, before the event loop ends."""
+def test_concurrent_receivers_leave_no_frames(errors: Any, is_cancelled: bool) -> None:
+    """E5, E9: The same is true for receivers that run concurrently, before the event loop ends."""
     signal = Signal(errors=errors, async_policy=Concurrent(cancel_on_failure=is_cancelled))
     witnesses = [AsyncWitness(), AsyncWitness()]
     receivers: list[Any] = [*witnesses]
@@ -615,7 +617,7 @@ def test_side_by_side_leaves_no_frames(errors: Any, is_cancelled: bool) -> None:
             await signal.send_async("desk", payload=payload)
 
         del payload
-        await asyncio.sleep(0)  # The loop drops what it had scheduled.
+        await asyncio.sleep(0)  # The loop drops the calls that it had scheduled.
         assert died() is None
         assert witnesses[0].are_gone()
         assert is_cancelled is not witnesses[1].are_gone()  # It was cancelled before it began.
@@ -623,8 +625,9 @@ def test_side_by_side_leaves_no_frames(errors: Any, is_cancelled: bool) -> None:
     asyncio.run(main())
 
 
-def test_a_kept_exception_does_not_keep_the_others() -> None:
-    """E3, E5: Who keeps one exception of a collected send does not keep a cycle: it goes when that is dropped."""
+def test_an_exception_of_a_group_keeps_no_cycle() -> None:
+    """E3, E5: A caller that keeps one exception of a collected send keeps no reference cycle: dropping the exception
+    frees all."""
     signal = Signal(errors="collect")
     witness = Witness()
     signal.connect(witness)

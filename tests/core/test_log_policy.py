@@ -1,4 +1,4 @@
-"""The failure policy "log": each failure is logged by the logger ``aldis``, and the send goes on."""
+"""The failure policy "log": the logger ``aldis`` logs each failure, and the send goes on."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
 def test_a_failure_is_logged_and_the_other_receivers_have_results(
     send: Callable[[Any], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """E3: under "log", a failure is logged with its exception, and the send returns the results of the others."""
+    """E3: under "log", a failure is logged with its exception, and the send returns the results of the other
+    receivers."""
     [(_, result)] = send(NamedSignal("lamp", errors="log"))
 
     [line] = lines(caplog)
@@ -70,7 +71,7 @@ def test_a_failure_is_logged_and_the_other_receivers_have_results(
 
 
 def test_a_logged_failure_names_the_signal_and_the_receiver(caplog: pytest.LogCaptureFixture) -> None:
-    """E3: the line names the signal and the receiver with its place, and shows no sender and no payload."""
+    """E3: the log message names the signal and the receiver with its place, and shows no sender and no payload."""
     send(NamedSignal("lamp", errors="log"))
 
     [line] = lines(caplog)
@@ -82,7 +83,7 @@ def test_a_logged_failure_names_the_signal_and_the_receiver(caplog: pytest.LogCa
 
 
 def test_a_signal_without_a_name_is_named_by_its_class(caplog: pytest.LogCaptureFixture) -> None:
-    """E3: the line about a signal without a name has the name of its class."""
+    """E3: the log message about a signal without a name has the name of its class."""
     send(Signal(errors="log"))
 
     [line] = lines(caplog)
@@ -90,7 +91,7 @@ def test_a_signal_without_a_name_is_named_by_its_class(caplog: pytest.LogCapture
 
 
 def test_a_delivery_s_failure_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """E3: under "log", a receiver that fails in a delivery is logged, and its future returns None."""
+    """E3: under "log", a receiver that fails in a delivery is logged, and its future has the result None."""
     signal = NamedSignal("lamp", errors="log")
 
     with ThreadPoolExecutor(1) as executor:
@@ -111,7 +112,7 @@ def test_a_namespace_can_log(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_an_interrupt_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """E3: what is no Exception stops the send under "log" too."""
+    """E3: an exception that is no subclass of Exception stops the send under "log" too."""
     signal = Signal(errors="log")
 
     @signal.connect
@@ -125,7 +126,8 @@ def test_an_interrupt_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_logger_that_fails_fails_the_send_after_all_receivers() -> None:
-    """E3: "log" is like a callable that logs: what logging raises is raised by the send, when all receivers ran."""
+    """E3: "log" works like a callable that logs: an exception of the logger is raised by the send, after all
+    receivers ran."""
 
     class Refuses(logging.Filter):
         def filter(self, record: logging.LogRecord) -> bool:
@@ -150,8 +152,8 @@ def test_a_logger_that_fails_fails_the_send_after_all_receivers() -> None:
     assert called == [None]
 
 
-def test_a_policy_that_depends_on_the_sender_can_log(caplog: pytest.LogCaptureFixture) -> None:
-    """E3: a policy chosen by the sender may be "log", also where it is called as a callable."""
+def test_a_policy_may_choose_log_by_the_sender(caplog: pytest.LogCaptureFixture) -> None:
+    """E3: a policy that depends on the sender may choose "log", also if it is called as a callable."""
     signal = NamedSignal("lamp", errors=SenderPolicy(lambda sender: "log"))
 
     assert [result for _, result in send(signal)] == ["worked"]

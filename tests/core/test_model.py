@@ -1,8 +1,8 @@
-"""E1 to E8 and E10: the engine and a naive list of connections, side by side through anything one can do to them.
+"""E1 to E8 and E10: a state machine compares the engine with a naive list of connections.
 
-The model keeps connections in a list and looks through all of it every time. Each step is played on the model
-first, which says what must happen, then on the engine; then both are compared: who was called, with what, by which
-send, what was raised, who is connected, and which receivers and senders are still alive.
+The model keeps connections in a list and always searches the whole list. Each step runs on the model first, which says
+what must happen, and then on the engine. Then the test compares both: which receivers each send called, with which
+arguments, which exceptions were raised, what is connected, and which receivers and senders are still alive.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ Scripts: TypeAlias = dict[str, list[Action]]
 
 
 class Stumbled(Exception):
-    """What receivers raise here."""
+    """The exception that receivers raise here."""
 
 
-# Receivers and senders. Each tells when it dies.
+# Receivers and senders. Each one notes its death.
 
 
 class Mortal:
@@ -54,7 +54,7 @@ class SlottedSender(Mortal):
 
 
 class HostileSender(Mortal):
-    """Equal to everything, and not to be hashed: identity is all that may be looked at."""
+    """A sender that is equal to everything and unhashable: the engine may only look at its identity."""
 
     __slots__ = ("__weakref__",)
     __hash__ = None  # type: ignore[assignment]
@@ -67,7 +67,7 @@ class HostileSender(Mortal):
 
 
 class Text(str):
-    """A string whose own idea of equality must not count."""
+    """A string that overrides equality, which must not count."""
 
     __slots__ = ()
     __hash__ = None  # type: ignore[assignment]
@@ -77,7 +77,7 @@ class Text(str):
 
 
 class Player(Mortal):
-    """What receivers have in common: on a call they play what the script says."""
+    """The common part of receivers: a call does what the script says."""
 
     __slots__ = ("play",)
 
@@ -135,7 +135,7 @@ def bound(owner: Method) -> Any:
     return owner.receive
 
 
-# By slot: how to make what is to be held, and how to get the receiver from it.
+# By slot: a function that makes the object to keep alive, and one that gets the receiver from it.
 RECEIVERS: list[tuple[Callable[..., Any], Callable[[Any], Any]]] = [
     (lambda *args: function(Player(*args)), same),
     (Method, bound),
@@ -147,7 +147,7 @@ RECEIVERS: list[tuple[Callable[..., Any], Callable[[Any], Any]]] = [
 ]
 UNREFERABLE = {3}
 
-# Senders that match by value, with the value; then those with an identity and no end; then those who may die.
+# First senders that match by value, with the value; then senders by identity that never die; then senders that may die.
 VALUES: list[tuple[Any, Any]] = [
     ("a", "a"),
     (Text("a"), "a"),
@@ -170,7 +170,7 @@ SLOTTED_SENDER = FIRST_KILLABLE + 2
 
 
 class Options:
-    """What one ``connect`` asked for. A send goes by those that it found when it began."""
+    """The options of one ``connect``. A send uses the options that were set when it began."""
 
     def __init__(self, is_once: bool) -> None:
         self.is_once = is_once
@@ -178,7 +178,7 @@ class Options:
 
 
 class Connected:
-    """One connection. Compared by identity: one that is made anew is another."""
+    """One connection. It is compared by identity: a new connection of the same receiver is another one."""
 
     def __init__(self, receiver: str, sender: Any, serial: int) -> None:
         self.receiver = receiver
@@ -191,7 +191,7 @@ class Connected:
 
 
 class Block:
-    """An open ``connected_to`` or ``muted`` block: it keeps alive what it was given."""
+    """An open ``connected_to`` or ``muted`` block. It keeps its arguments alive."""
 
     def __init__(self, connection: Connected | None, receivers: list[str], sender: Any, context: int = 0) -> None:
         self.connection = connection
@@ -201,7 +201,7 @@ class Block:
 
 
 class Running:
-    """A send under way, and whom it keeps alive."""
+    """A running send, and the objects that it keeps alive."""
 
     def __init__(self, sender: Any) -> None:
         self.sender = sender
@@ -211,7 +211,7 @@ class Running:
 
 
 class Raised(Exception):
-    """The model's send raises: these receivers stumbled."""
+    """The model's send raises: these receivers failed."""
 
     def __init__(self, names: list[str]) -> None:
         super().__init__(names)
@@ -219,7 +219,7 @@ class Raised(Exception):
 
 
 class Model:
-    """The engine's promises on a list."""
+    """The engine's promises, on a list."""
 
     def __init__(self) -> None:
         self.connections: list[Connected] = []
@@ -238,7 +238,7 @@ class Model:
         self.is_muted = False
         self.log: list[Any] = []
 
-    # Who there is.
+    # Existing objects.
 
     def receiver(self, slot: int) -> str:
         return self._uid(self.receivers, slot, "receiver")
@@ -252,7 +252,7 @@ class Model:
         return pool[slot]
 
     def key(self, slot: int | None) -> Any:
-        """What makes a sender this sender."""
+        """Return the key by which a sender is compared."""
         if slot is None:
             return ANY
 
@@ -285,8 +285,8 @@ class Model:
             or (key.startswith(f"sender {SLOTTED_SENDER}.") and any(c.sender == key for c in self.connections))
         )
 
-    def bury(self) -> None:
-        """Connections go with their receivers and senders."""
+    def remove_dead(self) -> None:
+        """Remove the connections of dead receivers and senders."""
         while True:
             gone = [
                 c
@@ -306,7 +306,7 @@ class Model:
             if not (self.is_sender_alive(uid) if uid.startswith("sender") else self.is_receiver_alive(uid))
         }
 
-    # Looking.
+    # Queries.
 
     def find(self, receiver: str, sender: Any) -> Connected | None:
         return next((c for c in self.connections if c.receiver == receiver and c.sender == sender), None)
@@ -318,11 +318,11 @@ class Model:
     def receivers_for(self, sender: Any) -> list[str]:
         return list(dict.fromkeys(c.receiver for c in self.matching(sender)))
 
-    # Doing.
+    # Actions.
 
     def do(self, action: Action, scripts: Scripts) -> None:
         getattr(self, f"do_{action[0]}")(*action[1:], scripts=scripts)
-        self.bury()
+        self.remove_dead()
 
     def _place(self, receiver: str, sender: Any) -> Connected:
         connection = self.find(receiver, sender)
@@ -453,7 +453,7 @@ class Model:
             return [name for name in running.called if name in running.strong_ref]
         finally:
             self.running.remove(running)
-            self.bury()
+            self.remove_dead()
 
     def _call(
         self,
@@ -488,7 +488,7 @@ class Model:
             running.strong_ref.append(name)
         finally:
             self.calling.remove(name)
-            self.bury()
+            self.remove_dead()
 
     def _use_up(self, connection: Connected, options: Options) -> None:
         options.is_used_up = True
@@ -504,15 +504,15 @@ class Model:
 
 
 def take(scripts: Scripts, name: str) -> list[Action]:
-    """What a receiver is to do in this call: each script is played once."""
+    """Return what a receiver does in this call: each script runs once."""
     return scripts.pop(name.split()[1].split(".", maxsplit=1)[0], [])
 
 
-# The engine, driven by the same actions.
+# The engine, with the same actions.
 
 
 def drive(receiver: Any) -> Any:
-    """An ``async_wrapper`` for receivers that never wait for anything."""
+    """Run a coroutine that never waits, as an ``async_wrapper``."""
 
     def call(*args: Any, **payload: Any) -> Any:
         return finish(receiver(*args, **payload))
@@ -520,8 +520,8 @@ def drive(receiver: Any) -> Any:
     return call
 
 
-def cross(receiver: Any) -> Any:
-    """A ``sync_wrapper`` that runs the receiver here."""
+def wrap(receiver: Any) -> Any:
+    """Run a sync receiver in the same thread, as a ``sync_wrapper``."""
 
     async def call(*args: Any, **payload: Any) -> Any:
         return receiver(*args, **payload)
@@ -539,7 +539,7 @@ def finish(coroutine: Any) -> Any:
 
 
 class Engine:
-    """The real thing, under the model's names."""
+    """The real engine, with the model's names."""
 
     def __init__(self, signal: Any) -> None:
         self.signal = signal
@@ -552,9 +552,9 @@ class Engine:
         self.log: list[Any] = []
         self.scripts: Scripts = {}
         signal.async_wrapper = drive
-        signal.sync_wrapper = cross
+        signal.sync_wrapper = wrap
 
-    # Who there is.
+    # Existing objects.
 
     def receiver(self, slot: int) -> Any:
         make, get = RECEIVERS[slot]
@@ -582,7 +582,7 @@ class Engine:
         return self.senders[slot]
 
     def key(self, sender: Any) -> Any:
-        """The model's name for a sender that a receiver got."""
+        """Return the model's name for a sender that a receiver got."""
         if isinstance(sender, Mortal):
             return sender.uid
 
@@ -603,7 +603,7 @@ class Engine:
 
         return uid
 
-    # Doing.
+    # Actions.
 
     def do(self, action: Action) -> None:
         getattr(self, f"do_{action[0]}")(*action[1:])
@@ -689,7 +689,7 @@ ways = st.sampled_from(["sync", "sync", "async", "elsewhere"])
 def connects(draw: st.DrawFn) -> Action:
     slot = draw(receiver_slots)
     once = draw(st.sampled_from([False, False, False, True]))
-    # A receiver of both kinds, used up and still wanted by a block, may keep its priority or not: so it has none.
+    # A receiver with a used up connection and an open block may keep its priority or not, so it has no priority here.
     priority = 0.0 if once else draw(st.sampled_from([0.0, 0.0, 0.0, 1, -1, 0.5, float("inf")]))
     return ("connect", slot, draw(filters), draw(st.booleans()) and slot not in UNREFERABLE, priority, once)
 
@@ -722,15 +722,15 @@ actions = st.one_of(
 scripts = st.dictionaries(receiver_slots.map(str), st.lists(actions, min_size=1, max_size=3), max_size=4)
 
 
-# Side by side.
+# Both, side by side.
 
 
 class Machine(RuleBasedStateMachine):
-    """Plays each action on the model and on the engine."""
+    """Run each action on the model and on the engine."""
 
     def __init__(self) -> None:
         super().__init__()
-        gc.disable()  # Everything must die by reference counts alone.
+        gc.disable()  # Reference counts alone must free every object.
         self.model = Model()
         self.engine = Engine(self.make_signal())
         self.steps = 0
@@ -739,7 +739,7 @@ class Machine(RuleBasedStateMachine):
         return Signal()
 
     def fill(self, payload: dict[str, int]) -> dict[str, int]:
-        """The payload as receivers get it."""
+        """Return the payload as receivers get it."""
         return payload
 
     def perform(self, action: Action, scripts: Scripts | None = None) -> None:
@@ -777,7 +777,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(slots=st.lists(receiver_slots, min_size=1, max_size=3, unique=True), sender=sender_slots, script=scripts)
     def send_to_some(self, slots: list[int], sender: int, script: Scripts) -> None:
-        """As above, but sure to have receivers with something to do."""
+        """Connect receivers that have a script, then send to them."""
         for slot in slots:
             self.perform(("connect", slot, sender if slot % 2 else None, slot not in UNREFERABLE, 0.0, False))
 
@@ -814,7 +814,8 @@ class Machine(RuleBasedStateMachine):
         assert [self._name_of(receiver) for receiver in signal.receivers_for(sender)] == expected
         assert signal.has_receivers_for(sender) is bool(expected)
 
-        # Every other time, so that snapshots go stale unseen too. A send would use up what is once.
+        # Only every other time, so that snapshots also become outdated without a send. A send would use up once
+        # receivers.
         if slot is not None and self.steps % 2 and not any(c.options.is_once for c in self.model.connections):
             self.perform(("send", slot, {"n": 1} if self.steps % 4 == 1 else {}, "sync"))
 
@@ -839,7 +840,8 @@ class Machine(RuleBasedStateMachine):
 
 
 def tables(signal: Any) -> tuple[int, int, int]:
-    """How many connections, sender filters and filtered receivers the engine's tables hold: none may be left behind."""
+    """Count the connections, sender filters and filtered receivers in the engine's tables: no entry may be left
+    behind."""
     table = signal._registry
     connections = [*table.for_any.connections.values()]
     connections += [c for filter in table.filters.values() for c in filter.connections.values()]
@@ -848,7 +850,7 @@ def tables(signal: Any) -> tuple[int, int, int]:
 
 
 class DeclaredMachine(Machine):
-    """The same on a declared signal, whose sends take another way."""
+    """The same on a declared signal: the engine sends it by other code."""
 
     def make_signal(self) -> Any:
         def lit(sender: Any, /, *, n: int = 0) -> Any: ...

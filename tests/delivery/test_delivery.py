@@ -1,4 +1,4 @@
-"""Deliveries: receivers that are called via something, and via threads."""
+"""Deliveries: receivers that are connected with `via=`, and the delivery by threads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Broken(Exception):
-    """What the receivers of these tests raise."""
+    """The exception that the receivers of these tests raise."""
 
 
 @pytest.fixture
@@ -33,14 +33,14 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture
 def lost(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What threading.excepthook was told."""
+    """A list of the exceptions that threading.excepthook received."""
     told: list[Any] = []
     monkeypatch.setattr(threading, "excepthook", lambda args: told.append((args.exc_type, str(args.exc_value))))
     return told
 
 
 class Shelf:
-    """A delivery that keeps calls, to be run by the test."""
+    """A delivery that stores calls, so that the test can run them."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -57,8 +57,8 @@ class Shelf:
 # The protocol.
 
 
-def test_what_a_delivery_returns_stands_in_the_results() -> None:
-    """A delivery is handed the call in the receiver's turn; what it returns is the receiver's value."""
+def test_the_delivery_s_value_is_in_the_results() -> None:
+    """A delivery receives the call in the receiver's turn, and the value that it returns is the receiver's result."""
     signal, shelf, log = Signal(), Shelf(), list[Any]()
 
     def receiver(sender: Any, **payload: Any) -> str:
@@ -76,7 +76,7 @@ def test_what_a_delivery_returns_stands_in_the_results() -> None:
 
 
 def test_a_delivery_is_asked_at_connect() -> None:
-    """connect asks the delivery whether it can take the receiver, and tells whether that is async."""
+    """connect asks the delivery to check the receiver, and says whether the receiver is async."""
     signal, shelf = Signal(), Shelf()
 
     def receiver(sender: Any) -> None: ...
@@ -91,7 +91,8 @@ def test_a_delivery_is_asked_at_connect() -> None:
 
 
 def test_a_delivery_that_refuses_leaves_the_receiver_unconnected() -> None:
-    """What check raises comes out of connect, and nothing is connected; a connection from before stays as it was."""
+    """connect raises the exception of the delivery's check, connects nothing, and leaves an earlier connection as it
+    was."""
 
     class Refusing(Shelf):
         def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
@@ -116,7 +117,7 @@ def test_a_delivery_that_refuses_leaves_the_receiver_unconnected() -> None:
 
 
 def test_an_async_receiver_with_a_delivery_needs_no_wrapper() -> None:
-    """An async receiver that has a delivery is the delivery's business: send does not refuse it."""
+    """send does not refuse an async receiver that has a delivery: the delivery decides how to run it."""
     signal, shelf = Signal(), Shelf()
 
     async def receiver(sender: Any) -> None: ...
@@ -127,7 +128,7 @@ def test_an_async_receiver_with_a_delivery_needs_no_wrapper() -> None:
 
 
 def test_send_async_delivers_too() -> None:
-    """send_async hands calls over as send does, and asks for no sync_wrapper."""
+    """send_async passes calls to the delivery as send does, and needs no sync_wrapper."""
     signal, shelf = Signal(), Shelf()
 
     def receiver(sender: Any) -> None: ...
@@ -138,7 +139,7 @@ def test_send_async_delivers_too() -> None:
 
 
 def test_a_call_knows_whether_it_is_awaited() -> None:
-    """A delivery can tell send_async, which awaits the coroutine that it may return, from send."""
+    """A delivery can tell a call of send_async, which awaits the coroutine that it may return, from a call of send."""
     signal, shelf = Signal(), Shelf()
     signal.connect(lambda sender: None, weak=False, via=shelf)
     signal.send("x")
@@ -148,14 +149,15 @@ def test_a_call_knows_whether_it_is_awaited() -> None:
 
 
 class AsyncObject:
-    """A receiver that inspect does not take for a coroutine function."""
+    """A receiver that inspect does not recognize as a coroutine function."""
 
     async def __call__(self, sender: Any) -> str:
         return f"heard {sender}"
 
 
-def test_a_call_crosses_by_a_wrapper_that_asks() -> None:
-    """A call hands its wrapper what inspect takes for a coroutine function, as Flask's ensure_sync asks."""
+def test_a_call_runs_through_a_wrapper_that_checks() -> None:
+    """A call passes its wrapper a callable that inspect recognizes as a coroutine function, as Flask's ensure_sync
+    requires."""
 
     def ensure_sync(function: Callable[..., Any]) -> Callable[..., Any]:
         return async_to_sync(function) if inspect.iscoroutinefunction(function) else function
@@ -168,7 +170,7 @@ def test_a_call_crosses_by_a_wrapper_that_asks() -> None:
 
 
 def test_a_wrapper_that_fails_is_a_failure() -> None:
-    """What the wrapper itself raises goes to the failure policy, where the call is awaited as where it is not."""
+    """An exception of the wrapper itself is handled by the failure policy, whether the call is awaited or not."""
     failures: list[Failure] = []
     signal, shelf = Signal(errors=failures.append), Shelf()
     signal.connect(lambda sender: None, weak=False, via=shelf)
@@ -183,7 +185,7 @@ def test_a_wrapper_that_fails_is_a_failure() -> None:
 
 
 def test_deliveries_keep_the_order() -> None:
-    """E1: calls are handed over in the receivers' order, between those that are called at once."""
+    """E1: calls are passed to the delivery in the receivers' order, between the receivers that are called at once."""
     signal, log = Signal(), list[str]()
 
     class Naming(Shelf):
@@ -203,8 +205,8 @@ def test_deliveries_keep_the_order() -> None:
 
 
 @pytest.mark.parametrize("policy", ["propagate", "collect"])
-def test_a_delivery_that_fails_goes_by_the_policy(policy: Any) -> None:
-    """E3: what deliver raises is a failure in the receiver's turn."""
+def test_a_delivery_that_fails_follows_the_policy(policy: Any) -> None:
+    """E3: an exception of deliver is a failure in the receiver's turn."""
 
     class Full(Shelf):
         def deliver(self, call: Call, /) -> str:
@@ -221,8 +223,9 @@ def test_a_delivery_that_fails_goes_by_the_policy(policy: Any) -> None:
 
 
 @pytest.mark.parametrize("policy", ["propagate", "collect"])
-def test_a_call_raises_what_the_receiver_raised(policy: Any) -> None:
-    """Under propagate and collect, where the send is over, the call raises, for the delivery to deal with."""
+def test_a_call_raises_the_receiver_s_exception(policy: Any) -> None:
+    """Under "propagate" and "collect", a call that runs after the send raises the receiver's exception, which the
+    delivery must handle."""
     signal, shelf, error = Signal(errors=policy), Shelf(), Broken()
 
     def receiver(sender: Any) -> None:
@@ -237,8 +240,8 @@ def test_a_call_raises_what_the_receiver_raised(policy: Any) -> None:
     assert raised.value is error
 
 
-def test_a_call_hands_failures_to_a_callable_policy() -> None:
-    """E3: a callable policy is handed the failure when the call runs, and the call gives None."""
+def test_a_call_passes_failures_to_a_callable_policy() -> None:
+    """E3: a callable policy receives the failure when the call runs, and the call returns None."""
     failures: list[Failure] = []
     signal, shelf, error = Signal(errors=failures.append), Shelf(), Broken()
 
@@ -255,7 +258,7 @@ def test_a_call_hands_failures_to_a_callable_policy() -> None:
 
 
 def test_a_muted_receiver_is_not_delivered() -> None:
-    """E8: muting holds for receivers with a delivery."""
+    """E8: muting also holds for receivers with a delivery."""
     signal, shelf = Signal(), Shelf()
 
     def receiver(sender: Any) -> None: ...
@@ -283,7 +286,7 @@ def test_once_and_via() -> None:
 
 
 def test_connecting_again_changes_the_delivery() -> None:
-    """The second connect's via wins: to another delivery, and back to none."""
+    """The second connect replaces the delivery: by another one, and by none."""
     signal, one, two, log = Signal(), Shelf(), Shelf(), list[Any]()
 
     def receiver(sender: Any) -> None:
@@ -298,8 +301,8 @@ def test_connecting_again_changes_the_delivery() -> None:
     assert (len(one.calls), len(two.calls), log) == (0, 1, ["y"])
 
 
-def test_declared_payloads_are_whole() -> None:
-    """A delivery gets the whole payload of a declared signal, defaults filled in."""
+def test_declared_payloads_are_complete() -> None:
+    """A delivery gets the whole payload of a declared signal, with the defaults filled in."""
 
     def happened(sender: Any, /, *, a: int, b: int = 2) -> None: ...
 
@@ -312,7 +315,7 @@ def test_declared_payloads_are_whole() -> None:
 
 
 def test_the_repr_of_a_call_shows_no_payload() -> None:
-    """A call names signal and receiver, and shows neither sender nor payload."""
+    """The repr of a call names the signal and the receiver, and shows neither the sender nor the payload."""
     signal, shelf = NamedSignal("lamp"), Shelf()
 
     def receiver(sender: Any, **payload: Any) -> None: ...
@@ -329,8 +332,8 @@ def test_the_repr_of_a_call_shows_no_payload() -> None:
 # Threads.
 
 
-def test_threads_give_a_future(pool: ThreadPoolExecutor) -> None:
-    """The value in the results is a Future of the receiver's result; it ran in the pool's thread."""
+def test_threads_return_a_future(pool: ThreadPoolExecutor) -> None:
+    """The value in the results is a Future of the receiver's result, and the receiver ran in the pool's thread."""
     signal = Signal()
 
     def receiver(sender: Any, **payload: Any) -> Any:
@@ -358,7 +361,7 @@ def test_send_does_not_wait_for_threads(pool: ThreadPoolExecutor) -> None:
 
 
 def test_futures_can_be_waited_for_together(pool: ThreadPoolExecutor) -> None:
-    """The futures are those of concurrent.futures: wait, and a callback when done, work on them."""
+    """The futures are those of concurrent.futures: wait and add_done_callback work on them."""
     signal, told = Signal(), list[Any]()
 
     def make(number: int) -> Callable[..., Any]:
@@ -377,7 +380,7 @@ def test_futures_can_be_waited_for_together(pool: ThreadPoolExecutor) -> None:
 
 
 def test_a_future_can_be_awaited(pool: ThreadPoolExecutor) -> None:
-    """In asyncio, wrap_future awaits them."""
+    """asyncio code can await the futures through wrap_future."""
     signal = Signal()
     signal.connect(lambda sender: sender, weak=False, via=threads(pool))
 
@@ -392,7 +395,8 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 
 def test_context_variables_are_copied(pool: ThreadPoolExecutor) -> None:
-    """The receiver sees the sender's context variables as at the send; what it sets does not come back."""
+    """The receiver sees the sender's context variables as they were at the send, and its own changes stay in that
+    copy."""
     signal, go_on = Signal(), threading.Event()
 
     def receiver(sender: Any) -> str:
@@ -419,7 +423,7 @@ def test_context_variables_are_copied(pool: ThreadPoolExecutor) -> None:
 
 @pytest.mark.parametrize("policy", ["propagate", "collect"])
 def test_a_failure_in_a_thread_is_in_the_future(pool: ThreadPoolExecutor, lost: list[Any], policy: Any) -> None:
-    """Under propagate and collect, send does not fail, the others run, and the future raises."""
+    """Under "propagate" and "collect", send does not fail, the other receivers run, and the future raises."""
     signal, log, error = Signal(errors=policy), list[Any](), Broken()
 
     def fails(sender: Any) -> None:
@@ -441,7 +445,7 @@ def test_a_failure_in_a_thread_is_in_the_future(pool: ThreadPoolExecutor, lost: 
 
 
 def test_a_failure_in_a_thread_goes_to_a_callable_policy(pool: ThreadPoolExecutor, lost: list[Any]) -> None:
-    """A callable policy is handed the failure in the pool's thread; the future's result is None."""
+    """A callable policy receives the failure in the pool's thread, and the future's result is None."""
     told: list[Any] = []
     signal = Signal(errors=lambda failure: told.append((failure, threading.current_thread().name)))
     error = Broken()
@@ -461,7 +465,7 @@ def test_a_failure_in_a_thread_goes_to_a_callable_policy(pool: ThreadPoolExecuto
 
 
 def test_a_policy_that_raises_in_a_thread_is_in_the_future(pool: ThreadPoolExecutor) -> None:
-    """If the callable policy itself raises, the future raises that."""
+    """If the callable policy itself raises, the future raises that exception."""
 
     def policy(failure: Failure) -> None:
         raise KeyError("policy")
@@ -478,13 +482,13 @@ def test_a_policy_that_raises_in_a_thread_is_in_the_future(pool: ThreadPoolExecu
 
 
 def settle(pool: ThreadPoolExecutor) -> None:
-    """Until the pool's one thread has run, and forgotten, all that it was given."""
+    """Wait until the pool's one thread has run all of its calls and dropped them."""
     pool.submit(int).result(timeout=120)
 
 
 @pytest.mark.parametrize("error", [Broken, KeyboardInterrupt])
 def test_a_lost_failure_is_reported(pool: ThreadPoolExecutor, lost: list[Any], error: type[BaseException]) -> None:
-    """A future that is dropped with an exception that nobody asked for reports to threading.excepthook."""
+    """A future that is dropped with an exception that the program never read reports it to threading.excepthook."""
 
     def fails(sender: Any) -> None:
         raise error("lost")
@@ -500,8 +504,8 @@ def test_a_lost_failure_is_reported(pool: ThreadPoolExecutor, lost: list[Any], e
 
 
 @pytest.mark.parametrize("ask", ["result", "exception"])
-def test_a_failure_that_was_asked_for_is_not_reported(pool: ThreadPoolExecutor, lost: list[Any], ask: str) -> None:
-    """Whoever asked the future for its result or exception has seen the failure."""
+def test_a_failure_that_was_read_is_not_reported(pool: ThreadPoolExecutor, lost: list[Any], ask: str) -> None:
+    """A failure is not reported if the program asked the future for its result or exception."""
 
     def fails(sender: Any) -> None:
         raise Broken
@@ -523,7 +527,7 @@ def test_a_failure_that_was_asked_for_is_not_reported(pool: ThreadPoolExecutor, 
 
 
 def test_success_and_cancellation_are_not_reported(pool: ThreadPoolExecutor, lost: list[Any]) -> None:
-    """Futures that are dropped after a success, or that were cancelled before they ran, report nothing."""
+    """A future that is dropped after a success, or was cancelled before it ran, reports nothing."""
     signal, started, go_on, log = Signal(), threading.Event(), threading.Event(), list[Any]()
 
     def receiver(sender: Any) -> None:
@@ -546,7 +550,7 @@ def test_success_and_cancellation_are_not_reported(pool: ThreadPoolExecutor, los
 
 
 def test_a_failed_future_is_freed_without_the_collector(pool: ThreadPoolExecutor, lost: list[Any]) -> None:
-    """A lost failure is reported as soon as the future goes: it is in no cycle."""
+    """A lost failure is reported as soon as the future dies, because the future is in no reference cycle."""
 
     def fails(sender: Any) -> None:
         raise Broken
@@ -565,7 +569,7 @@ def test_a_failed_future_is_freed_without_the_collector(pool: ThreadPoolExecutor
         gc.enable()
 
 
-def test_a_weak_receiver_lives_until_it_ran(pool: ThreadPoolExecutor) -> None:
+def test_a_weak_receiver_lives_until_it_has_run(pool: ThreadPoolExecutor) -> None:
     """A weakly held receiver whose turn has come is kept alive until it has run."""
     signal, go_on, log = Signal(), threading.Event(), list[str]()
     blocker = pool.submit(go_on.wait, 10)
@@ -590,8 +594,8 @@ def test_a_weak_receiver_lives_until_it_ran(pool: ThreadPoolExecutor) -> None:
     assert log == ["ran"]
 
 
-def test_one_disconnected_after_its_turn_still_runs(pool: ThreadPoolExecutor) -> None:
-    """disconnect does not call back what was handed over."""
+def test_a_receiver_disconnected_after_its_turn_still_runs(pool: ThreadPoolExecutor) -> None:
+    """disconnect does not stop a call that the delivery already has."""
     signal, go_on = Signal(), threading.Event()
     pool.submit(go_on.wait, 10)
 
@@ -607,7 +611,7 @@ def test_one_disconnected_after_its_turn_still_runs(pool: ThreadPoolExecutor) ->
 
 
 def test_a_closed_executor_is_a_failure() -> None:
-    """An executor that is shut down makes the send fail in that receiver's turn."""
+    """If the executor is shut down, the send fails in the receiver's turn."""
     with ThreadPoolExecutor(1) as pool:
         via = threads(pool)
 
@@ -619,7 +623,7 @@ def test_a_closed_executor_is_a_failure() -> None:
 
 
 def test_async_receivers_cannot_run_via_threads(pool: ThreadPoolExecutor) -> None:
-    """E12: an async receiver via threads is refused at connect, with what to do instead."""
+    """E12: connect refuses an async receiver via threads, and the message says what to do instead."""
     signal = Signal()
 
     async def receiver(sender: Any) -> None: ...
@@ -632,19 +636,19 @@ def test_async_receivers_cannot_run_via_threads(pool: ThreadPoolExecutor) -> Non
 
 
 @pytest.mark.parametrize("executor", [None, 4, "pool", object(), ThreadPoolExecutor])
-def test_what_is_no_executor_is_refused(executor: Any) -> None:
-    """threads() refuses what is no executor, the class of one included."""
+def test_an_invalid_executor_is_refused(executor: Any) -> None:
+    """threads() refuses any object that is no executor, also an executor's class."""
     with pytest.raises(InvalidOptionError, match=r"threads\(\) takes an executor"):
         threads(executor)
 
 
 def test_the_repr_names_the_kind_of_executor(pool: ThreadPoolExecutor) -> None:
-    """A delivery shows what it runs receivers with."""
+    """The repr of the delivery shows the class of its executor."""
     assert repr(threads(pool)) == "threads(ThreadPoolExecutor)"
 
 
 def test_any_executor_will_do() -> None:
-    """All that threads asks of an executor is submit."""
+    """threads needs only the method submit of an executor."""
 
     class Inline:
         def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Any:

@@ -1,4 +1,5 @@
-"""Groups of deliveries: opened before any receiver of a send runs, closed after the last turn."""
+"""Groups of deliveries: the engine opens a group before any receiver of a send runs, and closes it after the last
+turn."""
 
 from __future__ import annotations
 
@@ -20,15 +21,15 @@ if TYPE_CHECKING:
 
 
 class Broken(Exception):
-    """What the receivers of these tests raise."""
+    """The exception that the receivers of these tests raise."""
 
 
 class Refused(Exception):
-    """What their groups raise."""
+    """The exception that the groups raise."""
 
 
 class Group:
-    """A group that logs what happens, and refuses what it is told to refuse."""
+    """A group that logs its calls, and raises where the test asks for it."""
 
     def __init__(self, log: list[Any], name: str = "group", *, refuses: str = "", is_slow: bool = False) -> None:
         self.log = log
@@ -64,7 +65,7 @@ class Group:
 
 
 class Via:
-    """A delivery of a group, which keeps its calls."""
+    """A delivery of a group. It stores its calls."""
 
     def __init__(self, group: Any) -> None:
         self.group = group
@@ -79,7 +80,7 @@ class Via:
 
 
 class Desk:
-    """A signal, a log, and receivers that write into it."""
+    """A signal, a log, and receivers that write into the log."""
 
     def __init__(self, **settings: Any) -> None:
         self.signal: Signal[Any, ..., Any] = Signal(**settings)
@@ -108,7 +109,7 @@ class Desk:
 
 
 def in_async(receiver: Callable[..., Any]) -> Callable[..., Any]:
-    """Runs sync receivers in the event loop."""
+    """Run a sync receiver in the event loop, as a sync_wrapper."""
 
     async def call(*args: Any, **payload: Any) -> Any:
         return receiver(*args, **payload)
@@ -122,12 +123,12 @@ policies = pytest.mark.parametrize(
 )
 
 
-# When.
+# The moments of open and close.
 
 
 @both
 def test_a_group_opens_first_and_closes_last(is_awaited: bool) -> None:
-    """A group is opened once per send, before any receiver runs, and closed once, after the last turn."""
+    """A send opens a group once, before any receiver runs, and closes it once, after the last turn."""
     desk = Desk()
     group = Group(desk.log)
     desk.at_once("first")
@@ -142,8 +143,8 @@ def test_a_group_opens_first_and_closes_last(is_awaited: bool) -> None:
 
 
 @both
-def test_what_a_group_is_told_and_what_its_deliveries_find(is_awaited: bool) -> None:
-    """open is told the signal, the sender, the payload and whether close is awaited; deliveries find its result."""
+def test_the_arguments_of_open_and_the_result_that_deliveries_get(is_awaited: bool) -> None:
+    """open receives the signal, the sender, the payload and whether close is awaited, and deliveries get its result."""
     desk = Desk()
     group = Group(desk.log)
     one, two = desk.via(group), desk.via(group)
@@ -159,8 +160,9 @@ def test_what_a_group_is_told_and_what_its_deliveries_find(is_awaited: bool) -> 
     assert one.calls[1].opened is not opened
 
 
-def test_a_group_is_told_the_whole_payload() -> None:
-    """The payload has the defaults of the declaration; one that does not fit is refused before the group is asked."""
+def test_a_group_receives_the_whole_payload() -> None:
+    """The payload has the defaults of the declaration, and a payload that does not fit is refused before the group
+    is opened."""
 
     def happened(sender: Any, /, *, a: int, b: int = 2) -> None: ...
 
@@ -179,7 +181,7 @@ def test_a_group_is_told_the_whole_payload() -> None:
 
 @both
 def test_a_closing_that_is_awaited(is_awaited: bool) -> None:
-    """send_async awaits the coroutine that close returns; send does not look at what it returns."""
+    """send_async awaits the coroutine that close returns; send ignores the value that close returns."""
     desk = Desk()
     group = Group(desk.log, is_slow=is_awaited)
     desk.via(group)
@@ -189,8 +191,8 @@ def test_a_closing_that_is_awaited(is_awaited: bool) -> None:
 
 
 @both
-def test_side_by_side(is_awaited: bool) -> None:
-    """With an async policy the group opens before any receiver begins, and closes when all have ended."""
+def test_concurrent_receivers_and_a_group(is_awaited: bool) -> None:
+    """With an async policy the group opens before any receiver begins, and closes when all receivers have ended."""
     desk = Desk(async_policy=Concurrent())
     group = Group(desk.log, is_slow=is_awaited)
 
@@ -209,7 +211,7 @@ def test_side_by_side(is_awaited: bool) -> None:
 
 @both
 def test_several_groups(is_awaited: bool) -> None:
-    """Each group of a send is opened in the receivers' order, and each is closed."""
+    """A send opens its groups in the receivers' order, and closes each of them."""
     desk = Desk()
     one, two = Group(desk.log, "one"), Group(desk.log, "two", is_slow=is_awaited)
     desk.via(two)
@@ -220,8 +222,8 @@ def test_several_groups(is_awaited: bool) -> None:
     assert desk.log == ["two opened", "one opened", *["delivered"] * 3, "two closed", "one closed"]
 
 
-def test_groups_are_told_apart_by_identity() -> None:
-    """Groups that are equal, or that cannot be hashed, are groups of their own."""
+def test_groups_are_compared_by_identity() -> None:
+    """Groups that are equal or unhashable are still separate groups."""
 
     class Equal(Group):
         __hash__ = None  # type: ignore[assignment]
@@ -238,7 +240,7 @@ def test_groups_are_told_apart_by_identity() -> None:
 
 
 def test_a_delivery_without_a_group() -> None:
-    """A delivery whose group is None finds nothing opened."""
+    """A delivery whose group is None gets no opened group."""
 
     class Alone(Via):
         def deliver(self, call: Call, /) -> str:
@@ -252,11 +254,11 @@ def test_a_delivery_without_a_group() -> None:
     assert via.calls[0].opened is None
 
 
-# For whom.
+# The sends that open a group.
 
 
 def test_only_sends_with_receivers_of_the_group_open_it() -> None:
-    """Receivers of another sender, muted ones and disconnected ones open no group."""
+    """Receivers of another sender, muted receivers and disconnected receivers open no group."""
     desk = Desk()
     via = Via(Group(desk.log))
 
@@ -279,7 +281,7 @@ def test_only_sends_with_receivers_of_the_group_open_it() -> None:
 
 
 def test_a_fake_opens_no_group() -> None:
-    """With a fake in place of the receivers, nothing is opened: nothing would be delivered."""
+    """A fake opens no group, because nothing is delivered."""
     desk = Desk()
     desk.via(Group(desk.log))
 
@@ -290,8 +292,9 @@ def test_a_fake_opens_no_group() -> None:
     assert desk.log == []
 
 
-def test_the_group_of_the_connection_as_it_is_at_the_send() -> None:
-    """Who is connected again via something else during a send is delivered as it was when the send began."""
+def test_the_group_of_the_connection_at_the_send() -> None:
+    """A receiver that is connected again with another delivery during a send is delivered as at the beginning of the
+    send."""
     desk = Desk()
     one, two = Via(Group(desk.log, "one")), Via(Group(desk.log, "two"))
 
@@ -310,8 +313,8 @@ def test_the_group_of_the_connection_as_it_is_at_the_send() -> None:
     assert desk.log == ["two opened", "delivered", "two closed"]
 
 
-def test_a_receiver_that_sends_again_has_a_send_of_its_own() -> None:
-    """A send inside of a receiver opens and closes its group by itself, before the outer one is closed."""
+def test_a_nested_send_has_its_own_group() -> None:
+    """A send inside a receiver opens and closes its own group, before the outer group is closed."""
     desk = Desk()
     via = Via(Group(desk.log))
 
@@ -330,7 +333,7 @@ def test_a_receiver_that_sends_again_has_a_send_of_its_own() -> None:
 
 @both
 def test_a_once_receiver_and_a_group(is_awaited: bool) -> None:
-    """A once receiver of a group is delivered once, and then its group is not opened any more."""
+    """A once receiver of a group is delivered once, and afterwards no send opens its group."""
     desk = Desk()
     desk.via(Group(desk.log), once=True)
     desk.send(is_awaited)
@@ -345,7 +348,7 @@ def test_a_once_receiver_and_a_group(is_awaited: bool) -> None:
 @both
 @policies
 def test_a_group_that_refuses_the_send(errors: Any, is_awaited: bool) -> None:
-    """What open raises is raised by the send under every policy, and no receiver runs."""
+    """An exception of open is raised by the send under every policy, and no receiver runs."""
     desk = Desk(errors=errors)
     desk.at_once("ran", priority=1)
     desk.via(Group(desk.log, refuses="open"))
@@ -356,8 +359,8 @@ def test_a_group_that_refuses_the_send(errors: Any, is_awaited: bool) -> None:
     assert desk.log == ["group opened"]
 
 
-def test_a_group_that_was_opened_before_another_refused_is_not_closed() -> None:
-    """A send that one group refuses is nobody's: none is closed."""
+def test_an_open_group_is_not_closed_if_another_refuses() -> None:
+    """If one group refuses a send, no group is closed."""
     desk = Desk()
     desk.via(Group(desk.log, "one"))
     desk.via(Group(desk.log, "two", refuses="open"))
@@ -372,7 +375,8 @@ def test_a_group_that_was_opened_before_another_refused_is_not_closed() -> None:
 @policies
 @pytest.mark.parametrize("is_slow", [False, True])
 def test_a_group_that_cannot_be_closed(errors: Any, is_awaited: bool, is_slow: bool) -> None:
-    """What close raises, or its coroutine, is raised by the send under every policy, when all receivers had turns."""
+    """An exception of close, or of its coroutine, is raised by the send under every policy, after the turns of all
+    receivers."""
     desk = Desk(errors=errors)
     desk.via(Group(desk.log, refuses="close", is_slow=is_slow and is_awaited))
     desk.at_once("ran")
@@ -384,8 +388,8 @@ def test_a_group_that_cannot_be_closed(errors: Any, is_awaited: bool, is_slow: b
 
 
 @both
-def test_a_group_that_fails_keeps_no_other_from_closing(is_awaited: bool) -> None:
-    """All groups are closed; several that fail are raised as a group of exceptions."""
+def test_a_failing_group_does_not_prevent_the_others_from_closing(is_awaited: bool) -> None:
+    """All groups are closed, and the failures of several groups are raised as an exception group."""
     desk = Desk()
     desk.via(Group(desk.log, "one", refuses="close"))
     desk.via(Group(desk.log, "two", refuses="close"))
@@ -400,7 +404,7 @@ def test_a_group_that_fails_keeps_no_other_from_closing(is_awaited: bool) -> Non
 
 @both
 def test_a_receiver_that_stops_the_send(is_awaited: bool) -> None:
-    """When a receiver's exception stops the send, the group is closed for those whose turns came before."""
+    """When a receiver's exception stops the send, the group is closed with the calls of the receivers before it."""
     desk, error = Desk(), Broken()
     group = Group(desk.log, is_slow=is_awaited)
     desk.via(group)
@@ -417,7 +421,7 @@ def test_a_receiver_that_stops_the_send(is_awaited: bool) -> None:
 
 @both
 def test_a_delivery_that_stops_the_send(is_awaited: bool) -> None:
-    """What deliver raises is a receiver's failure: the group is closed all the same."""
+    """An exception of deliver is the receiver's failure, and the group is still closed."""
     desk = Desk()
     via = desk.via(Group(desk.log))
 
@@ -433,9 +437,9 @@ def test_a_delivery_that_stops_the_send(is_awaited: bool) -> None:
 
 
 @both
-def test_the_exception_that_stopped_the_send_says_what_else_failed(is_awaited: bool) -> None:
-    """A receiver's exception stays the one that is raised; a note on it says that the group failed, and shows nothing
-    of what that said."""
+def test_a_note_says_that_a_group_failed_too(is_awaited: bool) -> None:
+    """If a receiver's exception stops the send and a group fails too, the receiver's exception is raised with a note
+    that names the group's failure without its message."""
     desk, error = Desk(), Broken("of the receiver")
     desk.via(Group(desk.log, "secret", refuses="close"))
     desk.failing(error)
@@ -444,12 +448,12 @@ def test_the_exception_that_stopped_the_send_says_what_else_failed(is_awaited: b
         desk.send(is_awaited)
 
     assert raised.value is error
-    assert error.__notes__ == ["Besides, the deliveries of this send failed: Refused."]
+    assert error.__notes__ == ["The deliveries of this send failed, too: Refused."]
 
 
 @both
 def test_failures_of_receivers_and_of_groups_together(is_awaited: bool) -> None:
-    """Under "collect", the failure of a group is one more in the group of exceptions."""
+    """Under "collect", the failure of a group is one more exception in the exception group."""
     desk, error = Desk(errors="collect"), Broken()
     desk.via(Group(desk.log, refuses="close"))
     desk.failing(error)
@@ -462,7 +466,7 @@ def test_failures_of_receivers_and_of_groups_together(is_awaited: bool) -> None:
 
 @both
 def test_a_callable_policy_is_not_asked_about_groups(is_awaited: bool) -> None:
-    """A policy that swallows receivers' failures never sees those of groups."""
+    """A policy that swallows the failures of receivers never receives the failures of groups."""
     failures: list[Failure] = []
     desk = Desk(errors=failures.append)
     desk.via(Group(desk.log, refuses="close"))
@@ -476,8 +480,8 @@ def test_a_callable_policy_is_not_asked_about_groups(is_awaited: bool) -> None:
 
 @both
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), asyncio.CancelledError()])
-def test_what_is_no_exception_closes_nothing(is_awaited: bool, error: BaseException) -> None:
-    """A send that is interrupted, ended or cancelled closes no group."""
+def test_an_interrupted_send_closes_no_group(is_awaited: bool, error: BaseException) -> None:
+    """A send that KeyboardInterrupt, SystemExit or a cancellation stops closes no group."""
     desk = Desk()
     desk.via(Group(desk.log))
     desk.failing(error)
@@ -488,11 +492,11 @@ def test_what_is_no_exception_closes_nothing(is_awaited: bool, error: BaseExcept
     assert desk.log == ["group opened", "delivered", "raised"]
 
 
-# Side by side.
+# Concurrent receivers.
 
 
-def test_side_by_side_a_failure_stops_nothing() -> None:
-    """Where receivers run side by side, the group is closed, and a receiver's failure raised after that."""
+def test_concurrent_a_failure_stops_no_receiver() -> None:
+    """If receivers run concurrently, the group is closed before the failure of a receiver is raised."""
     desk = Desk(async_policy=Concurrent(), sync_wrapper=in_async)
     desk.failing(Broken())
     desk.via(Group(desk.log, is_slow=True))
@@ -505,8 +509,8 @@ def test_side_by_side_a_failure_stops_nothing() -> None:
 
 @policies
 @pytest.mark.parametrize("refuses", ["open", "close"])
-def test_side_by_side_groups_fail_under_every_policy(errors: Any, refuses: str) -> None:
-    """What a group raises is raised, as where receivers run one after the other."""
+def test_concurrent_groups_fail_under_every_policy(errors: Any, refuses: str) -> None:
+    """If receivers run concurrently, the send raises the exception of a group, as it does for receivers in turn."""
     desk = Desk(async_policy=Concurrent(), errors=errors, sync_wrapper=in_async)
     desk.at_once("ran")
     desk.via(Group(desk.log, refuses=refuses))
@@ -517,7 +521,7 @@ def test_side_by_side_groups_fail_under_every_policy(errors: Any, refuses: str) 
     assert ("ran" in desk.log) == (refuses == "close")
 
 
-def test_side_by_side_a_cancelled_send_closes_nothing() -> None:
+def test_concurrent_a_cancelled_send_closes_no_group() -> None:
     """A send whose task is cancelled closes no group."""
     desk = Desk(async_policy=Concurrent())
     started = asyncio.Event()
@@ -542,7 +546,7 @@ def test_side_by_side_a_cancelled_send_closes_nothing() -> None:
 
 
 class GivesUp:
-    """An async policy that runs what it is given, and then says that it took too long."""
+    """An async policy that runs the calls, and then raises TimeoutError."""
 
     async def run(self, calls: Sequence[Callable[[], Any]], /) -> None:
         for call in calls:
@@ -552,8 +556,9 @@ class GivesUp:
 
 
 @pytest.mark.parametrize("refuses", ["", "close"])
-def test_a_policy_that_raises_stops_the_send_as_a_receiver_does(refuses: str) -> None:
-    """An exception of the async policy itself is raised, and the group is closed for those whose turns have come."""
+def test_a_policy_that_raises_stops_the_send(refuses: str) -> None:
+    """An exception of the async policy itself is raised, and the group is closed with the calls of the turns that
+    were reached."""
     desk = Desk(async_policy=GivesUp(), sync_wrapper=in_async, errors="collect")
     desk.via(Group(desk.log, refuses=refuses))
     desk.failing(Broken())
@@ -563,7 +568,7 @@ def test_a_policy_that_raises_stops_the_send_as_a_receiver_does(refuses: str) ->
 
     assert desk.log == ["group opened", "delivered", "raised", "group closed"]
     assert getattr(raised.value, "__notes__", []) == (
-        ["Besides, the deliveries of this send failed: Refused."] if refuses else []
+        ["The deliveries of this send failed, too: Refused."] if refuses else []
     )
 
 
@@ -571,14 +576,14 @@ def test_a_policy_that_raises_stops_the_send_as_a_receiver_does(refuses: str) ->
 
 
 class Half:
-    """Has one of the two methods."""
+    """An object with only one of the two methods."""
 
     def open(self, signal: Any, sender: Any, payload: Any, is_awaited: bool, /) -> None: ...
 
 
 @pytest.mark.parametrize("group", ["a name", 3, Half(), object()])
-def test_what_is_no_group_is_refused_at_connect(group: Any) -> None:
-    """E12: A delivery whose group is none is refused at connect, with what a group has."""
+def test_an_invalid_group_is_refused_at_connect(group: Any) -> None:
+    """E12: A delivery whose group is invalid is refused at connect, and the message says which methods a group has."""
     signal: Signal[Any, ..., Any] = Signal()
 
     with pytest.raises(InvalidOptionError, match=r"methods open\(.*\) and close\(opened\)"):
@@ -588,7 +593,7 @@ def test_what_is_no_group_is_refused_at_connect(group: Any) -> None:
 
 
 def test_receivers_that_cannot_run_are_refused_before_groups_open() -> None:
-    """E9: send refuses async receivers before any group is asked."""
+    """E9: send refuses async receivers before it opens any group."""
     desk = Desk()
 
     async def receiver(sender: Any) -> None: ...
@@ -602,11 +607,11 @@ def test_receivers_that_cannot_run_are_refused_before_groups_open() -> None:
     assert desk.log == []
 
 
-# E5: nothing is kept.
+# E5: nothing is kept alive.
 
 
 class Witness:
-    """Something that one can see die."""
+    """An object whose death a test can see."""
 
 
 @pytest.mark.parametrize("refuses", ["", "open", "close"])
@@ -614,7 +619,8 @@ class Witness:
 @pytest.mark.parametrize("errors", ["propagate", "collect"])
 @pytest.mark.usefixtures("no_gc")
 def test_sends_with_groups_leave_no_cycles(refuses: str, is_failing: bool, errors: Any) -> None:
-    """E5: When the exception of a send is dropped, so is all that its frames held, without the collector."""
+    """E5: When the caller drops the exception of a send, everything that its frames held is freed without the
+    collector."""
     desk = Desk(errors=errors)
     desk.via(Group(desk.log, refuses=refuses))
     desk.via(Group(desk.log, "other", refuses=refuses))

@@ -1,6 +1,6 @@
-"""Tests of what the demo makes of the shop: the timeline, what a visit implies, and how it looks.
+"""Tests of the demo's own code: the timeline, the checks of a visit, and the printed output.
 
-``test_shop.py`` runs them in a process of their own, with Aldis in Blinker's place.
+``test_shop.py`` runs these tests in their own process, with Aldis in Blinker's place.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ BOB = {"name": "Bob", "email": "bob@nowhere.invalid", "password": "sunshine"}
 
 
 def test_runs_on_aldis() -> None:
-    """Main job: with Aldis in Blinker's place, Flask's signals and Flask-SQLAlchemy's are Aldis's."""
+    """Main job: with Aldis in Blinker's place, the signals of Flask and Flask-SQLAlchemy are signals of Aldis."""
     assert vars(sys.modules["blinker"])["Signal"] is aldis.Signal
     assert vars(flask.signals)["Namespace"] is aldis.Namespace
     assert isinstance(track_modifications.models_committed, aldis.NamedSignal)
@@ -53,7 +53,7 @@ def test_runs_on_aldis() -> None:
 
 @pytest.fixture
 def requests(app: Flask) -> Iterator[list[Request]]:
-    """What the timeline has seen of the app."""
+    """Return the app's requests that the timeline has recorded."""
     seen: list[Request] = []
 
     with Timeline(seen.append).watching(app):
@@ -61,12 +61,13 @@ def requests(app: Flask) -> Iterator[list[Request]]:
 
 
 def test_timeline_of_a_registration(browser: FlaskClient, requests: list[Request]) -> None:
-    """Main job: the timeline has the sends in order, whom they called, and for whom they wrote a row."""
-    browser.post("/account/register", data=BOB, buffered=True)  # Buffered: it is read and closed.
+    """Main job: the timeline has the sends in order, with the receivers that they called or wrote a queue row for."""
+    browser.post("/account/register", data=BOB, buffered=True)  # Buffered: the body is read and closed.
     (request,) = requests
 
     assert (request.method, request.path, request.status) == ("POST", "/account/register", 303)
-    # Flask-SQLAlchemy sends its two once for each app that the process has had, so how often depends on other tests.
+    # Flask-SQLAlchemy sends its two signals once for each app that the process has made, so their number depends on
+    # other tests.
     sends = [(depth, send) for depth, send in request.all_sends() if send.signal_name not in checks.COMMIT]
     assert [(depth, send.signal_name) for depth, send in sends] == [
         (0, "appcontext-pushed"),
@@ -95,7 +96,7 @@ def test_timeline_of_a_registration(browser: FlaskClient, requests: list[Request
 
 
 def test_concurrent_requests_do_not_mix(app: Flask, requests: list[Request]) -> None:
-    """Main job: requests that are served at the very same time have a timeline each, with their own sends only."""
+    """Main job: requests that are served at the same time have separate timelines, each with its own sends only."""
     together = Barrier(3, timeout=120)
     paths = ["/lamps/aldis?campaign=7", "/nowhere", "/static/shop.css"]
 
@@ -118,7 +119,7 @@ def test_concurrent_requests_do_not_mix(app: Flask, requests: list[Request]) -> 
 
 
 def test_sends_outside_of_requests(app: Flask, requests: list[Request], signal_tester: SignalTester) -> None:
-    """Main job: what is sent where no request is served reaches its receivers, and is nobody's timeline."""
+    """Main job: a send outside of a request reaches its receivers and is in no request's timeline."""
     faked = signal_tester.fake(order_placed)
     order_placed.send(app, order_id=1, total_cents=2)
 
@@ -126,14 +127,14 @@ def test_sends_outside_of_requests(app: Flask, requests: list[Request], signal_t
 
 
 def test_the_live_page_is_no_request_of_the_shop(app: Flask, browser: FlaskClient, requests: list[Request]) -> None:
-    """Main job: to look at the live page leaves the timeline as it is."""
+    """Main job: the live page's own requests are not in the timeline."""
     app.debug = True
     assert browser.get("/_aldis/").status_code == 200
     assert requests == []
 
 
 def test_waiting_for_a_request(app: Flask) -> None:
-    """Main job: who waits for a request waits for its receivers, too, and not for ever."""
+    """Main job: a wait for a request also waits for its receivers, and ends at its time limit."""
     seen: list[Request] = []
     timeline = Timeline(seen.append)
 
@@ -146,7 +147,7 @@ def test_waiting_for_a_request(app: Flask) -> None:
     assert [request.id for request in seen] == [1]
 
 
-# What a visit implies.
+# The checks of a visit.
 
 
 def page(**changes: Any) -> Page:
@@ -166,7 +167,7 @@ def page(**changes: Any) -> Page:
 
 
 def test_what_a_visit_implies() -> None:
-    """Main job: the expectation follows the visit, and so do the traces that it must leave."""
+    """Main job: the expected signals, failures and entries follow from the pages of the visit."""
     register = page(
         method="POST", deed="register", status=303, location="/", expected=303, wrote={"email": "a@b.invalid"}
     )
@@ -191,7 +192,7 @@ def test_what_a_visit_implies() -> None:
 
 
 def sends_of(names: list[str], promised: dict[str, tuple[str, ...]]) -> list[SendRecord]:
-    """Records of sends of signals with these names, to receivers with the names that are promised."""
+    """Return records of sends of these signals, to the receivers that are promised for them."""
     sends: list[SendRecord] = []
     namespace = aldis.Namespace()
 
@@ -219,7 +220,7 @@ def receiver_of(name: str) -> Callable[..., None]:
 
 
 def test_every_difference_is_a_fault() -> None:
-    """Main job: a missing send, a surplus one, a receiver too many, and a request that nobody knows are told."""
+    """Main job: a missing send, a surplus send, a surplus receiver and an unknown request are all reported."""
     names = [*checks.implied_signals(page()).elements(), "message-flashed"]
     names.remove("request-tearing-down")
     promised = {**checks.PROMISED, "request-finished": ("log_access", "count_view", "stranger")}
@@ -228,16 +229,16 @@ def test_every_difference_is_a_fault() -> None:
     left = {"access": 2, "analytics": 2}
 
     assert checks.faults([page(), page(request_id=2, status=404, missing=("Lamp",))], [seen, stray], left) == [
-        "Request 1, GET /: sends of message-flashed: 1, but the visit implies 0.",
-        "Request 1, GET /: sends of request-tearing-down: 0, but the visit implies 1.",
+        "Request 1, GET /: sends of message-flashed: 1, expected 0.",
+        "Request 1, GET /: sends of request-tearing-down: 0, expected 1.",
         (
-            "Request 1, GET /: receivers of request-finished: log_access, count_view, stranger,"
-            " but the visit implies log_access, count_view."
+            "Request 1, GET /: receivers of request-finished: log_access, count_view, stranger"
+            ", expected log_access, count_view."
         ),
-        "Request 2, GET /: status: 404, but the visit implies 200.",
+        "Request 2, GET /: status: 404, expected 200.",
         "Request 2, GET /: the page does not say 'Lamp'.",
         "Request 2, GET /: the timeline did not see it.",
-        "Request 7: it was served, but nobody made it.",
+        "Request 7: it was served, but no customer made it.",
     ]
 
 
@@ -252,7 +253,7 @@ def test_every_difference_is_a_fault() -> None:
     ],
 )
 def test_receivers_that_do_not_wait_are_faults(names: list[str], took_ms: float, faults: list[str]) -> None:
-    """Main job: a count before the commit or the response is told, and an invoice that no worker made out."""
+    """Main job: a count before the commit or the response is reported, and so is an invoice outside of a worker."""
     promised = {
         "user-registered": ("audit_registration", "count_registration"),
         "order-placed": ("invoice",),
@@ -279,7 +280,9 @@ def books(**changes: Any) -> Books:
 
 
 def test_every_difference_of_the_books_is_a_fault() -> None:
-    """Main job: an invoice too many, a mail too few, a message that waits, and kills without a trace are told."""
+    """Main job: a surplus invoice, a missing mail, a waiting message, and kills without a repeated attempt are all
+    reported.
+    """
     visit = [
         page(deed="register", status=303, wrote={"email": "a@b.example"}),
         page(deed="register", status=303, wrote={"email": "a@b.invalid"}),
@@ -291,17 +294,17 @@ def test_every_difference_of_the_books_is_a_fault() -> None:
         [*visit, page(deed="order", status=303)],
         books(invoices={1: 2}, confirmations=Counter(), welcomes=2, dead={"billing.invoice": 1}, backlog=4, repeated=0),
     ) == [
-        "Orders: 1, but the visit implies 2.",
+        "Orders: 1, expected 2.",
         "Order 1 has 2 invoices.",
-        "Order 1 has 0 mails of confirmation.",
-        "Mails of welcome: 2, but the visit implies 1.",
-        "Dead letters: {'billing.invoice': 1}, but the visit implies {'mail.welcome': 1}.",
-        "Messages that wait still: 4, but the visit implies 0.",
-        "No invoice was asked for twice: no worker was killed between its work and its word.",
+        "Order 1 has 0 confirmation mails.",
+        "Welcome mails: 2, expected 1.",
+        "Dead letters: {'billing.invoice': 1}, expected {'mail.welcome': 1}.",
+        "Messages that still wait: 4, expected 0.",
+        "No invoice was attempted twice: no worker was killed between its invoice and the end of its row.",
     ]
 
 
-# How it looks.
+# The printed output.
 
 
 class Terminal(io.TextIOWrapper):
@@ -334,14 +337,14 @@ def test_what_waits_is_shown_twice(browser: FlaskClient, requests: list[Request]
 
 
 def test_what_the_books_show() -> None:
-    """Main job: the last table has the numbers, and says which orders are not as they should be."""
+    """Main job: the last table has the numbers, and says how many orders have a wrong number of invoices."""
     stream = Terminal(is_terminal=False)
     Screen(stream).books(books(invoices={1: 1, 2: 2, 3: 0}, confirmations=Counter({1: 1, 2: 1, 3: 1})))
     shown = stream.written()
 
     assert re.search(r"^Orders +3$", shown, re.MULTILINE)
-    assert re.search(r"^Invoices +3  2 orders have none, or several$", shown, re.MULTILINE)
-    assert re.search(r"^Mails of confirmation +3  exactly one for each order$", shown, re.MULTILINE)
+    assert re.search(r"^Invoices +3  2 orders have none, or more than one$", shown, re.MULTILINE)
+    assert re.search(r"^Confirmation mails +3  exactly one for each order$", shown, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -357,7 +360,7 @@ def test_what_the_books_show() -> None:
 def test_colours(
     monkeypatch: pytest.MonkeyPatch, is_terminal: bool, variables: dict[str, str], has_colours: bool
 ) -> None:
-    """Main job: colours are for terminals, and not for those who set NO_COLOR."""
+    """Main job: the output has colours only on a terminal, and only without NO_COLOR."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
 
@@ -367,11 +370,11 @@ def test_colours(
     stream = Terminal(is_terminal=is_terminal)
     Screen(stream).verdict([])
     assert ("\x1b[32m" in stream.written()) is has_colours
-    assert "All of it is what the visit implies." in stream.written()
+    assert "Everything is as expected." in stream.written()
 
 
 def test_old_terminals() -> None:
-    """Main job: a stream that knows no arrows gets plain ones, and what has no plain form does not stop the demo."""
+    """Main job: a stream that cannot write arrows gets plain ones, and an unknown character does not stop the demo."""
     stream = Terminal(encoding="ascii", is_terminal=False)
     Screen(stream).command("flask signals list", "├─ order-placed\n│  └─ audit\n")
     Screen(stream).verdict(["The page does not say '€ 5.00'."])

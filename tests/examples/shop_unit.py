@@ -1,6 +1,6 @@
-"""Tests of the example shop, written as those of any application that uses Aldis would be.
+"""Tests of the example shop, written like the tests of any application that uses Aldis.
 
-``test_shop.py`` runs them in processes of their own: on Blinker, and with Aldis in Blinker's place.
+``test_shop.py`` runs them in their own processes: on Blinker, and with Aldis in Blinker's place.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def events(app: Flask) -> list[str]:
     return [entry["event"] for entry in entries(app, "analytics") if entry["event"] != "template"]
 
 
-# The pages, and what they send.
+# The pages, and the signals that they send.
 
 
 def test_pages_load_nothing_from_elsewhere(browser: FlaskClient) -> None:
-    """Main job: all that a page loads is in the shop."""
+    """Main job: a page loads nothing from other servers."""
     for path in ("/", "/lamps/aldis", "/cart", "/account/register", "/account/sign-in", "/nowhere", "/static/shop.css"):
         text = browser.get(path, buffered=True).text  # Buffered: files are closed.
         links = [match[1] for match in re.finditer(r"""(?:src|href|action)=["']?([^"'\s>]+)""", text)]
@@ -63,7 +63,7 @@ def test_pages_load_nothing_from_elsewhere(browser: FlaskClient) -> None:
 
 
 def test_page_of_a_lamp(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
-    """Main job: a lamp has a page, which shows that lamp."""
+    """Main job: the page of a lamp shows that lamp."""
     templates = signal_tester.captured_templates(app)
     response = browser.get("/lamps/storm")
 
@@ -73,8 +73,8 @@ def test_page_of_a_lamp(app: Flask, browser: FlaskClient, signal_tester: SignalT
 
 
 def test_registration(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
-    """Main job: a registration is sent once, with the declared default, and all three receivers do their work, one of
-    them when a worker has come by.
+    """Main job: a registration is sent once, with the declared default, and all three receivers run, one of them in a
+    worker.
     """
     sent = signal_tester.record(user_registered, sender=app)
     flashed = signal_tester.record(message_flashed, sender=app)
@@ -84,7 +84,7 @@ def test_registration(app: Flask, browser: FlaskClient, signal_tester: SignalTes
     assert "Sign out Ada" in response.text
     assert flashed.one().message == "Welcome, Ada."
     assert sent.one().payload == {"user_id": 1, "source": "web"}
-    assert sent.one().sender is app, "the sender is the app, not a proxy of it"
+    assert sent.one().sender is app, "the sender must be the app, not its proxy"
     assert audit(app) == [("user registered", 1)]
     assert events(app) == ["registration"]
     assert (mails(app), relay.drain()) == ([], DrainCounts(done=1))
@@ -93,7 +93,7 @@ def test_registration(app: Flask, browser: FlaskClient, signal_tester: SignalTes
 
 
 def test_registration_without_mail(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
-    """Main job: one receiver can be kept from running in a test, whatever it would have waited for."""
+    """Main job: a test can keep one receiver from running, whatever its delivery."""
     faked = signal_tester.fake(user_registered, only=receivers.welcome_mail)
     browser.post("/account/register", data=ADA)
 
@@ -103,7 +103,7 @@ def test_registration_without_mail(app: Flask, browser: FlaskClient, signal_test
 
 
 def test_passwords_are_hashed(app: Flask, browser: FlaskClient) -> None:
-    """Main job: no file of the shop has a password in it, and the right one opens the door."""
+    """Main job: no file of the shop contains a password, and a sign-in with the right password succeeds."""
     browser.post("/account/register", data=ADA)
 
     folder = cast("Path", app.config["SHOP_FOLDER"])
@@ -129,7 +129,7 @@ def test_passwords_are_hashed(app: Flask, browser: FlaskClient) -> None:
     ],
 )
 def test_bad_registrations(app: Flask, browser: FlaskClient, signal_tester: SignalTester, form: dict[str, str]) -> None:
-    """Main job: a registration that is refused writes no row and sends no signal."""
+    """Main job: a refused registration writes no row and sends no signal."""
     sent = signal_tester.record(user_registered, sender=app)
     response = browser.post("/account/register", data=form)
 
@@ -151,7 +151,7 @@ def test_second_registration_of_an_address(app: Flask, browser: FlaskClient, sig
 
 
 def test_order(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
-    """Main job: an order takes the lamps from the shelf, is sent once, and is confirmed by mail."""
+    """Main job: an order reduces the stock, is sent once, and is confirmed by mail."""
     browser.post("/account/register", data=ADA)
     browser.post("/cart", data={"slug": "storm", "quantity": "2"})
     cart = browser.post("/cart", data={"slug": "desk"}, follow_redirects=True).text
@@ -179,14 +179,14 @@ def test_order(app: Flask, browser: FlaskClient, signal_tester: SignalTester) ->
 
 
 def test_order_of_more_than_there_is(app: Flask, browser: FlaskClient, signal_tester: SignalTester) -> None:
-    """Main job: an order that the shelf cannot fill changes nothing, sends nothing, and keeps the cart."""
+    """Main job: an order above the stock changes nothing, sends nothing, and leaves the cart as it was."""
     browser.post("/account/register", data=ADA)
     browser.post("/cart", data={"slug": "lighthouse", "quantity": "4"})
 
     sent = signal_tester.record(order_placed, sender=app)
     response = browser.post("/orders", follow_redirects=True)
 
-    assert "Somebody was faster" in response.text
+    assert "Another customer was faster" in response.text
     assert '<b class="count">4</b>' in response.text
     assert not sent
 
@@ -196,7 +196,7 @@ def test_order_of_more_than_there_is(app: Flask, browser: FlaskClient, signal_te
 
 
 def test_what_is_not_yours(app: Flask, browser: FlaskClient) -> None:
-    """Main job: orders are for those who are signed in, an empty cart is no order, and others' orders are not there."""
+    """Main job: an order needs a signed-in user and a full cart, and a user cannot see the orders of other users."""
     assert "Please sign in" in browser.post("/orders", follow_redirects=True).text
     browser.post("/account/register", data=ADA)
     assert "Your cart is empty." in browser.post("/orders", follow_redirects=True).text
@@ -222,8 +222,8 @@ def test_money() -> None:
 
 @pytest.mark.parametrize("is_committed", [True, False])
 def test_mail_waits_for_the_commit(app: Flask, is_committed: bool) -> None:
-    """R1: the audit is part of the transaction, and so is the row for the mail; counts come after it, and all of them
-    never after a rollback.
+    """R1: the audit entry and the mail's queue row are in the transaction; counts come after the commit; a rollback
+    leaves no trace of them.
     """
     with app.app_context():
         db.session.add(User(name="Ada", email="ada@example.org", password_hash=""))
@@ -256,7 +256,7 @@ def order(app: Flask) -> None:
 
 
 def test_one_effect_however_many_attempts(app: Flask, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R2: what fails when the invoice is made and the mail is sent is attempted again, and there is one of each."""
+    """R2: after failures behind the invoice and the mail, further attempts run, and one invoice and one mail exist."""
 
     def failing_once(function: Callable[..., None], *, when: Callable[..., bool]) -> Callable[..., None]:
         failures = [OSError("the printer is on fire")]
@@ -276,7 +276,7 @@ def test_one_effect_however_many_attempts(app: Flask, monkeypatch: pytest.Monkey
     assert relay.drain() == DrainCounts(done=1, failed=2)
     assert (models.invoiced(app), len(mails(app))) == ({1: 1}, 2)
 
-    with app.app_context():  # Or wait for a second.
+    with app.app_context():  # Otherwise the next attempt is a second away.
         db.session.execute(relay.metadata.tables["aldis_messages"].update().values(due_ms=0))
         db.session.commit()
         assert [row.total_cents for row in db.session.scalars(select(Invoice))] == [5900]
@@ -288,7 +288,7 @@ def test_one_effect_however_many_attempts(app: Flask, monkeypatch: pytest.Monkey
 
 
 def test_views_are_counted_after_the_response(app: Flask, browser: FlaskClient) -> None:
-    """Main job: a view is counted when the last byte has been read, and what has no lamp on it is no view."""
+    """Main job: a view is counted after the last byte of the response, and only for the page of a lamp."""
     counted: list[int] = []
 
     def stream(sender: Flask, *, response: Response, **extra: object) -> None:
@@ -309,7 +309,9 @@ def test_views_are_counted_after_the_response(app: Flask, browser: FlaskClient) 
 
 
 def test_order_of_receivers(app: Flask) -> None:
-    """E1: what has a priority comes first, though it was connected last; the rest comes as it was connected."""
+    """E1: a receiver with a priority runs first, although it was connected last; the others run in the order of
+    connect.
+    """
     assert list(request_started.receivers_for(app)) == [receivers.start_clock, receivers.count_campaign]
     assert list(order_placed.receivers_for(app)) == [
         receivers.audit_order,
@@ -320,7 +322,7 @@ def test_order_of_receivers(app: Flask) -> None:
 
 
 def test_two_shops(open_shop: Callable[[], Flask]) -> None:
-    """E6: two apps in one process share Flask's signals, and each has its own receivers called, once."""
+    """E6: two apps in one process share Flask's signals, and each app's receivers run once, for that app only."""
     one, two = open_shop(), open_shop()
     one.test_client().post("/account/register", data=ADA)
 
@@ -332,8 +334,8 @@ def test_two_shops(open_shop: Callable[[], Flask]) -> None:
 
 
 def test_failing_receiver_of_a_worker(app: Flask, browser: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
-    """R3: a mail that fails is logged without its address, attempted as often as it may be, and kept; and neither the
-    page nor the other receivers notice.
+    """R3: a mail that fails is logged without its address, is attempted as often as allowed, and becomes a dead letter;
+    the page and the other receivers are not affected.
     """
     response = browser.post("/account/register", data={**ADA, "email": "ada@nowhere.invalid"}, follow_redirects=True)
 
@@ -345,7 +347,7 @@ def test_failing_receiver_of_a_worker(app: Flask, browser: FlaskClient, caplog: 
     while waiting():
         ends.update(relay.drain()._asdict())
 
-        with app.app_context():  # Or wait for two seconds.
+        with app.app_context():  # Otherwise the next attempt is two seconds away.
             db.session.execute(relay.metadata.tables["aldis_messages"].update().values(due_ms=0))
             db.session.commit()
 
@@ -358,7 +360,7 @@ def test_failing_receiver_of_a_worker(app: Flask, browser: FlaskClient, caplog: 
 
 
 def test_failing_receiver_of_a_core_signal(app: Flask, browser: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
-    """Main job: a metric that fails on one of Flask's own signals is logged and counted, and the page is what it is."""
+    """Main job: a receiver of Flask's own signal that fails is logged and counted, and the page stays the same."""
     response = browser.get("/?campaign=spring")
 
     assert (response.status_code, "Storm lantern" in response.text) == (200, True)
@@ -374,7 +376,7 @@ def test_failing_receiver_of_a_core_signal(app: Flask, browser: FlaskClient, cap
 
 @pytest.mark.parametrize("is_debug", [False, True])
 def test_page_with_a_bug(app: Flask, browser: FlaskClient, is_debug: bool) -> None:
-    """Main job: the bug is noted by a receiver, and the customer sees the shop's own page."""
+    """Main job: a receiver records the bug of the page, and the customer sees the shop's own error page."""
     app.debug = is_debug
     response = browser.get("/offers")
 
@@ -383,11 +385,11 @@ def test_page_with_a_bug(app: Flask, browser: FlaskClient, is_debug: bool) -> No
     assert [entry["status"] for entry in entries(app, "access")] == [500]
 
 
-# Looking.
+# The metrics and the live page.
 
 
 def test_metrics(browser: FlaskClient) -> None:
-    """Main job: the metrics count sends, calls and failures, one more for each."""
+    """Main job: the metrics count sends, calls and failures, and each grows by one."""
     before = dict(numbers(browser.get("/metrics").text))
     browser.get("/?campaign=spring")
     after = dict(numbers(browser.get("/metrics").text))
@@ -407,7 +409,7 @@ def numbers(text: str) -> list[tuple[str, float]]:
 
 
 def test_metrics_have_a_type() -> None:
-    """Main job: each number belongs to a family whose type is told before it, as the format wants it."""
+    """Main job: each number belongs to a family, whose type comes before it, as the format demands."""
     family = None
 
     for line in metrics.lines():
@@ -420,6 +422,6 @@ def test_metrics_have_a_type() -> None:
 
 @pytest.mark.parametrize(("is_debug", "status"), [(False, 404), (True, 200)])
 def test_live_page(app: Flask, browser: FlaskClient, is_debug: bool, status: int) -> None:
-    """Main job: the live page is there in debug mode, and only then."""
+    """Main job: the live page exists in debug mode only."""
     app.debug = is_debug
     assert browser.get("/_aldis/").status_code == status

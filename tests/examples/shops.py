@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def open_shop(tmp_path: Path) -> Iterator[Callable[[], Flask]]:
-    """Opens shops, and closes them after the test."""
+    """Open shops, and close them after the test."""
     from shop import create_app, models
 
     with ExitStack() as stack:

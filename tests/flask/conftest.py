@@ -1,4 +1,4 @@
-"""What the tests of the Flask room share: applications, and a real server on loopback."""
+"""Fixtures of the Flask room's tests: applications, and a real server on loopback."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMEOUT_S = 120
 
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
-    """Leave Flask's signals as they were found, without receivers and with the usual policy, and loggers too."""
+    """Leave Flask's signals and the loggers as they were: without receivers, and with the usual failure policy."""
     for name in ("shop", "other", "quiet", "loud", "plain", "second"):
         logging.getLogger(name).disabled = False
 
@@ -49,7 +49,7 @@ class Server:
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
 
     def get(self, path: str) -> tuple[int, bytes]:
-        """Make a request; the status and the body."""
+        """Make a request, and return the status and the body."""
         with contextlib.closing(self.connect()) as connection:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -73,7 +73,8 @@ def _werkzeug(app: Any) -> Iterator[Server]:
 @contextlib.contextmanager
 def _waitress(app: Any) -> Iterator[Server]:
     create: Any = waitress.create_server  # pyright: ignore[reportAttributeAccessIssue]  # It is not typed.
-    # Waitress leaves the file open that long answers overflow to, when the client goes: so none does.
+    # Waitress writes long responses to a file, and leaves it open when the client leaves. With this limit it never
+    # does.
     server: Any = create(app, host="127.0.0.1", port=0, outbuf_overflow=2**30)
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -81,10 +82,11 @@ def _waitress(app: Any) -> Iterator[Server]:
     try:
         yield Server(server.effective_port)
     finally:
-        # Tasks first: one that still writes would find its channel closed. Then, in the loop's own thread, the rest.
+        # The tasks end first: one that still writes must not find its channel closed. Then the rest, in the loop's own
+        # thread.
         server.task_dispatcher.shutdown()
 
-        with contextlib.suppress(OSError):  # The loop has ended by itself: the last client has gone.
+        with contextlib.suppress(OSError):  # The loop has ended by itself, because the last client has left.
             server.trigger.pull_trigger(lambda: server.asyncore.close_all(server._map, ignore_all=True))
 
         thread.join(TIMEOUT_S)
@@ -92,6 +94,6 @@ def _waitress(app: Any) -> Iterator[Server]:
 
 @pytest.fixture(params=[_werkzeug, _waitress], ids=["werkzeug", "waitress"])
 def serve(request: pytest.FixtureRequest) -> Iterator[Callable[[Any], Server]]:
-    """Serve an application for real until the test ends."""
+    """Serve an application with a real server until the test ends."""
     with contextlib.ExitStack() as stack:
         yield lambda app: stack.enter_context(request.param(app))

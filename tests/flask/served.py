@@ -1,7 +1,7 @@
-"""A small shop for a server in a process of its own: ``python served.py SERVER FD``, or ``served:app``.
+"""A small shop for a server in its own process: ``python served.py SERVER FD``, or ``served:app``.
 
-It listens at a socket that it inherits. Its receivers, and its logger, call the test at the port in ``PHONE``, and wait
-for its answer.
+It listens on a socket that it inherits. Its receivers and its logger call the test at the port in ``PHONE``, and wait
+for the answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Receivers that run when the response has been sent."""
+"""Receivers that run after the response has been sent."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ colour: ContextVar[str] = ContextVar("colour", default="none")
 
 
 class Shop:
-    """An application that sends a signal in each of its views, and what came of it."""
+    """An application that sends a signal in each of its views, and records what happens."""
 
     def __init__(self, app: Flask) -> None:
         self.app = app
@@ -92,14 +92,14 @@ def shop(app: Flask) -> Shop:
 
 
 def test_it_runs_when_the_view_is_over(shop: Shop) -> None:
-    """The receiver runs after the view, and has run when the test client returns."""
+    """The receiver runs after the view, and before the test client returns."""
     shop.connect(lambda sender, n: shop.log.append(n))
     assert shop.app.test_client().get("/").text == "index"
     assert shop.log == ["view", 1]
 
 
 def test_in_an_app_context_with_the_request_to_read(shop: Shop) -> None:
-    """current_app, request, session and context variables are there; g is new."""
+    """current_app, request, session and context variables are the request's own; g is new."""
 
     def receiver(sender: Any, n: int) -> None:
         assert not hasattr(g, "of_the_request")
@@ -116,7 +116,7 @@ def test_in_an_app_context_with_the_request_to_read(shop: Shop) -> None:
 
 
 def test_app_contexts_are_torn_down(shop: Shop) -> None:
-    """The context that the receiver runs in is torn down, so that extensions give back what they lent."""
+    """The app context of the receiver is torn down, so that extensions can release what they hold."""
     shop.connect(lambda sender, n: shop.log.append("receiver"))
     shop.app.teardown_appcontext(lambda error: shop.log.append("teardown"))
     shop.app.test_client().get("/")
@@ -124,7 +124,7 @@ def test_app_contexts_are_torn_down(shop: Shop) -> None:
 
 
 def test_in_the_order_of_the_sends(shop: Shop) -> None:
-    """Receivers run in the order of the sends, those that are sent by such a receiver after the others."""
+    """Receivers run in the order of the sends; a receiver of a send inside such a receiver runs after the others."""
 
     def first(sender: Any, n: int) -> None:
         shop.log.append(("first", n))
@@ -140,7 +140,7 @@ def test_in_the_order_of_the_sends(shop: Shop) -> None:
 
 @pytest.mark.parametrize("testing", [False, True])
 def test_after_a_failure_too(shop: Shop, testing: bool) -> None:
-    """Also when the view raised, whether Flask makes a 500 of it or lets it out."""
+    """The receiver also runs if the view raises, whether Flask makes a 500 of the exception or lets it through."""
     shop.app.testing = testing
     shop.app.logger.disabled = True
     shop.connect(lambda sender, n: shop.log.append(n))
@@ -155,7 +155,7 @@ def test_after_a_failure_too(shop: Shop, testing: bool) -> None:
 
 
 def test_a_failure_does_not_reach_the_client(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """What a receiver raises is logged by the application, and the others run."""
+    """The application logs the exception of a receiver, and the other receivers run."""
 
     def broken(sender: Any, n: int) -> None:
         raise OSError("disk full")
@@ -174,7 +174,7 @@ def test_a_failure_does_not_reach_the_client(shop: Shop, caplog: pytest.LogCaptu
 
 
 def test_a_failure_goes_to_a_callable_policy(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """With a callable as failure policy, that is handed the failure, and nothing is logged."""
+    """A callable failure policy is called with the failure, and nothing is logged."""
     failures: list[Failure] = []
     shop.signal.errors = failures.append
 
@@ -188,7 +188,7 @@ def test_a_failure_goes_to_a_callable_policy(shop: Shop, caplog: pytest.LogCaptu
 
 
 def test_async_receivers(shop: Shop) -> None:
-    """An async receiver is run by ensure_sync."""
+    """ensure_sync runs an async receiver."""
 
     async def receiver(sender: Any, n: int) -> None:
         await asyncio.sleep(0)
@@ -200,7 +200,7 @@ def test_async_receivers(shop: Shop) -> None:
 
 
 def test_a_failing_teardown_stops_no_other(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """What tearing the receiver's context down raises is logged as well, and the receivers behind it run."""
+    """An exception in the teardown of the receiver's context is logged too, and the next receivers run."""
     failures = [OSError("pool is empty")]
 
     @shop.app.teardown_appcontext
@@ -219,7 +219,7 @@ def test_a_failing_teardown_stops_no_other(shop: Shop, caplog: pytest.LogCapture
 
 
 def test_the_teardown_is_told_of_the_failure(shop: Shop) -> None:
-    """What tears the receiver's context down is told what the receiver raised, as after a view."""
+    """Teardown functions get the exception of the receiver, as they get that of a view."""
     shop.app.logger.disabled = True
     told: list[type] = []
     shop.app.teardown_appcontext(lambda error: told.append(type(error)))
@@ -233,7 +233,7 @@ def test_the_teardown_is_told_of_the_failure(shop: Shop) -> None:
 
 
 def test_what_a_thread_sends_after_the_response(shop: Shop) -> None:
-    """A thread that goes on after the response runs its receivers itself, when it sends, one after the other."""
+    """A thread that sends after the response runs its receivers itself, during its sends, one after the other."""
     may_go = Event()
     threads: list[Thread] = []
 
@@ -265,7 +265,7 @@ def test_what_a_thread_sends_after_the_response(shop: Shop) -> None:
 
 
 def test_what_is_sent_after_a_file(shop: Shop) -> None:
-    """Where a file went to the server as it is, what is sent later runs as well."""
+    """When the server sends a file by its own wrapper, later receivers run as well."""
 
     class Wrapper:
         def __init__(self, file: Any, size: int = 8192) -> None:
@@ -288,7 +288,7 @@ def test_what_is_sent_after_a_file(shop: Shop) -> None:
 
 
 def test_a_body_that_cannot_be_closed(app: Flask) -> None:
-    """What is no response of Flask's passes as well, as of a middleware that answers by itself."""
+    """A response that is not Flask's, for example of a middleware, passes unchanged."""
 
     def answer(environ: Any, start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
@@ -302,7 +302,7 @@ def test_a_body_that_cannot_be_closed(app: Flask) -> None:
 
 
 def test_outside_a_request_at_once(shop: Shop) -> None:
-    """Without a request it runs at once, async receivers too, and its result stands in the results."""
+    """Outside of a request, the receiver runs at once, async or not, and its result is among the results."""
 
     async def receiver(sender: Any, n: int) -> int:
         return n + 1
@@ -316,7 +316,7 @@ def test_outside_a_request_at_once(shop: Shop) -> None:
 
 
 def test_in_a_context_of_a_test_at_once(shop: Shop) -> None:
-    """In test_request_context() no response is made that it could wait for: it runs at once, with the request."""
+    """In test_request_context() there is no response to wait for: the receiver runs at once, with the request."""
 
     async def receiver(sender: Any, n: int) -> str:
         return request.path
@@ -329,7 +329,7 @@ def test_in_a_context_of_a_test_at_once(shop: Shop) -> None:
 
 
 def test_without_the_extension_it_says_so() -> None:
-    """An application without the extension could not run it: the send fails and says what to do."""
+    """In an application without the extension, the send fails with a message that says what to do."""
     shop = Shop(Flask("bare"))
     shop.connect(lambda sender, n: None)
 
@@ -338,7 +338,7 @@ def test_without_the_extension_it_says_so() -> None:
 
 
 def test_a_client_class_of_one_s_own_is_left(app: Flask) -> None:
-    """A test client class that was set stays; app.testing has the receivers run in time then."""
+    """A test client class that the application has set stays, and with app.testing receivers still run in time."""
     from flask.testing import FlaskClient
 
     class Client(FlaskClient): ...
@@ -355,7 +355,7 @@ def test_a_client_class_of_one_s_own_is_left(app: Flask) -> None:
 
 
 def test_a_streamed_response_in_tests(shop: Shop) -> None:
-    """In tests, a stream that a receiver waits for is read to its end."""
+    """In tests, a stream is read to its end if a receiver waits for it."""
     shop.connect(lambda sender, n: shop.log.append(n))
     response = shop.app.test_client().get("/stream")
     assert shop.log == ["last part", 4]
@@ -363,7 +363,7 @@ def test_a_streamed_response_in_tests(shop: Shop) -> None:
 
 
 def test_a_stream_that_is_not_waited_for(shop: Shop) -> None:
-    """A stream that nothing waits for stays one."""
+    """A stream without waiting receivers stays a stream."""
     response = shop.app.test_client().get("/late")
     assert shop.log == []
     response.close()
@@ -371,15 +371,15 @@ def test_a_stream_that_is_not_waited_for(shop: Shop) -> None:
 
 
 def test_the_repr(shop: Shop) -> None:
-    """It shows as what one writes."""
+    """Its repr is what a user writes."""
     assert repr(after_response) == "after_response"
 
 
-# Served for real.
+# With real servers.
 
 
 def test_the_client_does_not_wait(shop: Shop, serve: Any) -> None:
-    """A real server's client has the whole response before the receiver is let go on."""
+    """The client of a real server has the whole response while the receiver still waits."""
     may_go, done = Event(), Event()
 
     def receiver(sender: Any, n: int) -> None:
@@ -400,7 +400,7 @@ def test_the_client_does_not_wait(shop: Shop, serve: Any) -> None:
 
 
 def test_streams_over_http(shop: Shop, serve: Any) -> None:
-    """With a streamed response it runs after the last part."""
+    """With a streamed response, the receiver runs after the last part."""
     done = Event()
 
     def receiver(sender: Any, n: int) -> None:
@@ -415,7 +415,7 @@ def test_streams_over_http(shop: Shop, serve: Any) -> None:
 
 
 def test_a_client_that_leaves(shop: Shop, serve: Any) -> None:
-    """When the client goes in the middle of the response, the receiver runs all the same."""
+    """The receiver runs even if the client leaves in the middle of the response."""
     done = Event()
     shop.connect(lambda sender, n: done.set())
     connection = serve(shop.app).connect()
@@ -426,7 +426,7 @@ def test_a_client_that_leaves(shop: Shop, serve: Any) -> None:
 
 
 def test_files_go_out_as_they_are(shop: Shop, serve: Any) -> None:
-    """A file that nothing waits for reaches the server as the server's own wrapper, which may be faster."""
+    """A file without waiting receivers reaches the server in the server's own wrapper, which may be faster."""
     server = serve(shop.app)
     assert server.get("/file") == (200, b"x" * 100_000)
 

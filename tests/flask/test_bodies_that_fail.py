@@ -1,4 +1,4 @@
-"""Receivers after the response run also where the response's body fails."""
+"""Receivers after the response also run if the response's body fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Body:
-    """A body that counts what is done with it, and raises on close if that is asked for."""
+    """A body that counts its calls, and raises on close if the test asks for it."""
 
     def __init__(self, *, fails_at_close: bool = False, fails_at: int | None = None) -> None:
         self.closed = 0
@@ -57,7 +57,7 @@ def serve(body: Body, *, testing: bool = False) -> tuple[Any, list[str]]:
 
 
 def test_receivers_run_at_close_and_once() -> None:
-    """They run when the server closes the response, after its last part, and only once."""
+    """Receivers run when the server closes the response, after its last part, and only once."""
     body = Body()
     answer, ran = serve(body)
     assert (list(answer), ran, body.closed) == ([b"part"] * 3, [], 0)
@@ -68,7 +68,7 @@ def test_receivers_run_at_close_and_once() -> None:
 
 
 def test_a_body_that_fails_to_close() -> None:
-    """What the body's close() raises reaches the server, and the receivers have run."""
+    """An exception of the body's close() reaches the server, and the receivers have run."""
     answer, ran = serve(Body(fails_at_close=True))
 
     with pytest.raises(OSError, match="cannot close"):
@@ -78,7 +78,7 @@ def test_a_body_that_fails_to_close() -> None:
 
 
 def test_a_body_that_fails_between_its_parts() -> None:
-    """So does an exception of the body itself; the server closes the response then."""
+    """An exception between two parts reaches the server too, which then closes the response."""
     body = Body(fails_at=1)
     answer, ran = serve(body)
 

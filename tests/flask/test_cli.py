@@ -123,7 +123,7 @@ app.secret_key = "x"
 
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
-    """A folder with a program that has signals of all kinds."""
+    """Return a folder with a program that has signals of all kinds."""
     (tmp_path / "shop.py").write_text(textwrap.dedent(PROGRAM))
     (tmp_path / "empty.py").write_text("value = 3\n")
     (tmp_path / "broken.py").write_text("import nothing_of_the_kind\n")
@@ -138,7 +138,7 @@ def program(tmp_path: Path) -> Path:
 
 
 class Command:
-    """Runs a command in the program's folder, and keeps what it printed, without places and durations."""
+    """Runs a command in the program's folder, and keeps its output, without places and durations."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -166,7 +166,8 @@ class Command:
         return result.output or str(result.exception)
 
     def flask(self, *arguments: str) -> str:
-        # flask itself imports Flask before the program: in Blinker's place, a start of one's own is needed.
+        # The flask command imports Flask before the program. So Aldis can take Blinker's place only in a program of its
+        # own.
         if IS_INSTEAD:
             (self.folder / "manage.py").write_text(
                 "import aldis\naldis.install_as_blinker()\nfrom flask.cli import main\nmain()\n"
@@ -198,13 +199,13 @@ OF_THE_SHOP = """\
 
 
 def test_list(command: Command) -> None:
-    """It shows Flask's signals, the application's and what else there is, with who is connected, in order."""
+    """The command shows Flask's signals, the application's signals and all others, with their receivers in order."""
     text = command.flask("list")
     assert command.status == 0
-    assert "├─ request-started  nobody is connected\n" in text
+    assert "├─ request-started  no receivers\n" in text
     assert f"signals of Aldis(app)\n{OF_THE_SHOP}" in text
-    assert "signals of Aldis(app), 2\n└─ Signal  nobody is connected\n" in text
-    assert "by-default  nobody is connected\n" in text
+    assert "signals of Aldis(app), 2\n└─ Signal  no receivers\n" in text
+    assert "by-default  no receivers\n" in text
     assert "shop.on_import" in text
     assert "SignalMirror" not in text
 
@@ -216,7 +217,7 @@ def test_list(command: Command) -> None:
 
 
 def test_list_as_json(command: Command) -> None:
-    """With --json, the same as data."""
+    """With --json, the command prints the same as data."""
     data: list[dict[str, Any]] = json.loads(command.flask("list", "--json"))
     (placed,) = [each for each in data if each["signal"] == "order-placed"]
     assert placed["group"] == "signals of Aldis(app)"
@@ -230,7 +231,7 @@ def test_list_as_json(command: Command) -> None:
 
 
 def test_show(command: Command) -> None:
-    """It shows the contract with types, the receivers in order, and what their sender filters mean."""
+    """The command shows the contract with types, the receivers in order, and what their sender filters mean."""
     text = command.flask("show", "order-placed")
     assert text.startswith(
         "order-placed\n  Sent after an order is committed.\n  sender   Flask\n"
@@ -243,11 +244,13 @@ def test_show(command: Command) -> None:
     assert text.startswith(
         "mail-sent\n  not declared: any payload\n  errors   collect\n\n1. shop.note (for 'desk')\n   held strongly"
     )
-    assert text.endswith("\n\nSent by this application, it calls: nobody\n")
+    assert text.endswith("\n\nSent by this application, it calls: no receiver\n")
 
 
 def test_show_says_whom_the_application_calls_only_where_that_is_a_question(command: Command) -> None:
-    """Not where receivers ask for no sender, not of a muted signal, and not without an application."""
+    """The command does not say which receivers the application calls if no receiver has a sender filter, if the signal
+    is muted, or if there is no application.
+    """
     assert "Sent by" not in command.flask("show", "request-finished")
     assert "Sent by" not in command("aldis", "show", "shop:mail_sent")
     connecting = "signals['x'].connect(print, 'y')\nfrom flask import Flask\napp = Flask(__name__)\n"
@@ -259,21 +262,21 @@ def test_show_says_whom_the_application_calls_only_where_that_is_a_question(comm
 
 
 def test_show_says_why_nobody_is_called(command: Command) -> None:
-    """Where nobody is connected, it lists what may be the reason."""
+    """For a signal without receivers, the command lists possible reasons."""
     text = command.flask("show", "by-default")
-    assert "Nobody is connected" in text
+    assert "No receiver is connected" in text
     assert "weak=False" in text
 
 
 def test_show_what_is_not_there(command: Command) -> None:
-    """A name that is not there is refused, with those that are near, or all."""
+    """For an unknown name, the command lists similar names, or all names."""
     assert "There is no signal 'order-plced'. Is it order-placed?" in command.flask("show", "order-plced")
     assert command.status == 2
     assert "There are: " in command.flask("show", "xyz")
 
 
 def test_trace(command: Command) -> None:
-    """It makes one request, and shows what that sends as a tree, with nested sends and what was handed over."""
+    """The command makes one request, and shows its sends as a tree, with nested sends and deliveries."""
     text = command.flask("trace", "/")
     assert command.status == 0
     assert text.startswith("GET /: 200 OK\nappcontext-pushed  N ms\nrequest-started  N ms\n")
@@ -299,7 +302,7 @@ def test_trace(command: Command) -> None:
 
 
 def test_trace_a_failure(command: Command) -> None:
-    """A failing receiver is shown with the class of what it raised, a muted send as muted, and the status is told."""
+    """The command shows a failed receiver with its exception's class, a muted send as muted, and the status."""
     text = command.flask("trace", "/broken")
     assert text.count("GET /broken: 500 INTERNAL SERVER ERROR\n") == 1
     assert "mail-sent(to)  N ms  muted\n" in text
@@ -307,7 +310,7 @@ def test_trace_a_failure(command: Command) -> None:
 
 
 def test_trace_with_a_method_data_and_headers(command: Command) -> None:
-    """Method, body and headers of the request can be given."""
+    """The command takes the method, the body and the headers of the request."""
     text = command.flask("trace", "/echo", "-X", "POST", "-d", "body", "-H", "X-Name: ada")
     assert text.startswith("POST /echo: 200 OK\n")
     assert "message-flashed(category, message)" in text or "message-flashed(message, category)" in text
@@ -321,7 +324,7 @@ def test_trace_with_a_method_data_and_headers(command: Command) -> None:
     ],
 )
 def test_trace_what_cannot_be(arguments: list[str], message: str) -> None:
-    """A path or a header that cannot be is refused, with what it should be."""
+    """An invalid path or header is refused, with an example of a valid one."""
     commands = flask.cli.FlaskGroup(create_app=lambda: flask.Flask("shop"), load_dotenv=False)
     result = CliRunner().invoke(commands, ["signals", "trace", *arguments])
     assert message in result.output
@@ -333,7 +336,7 @@ def test_trace_what_cannot_be(arguments: list[str], message: str) -> None:
 
 @pytest.mark.parametrize("path", ["shop:shop_signals", "shop:order_placed"])
 def test_list_without_flask(command: Command, path: str) -> None:
-    """It shows a namespace or a signal of a module."""
+    """The command shows a namespace or a signal of a module."""
     text = command("aldis", "list", path)
     assert command.status == 0
     expected = OF_THE_SHOP if path == "shop:shop_signals" else "└─ order-placed\n"
@@ -341,7 +344,9 @@ def test_list_without_flask(command: Command, path: str) -> None:
 
 
 def test_list_a_module(command: Command) -> None:
-    """Of a module, it shows all that it holds, each signal once; of one that holds none, the default namespace."""
+    """The command shows all signals of a module, each once; for a module without signals, it shows the default
+    namespace.
+    """
     text = command("aldis", "list", "shop")
     assert text.count("─ order-placed") == 1
     assert f"shop:shop_signals\n{OF_THE_SHOP}" in text
@@ -350,7 +355,7 @@ def test_list_a_module(command: Command) -> None:
 
 
 def test_list_as_json_without_flask(command: Command) -> None:
-    """With --json, the same as data."""
+    """With --json, the command prints the same as data."""
     data = json.loads(command("aldis", "list", "shop:mail_sent", "--json"))
     assert [each["group"] for each in data] == ["shop:mail_sent"]
 
@@ -361,11 +366,11 @@ def test_show_what_says_little(command: Command) -> None:
 
 
 def test_show_without_flask(command: Command) -> None:
-    """It shows one signal of several, or all."""
+    """The command shows one signal of several, or all."""
     assert command("aldis", "show", "shop:shop_signals", "mail-sent").startswith("mail-sent\n")
     assert "order-placed\n" in command("aldis", "show", "shop:shop_signals")
     text = command.here("show", "muted:signals")
-    assert "  muted: sends call nobody\n  errors   print\n" in text
+    assert "  muted: sends call no receiver\n  errors   print\n" in text
 
 
 @pytest.mark.parametrize(
@@ -373,16 +378,18 @@ def test_show_without_flask(command: Command) -> None:
     [
         ("nothing", "There is no module 'nothing' here."),
         ("empty:nothing", "The module 'empty' has no 'nothing'."),
-        ("empty:value", "empty:value is no signal and no namespace."),
+        ("empty:value", "empty:value is neither a signal nor a namespace."),
         ("broken", "No module named 'nothing_of_the_kind'"),
     ],
 )
 def test_what_is_not_there(command: Command, path: str, message: str) -> None:
-    """What is not there, or is no signal, is said; what fails in the module itself is shown as it is."""
+    """The command says that an object does not exist or is no signal, and shows a failure of the module itself as it
+    is.
+    """
     assert message in command.here("list", path)
     assert command.status != 0
 
 
 def test_show_in_an_empty_namespace(command: Command) -> None:
-    """Where there is no signal at all, there is nothing to suggest."""
+    """Without any signal, the command suggests no name."""
     assert "There is no signal 'x'.\n" in command("aldis", "show", "empty", "x")

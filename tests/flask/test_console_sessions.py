@@ -1,4 +1,4 @@
-"""Pages that are to be followed from an empty folder, as a newcomer would: files are written, commands are typed."""
+"""The pages that a reader follows from an empty folder: the test writes the files and types the commands."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CHANGING = (
 
 
 def without_what_changes(text: str) -> str:
-    """A text without times and ids, and with columns that are as wide as any."""
+    """Return a text without times and ids, and with columns of equal width."""
     for changing, name in CHANGING:
         text = re.sub(changing, name, text)
 
@@ -45,13 +45,13 @@ def without_what_changes(text: str) -> str:
 
 
 def pattern_of(shown: str) -> re.Pattern[str]:
-    """What is shown, where a line of three dots stands for any lines."""
+    """Return a pattern of the shown output, in which a line of three dots matches any lines."""
     parts = re.split(r"^\.\.\.\n", without_what_changes(shown), flags=re.MULTILINE)
     return re.compile(r"(?:.*\n)*?".join(map(re.escape, parts)))
 
 
 def steps(page: str) -> Iterator[tuple[str, str]]:
-    """What a reader does: ``(name of a file, its text)``, and ``("$ command", what is shown below it)``."""
+    """Yield the reader's steps: ``(name of a file, its text)``, and ``("$ command", the shown output)``."""
     for language, text in FENCE.findall((DOCS / page).read_text("utf-8")):
         file = FILE.match(text)
 
@@ -64,12 +64,12 @@ def steps(page: str) -> Iterator[tuple[str, str]]:
 
 
 def untraced() -> dict[str, str]:
-    """The environment for programs whose coverage is not measured: that takes several times as long."""
+    """Return the environment for programs whose coverage is not measured, because that takes several times as long."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
 
 
 class Reader:
-    """Somebody with a folder, which is called /srv, and a terminal or two."""
+    """A reader with a folder, which is called /srv, and with one or two terminals."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self._folder = folder
@@ -77,7 +77,7 @@ class Reader:
         self._port = PORT
 
     def do(self, step: str, text: str) -> str:
-        """Do what the page says. Gives what that prints."""
+        """Do one step of the page, and return the output."""
         if not step.startswith("$ "):
             (self._folder / step).write_text(text, "utf-8")
             return text
@@ -116,7 +116,7 @@ class Reader:
         process.communicate(timeout=PATIENCE_S)
 
     def _see(self, process: subprocess.Popen[str], shown: str) -> str:
-        """What a worker prints, as many lines as are shown. Then it is stopped, as by Ctrl-C."""
+        """Read as many lines of the worker's output as the page shows. Then stop the worker, as Ctrl-C does."""
         assert process.stdout is not None
         lines = [process.stdout.readline() for _ in shown.splitlines()]
         process.send_signal(signal.SIGINT)
@@ -130,7 +130,7 @@ class Reader:
             return text
 
     def _serve(self, name: str, arguments: list[str]) -> None:
-        """Start a server at a port that is free, and wait until it says at which."""
+        """Start a server on a free port, and wait until it prints the port."""
         process = self._start(name, [*arguments, "--port", "0"])
         assert process.stdout is not None
         said = ""
@@ -145,7 +145,7 @@ class Reader:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: Path(page).stem)
 def test_who_follows_the_page_sees_what_it_shows(page: str, tmp_path: Path) -> None:
-    """From an empty folder, each command prints what stands below it, save times and ids."""
+    """From an empty folder, each command prints the shown output, except for times and ids."""
     with ExitStack() as stack:
         reader = Reader(tmp_path, stack)
 

@@ -1,4 +1,4 @@
-"""The consoles that the documentation shows, against what the commands print."""
+"""The consoles in the documentation are compared with the output of the commands."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ CHANGING = ((r"\d+\.\d\d ms", "N ms"), (r"\b\d{12,}\b", "ID"), (r"\b\d\.\d s\b",
 
 
 def consoles(page: str) -> list[tuple[str, str, str]]:
-    """What a page shows: programs, the commands that are run with them, and what those print.
+    """Yield the programs of a page, with the commands that use them and their shown output.
 
-    A fence that begins with ``# shop.py`` is the program; one that begins with ``# shop.py, further down`` is added
-    to it after two empty lines, in place of the last such one.
+    A code block that begins with ``# shop.py`` is the program. A code block that begins with ``# shop.py, further
+    down`` is added to it after two empty lines, and replaces an earlier block of this kind.
     """
     base = more = ""
     found: list[tuple[str, str, str]] = []
@@ -39,12 +39,12 @@ def consoles(page: str) -> list[tuple[str, str, str]]:
 
 
 def untraced() -> dict[str, str]:
-    """The environment for programs whose coverage is not measured: that takes several times as long."""
+    """Return the environment for programs whose coverage is not measured, because that takes several times as long."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
 
 
 def run(folder: Path, command: str) -> str:
-    """What a command prints in a folder, which is called /srv."""
+    """Run a command in a folder, which is called /srv, and return its output."""
     name, *arguments = shlex.split(command)
     start = {"flask": ["-m", "flask"], "python": []}[name]
     done = subprocess.run(
@@ -62,7 +62,7 @@ def run(folder: Path, command: str) -> str:
 
 
 def pattern_of(shown: str) -> re.Pattern[str]:
-    """What is shown, where a line of three dots stands for any lines."""
+    """Return a pattern of the shown output, in which a line of three dots matches any lines."""
     parts = re.split(r"^\.\.\.\n", shown, flags=re.MULTILINE)
     return re.compile(r"(?:.*\n)*?".join(map(re.escape, parts)))
 
@@ -83,7 +83,7 @@ def without_what_changes(text: str) -> str:
     ],
 )
 def test_what_is_shown_is_what_is_printed(program: str, command: str, shown: str, tmp_path: Path) -> None:
-    """Each command of the pages prints what stands below it, save durations, ids and what dots stand for."""
+    """Each command of the pages prints the shown output, except for durations, ids and lines of three dots."""
     (tmp_path / "shop.py").write_text(program, "utf-8")
     printed = without_what_changes(run(tmp_path, command))
 

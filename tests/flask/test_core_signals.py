@@ -28,12 +28,12 @@ each_name = pytest.mark.parametrize("name", NAMES)
 
 
 def source_of(name: str) -> Any:
-    """Flask's own signal."""
+    """Return Flask's own signal."""
     return getattr(flask.signals, name)
 
 
 class Log:
-    """Receivers of all ten signals that note what they are told."""
+    """Receivers of all ten signals, which record their calls."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -52,7 +52,7 @@ class Log:
 
 
 def fill(app: Flask) -> Flask:
-    """An application with one view of each kind."""
+    """Give an application one view of each kind."""
     app.secret_key = "for tests"
 
     @app.get("/")
@@ -92,11 +92,11 @@ def fill(app: Flask) -> Flask:
     return app
 
 
-# What they are.
+# The exported signals.
 
 
 def test_all_of_flask_s_signals_are_there() -> None:
-    """Each signal of Flask is exported, under its name, and nothing else is taken for one."""
+    """Each signal of Flask is exported under its name, and no other object is exported as one."""
     theirs = {name for name, value in vars(flask.signals).items() if hasattr(value, "receivers_for")}
     assert theirs == set(NAMES)
     assert theirs <= set(room.__all__)
@@ -105,14 +105,14 @@ def test_all_of_flask_s_signals_are_there() -> None:
 
 @each_name
 def test_they_are_flask_s_where_flask_runs_on_aldis(name: str) -> None:
-    """In Blinker's place, the exported signal is Flask's; beside it, Flask's is left as it is."""
+    """In Blinker's place, the exported signal is Flask's own; beside Blinker, Flask's own signal stays as it is."""
     assert (getattr(room, name) is source_of(name)) is IS_INSTEAD
     assert not source_of(name).receivers
 
 
 @each_name
 def test_they_are_declared_and_documented(name: str) -> None:
-    """Each has a contract, with types and a documentation."""
+    """Each signal has a contract with types and a documentation."""
     signal = getattr(room, name)
     sender, *payload = inspect.signature(signal.contract).parameters.values()
     assert sender.annotation == "Flask"
@@ -121,15 +121,15 @@ def test_they_are_declared_and_documented(name: str) -> None:
 
 
 def test_a_receiver_that_does_not_fit_is_refused() -> None:
-    """E12: a receiver that could not take the payload is refused at connect."""
+    """E12: a receiver that cannot take the payload is refused at connect."""
     with pytest.raises(InvalidReceiverError, match="context"):
 
-        @room.template_rendered.connect  # type: ignore[arg-type]  # And so do type checkers.
+        @room.template_rendered.connect  # Type checkers refuse it too.
         def receiver(sender: Any, template: Any) -> None: ...
 
 
 def test_what_a_newer_flask_sends_reaches_receivers(app: Flask) -> None:
-    """A keyword that is not known here is handed on; one that is missing is refused."""
+    """An unknown keyword reaches the receivers, and a send without a declared keyword is refused."""
     got: list[Any] = []
 
     @room.request_started.connect
@@ -150,7 +150,7 @@ def test_what_a_newer_flask_sends_reaches_receivers(app: Flask) -> None:
 
 
 def test_the_signals_of_a_request(app: Flask) -> None:
-    """A request sends them in Flask's order, with what Flask sends."""
+    """A request sends the signals in Flask's order, with Flask's payloads."""
     log = Log()
     assert fill(app).test_client().get("/page").text == "3"
 
@@ -178,7 +178,7 @@ def test_the_signals_of_a_request(app: Flask) -> None:
     ("path", "status", "exception"), [("/broken", 500, ZeroDivisionError), ("/handled", 410, None)]
 )
 def test_the_signals_of_a_request_that_fails(app: Flask, path: str, status: int, exception: Any) -> None:
-    """An exception that nobody handles is told, and the teardown is told of it; one that is handled is not."""
+    """An unhandled exception is sent as a signal and with the teardown; a handled exception is not."""
     log = Log()
     app.logger.disabled = True
     assert fill(app).test_client().get(path).status_code == status
@@ -191,14 +191,14 @@ def test_the_signals_of_a_request_that_fails(app: Flask, path: str, status: int,
 
 
 def test_an_async_view(app: Flask) -> None:
-    """An async view's request sends the same signals."""
+    """A request with an async view sends the same signals."""
     log = Log()
     assert fill(app).test_client().get("/async").text == "async"
     assert log.lines[:3] == ["appcontext-pushed", "request-started", "request-finished"]
 
 
 def test_nested_app_contexts(app: Flask) -> None:
-    """Each app context is told for itself, with its own application as the sender."""
+    """Each nested app context sends its own signals, with its own application as the sender."""
     log, inner = Log(), Flask("inner")
 
     with app.app_context(), inner.app_context():
@@ -238,18 +238,18 @@ def test_the_request_is_there(app: Flask) -> None:
     assert seen == [("page", "/page", "ada")] * 2
 
 
-# Served for real.
+# With real servers.
 
 
 def test_over_http(app: Flask, serve: Any) -> None:
-    """A real server's requests send the same signals as the test client's."""
+    """Requests to a real server send the same signals as those of the test client."""
     log, server = Log(), serve(fill(app))
     assert server.get("/page") == (200, b"3")
     assert log.lines.count("request-started") == log.lines.count("request-finished") == 1
 
 
 def test_a_streamed_response(app: Flask, serve: Any) -> None:
-    """With stream_with_context the teardown comes when the stream has ended, and not before."""
+    """With stream_with_context, the teardown comes when the stream has ended, and not earlier."""
     log, server = Log(), serve(fill(app))
     status, body = server.get("/stream")
     assert (status, body[:11]) == (200, b"/streampart")
@@ -262,7 +262,7 @@ def test_a_streamed_response(app: Flask, serve: Any) -> None:
 
 
 def test_a_stream_that_the_client_leaves(app: Flask, serve: Any) -> None:
-    """When the client goes in the middle of a stream, the request is torn down all the same."""
+    """When the client leaves in the middle of a stream, the request is still torn down."""
     torn = Event()
 
     @room.request_tearing_down.connect
@@ -280,7 +280,7 @@ def test_a_stream_that_the_client_leaves(app: Flask, serve: Any) -> None:
 
 
 def test_order_and_filters(app: Flask) -> None:
-    """E1, E6: by priority, for their senders, current_app as a sender included."""
+    """E1, E6: receivers are called by priority and for their senders, of which current_app can be one."""
     called: list[str] = []
 
     def make(name: str) -> Callable[..., None]:
@@ -303,7 +303,7 @@ def test_order_and_filters(app: Flask) -> None:
 
 
 def test_async_receivers_cross_as_flask_s_views_do(app: Flask) -> None:
-    """E9: an async receiver is run by the application's ensure_sync."""
+    """E9: the application's ensure_sync runs an async receiver."""
     ran: list[str] = []
 
     @room.request_started.connect
@@ -316,7 +316,7 @@ def test_async_receivers_cross_as_flask_s_views_do(app: Flask) -> None:
 
 
 def test_a_receiver_s_exception_is_the_request_s(app: Flask) -> None:
-    """Without a policy, what a receiver raises does what it does in Flask: the response is a 500."""
+    """Without a policy, an exception of a receiver has its usual effect in Flask: the response is a 500."""
     app.logger.disabled = True
 
     @room.request_finished.connect
@@ -351,7 +351,7 @@ def test_blinker_s_receivers_go_on(app: Flask) -> None:
 @pytest.mark.skipif(IS_INSTEAD, reason="nothing is forwarded")
 @each_name
 def test_a_forwarder_sits_there_only_while_it_is_wanted(name: str) -> None:
-    """Flask's signal has a receiver of ours exactly while somebody is connected to ours, or watches it."""
+    """Flask's signal has a forwarder of ours exactly while our signal has a receiver or a watcher."""
     signal, source = getattr(room, name), source_of(name)
 
     def receiver(sender: Any, **payload: Any) -> None: ...

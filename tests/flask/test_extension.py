@@ -1,4 +1,4 @@
-"""The extension: policies of an application, crossing to async receivers, several applications."""
+"""The extension: failure policies of applications, wrappers for async receivers, several applications."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def make(errors: Any = None, name: str = "shop") -> Flask:
-    """An application with the extension, and one view."""
+    """Make an application with the extension and one view."""
     app = Flask(name)
     app.logger.disabled = False
 
@@ -51,7 +51,7 @@ def break_at(signal: Any, error: type[Exception] = OSError) -> Callable[..., Any
 
 
 def test_without_it_nothing_changes() -> None:
-    """The default is Flask's: request_finished makes a 500 of the response, got_request_exception raises out of it."""
+    """Without the extension, failures act as in Flask: the response is a 500, and got_request_exception raises."""
     app = make()
     app.logger.disabled = True
     receiver = break_at(room.request_finished)
@@ -70,7 +70,7 @@ BREAKABLE = [signal for signal in CORE if "template" not in signal.name and "fla
 @pytest.mark.parametrize("signal", BREAKABLE, ids=lambda signal: signal.name)
 @pytest.mark.parametrize(("path", "status"), [("/", 200), ("/broken", 500)])
 def test_log_changes_no_response(signal: Any, path: str, status: int, caplog: pytest.LogCaptureFixture) -> None:
-    """With "log", a receiver that raises changes no response, the others run, and the failure is logged and counted."""
+    """With "log", a failed receiver changes no response, the others run, and the failure is logged and counted."""
     app = make("log")
     ran: list[str] = []
     break_at(signal)
@@ -94,7 +94,7 @@ def test_log_changes_no_response(signal: Any, path: str, status: int, caplog: py
 
 
 def test_a_policy_of_one_s_own() -> None:
-    """A callable is handed each failure; if it raises, that is what the request gets."""
+    """A callable policy is called with each failure; if it raises, the request gets this exception."""
     failures: list[Failure] = []
     app = make(failures.append)
     receiver = break_at(room.request_started)
@@ -111,7 +111,7 @@ def test_a_policy_of_one_s_own() -> None:
 
 
 def test_each_application_has_its_own() -> None:
-    """The policy is the sender's: an application without one, or with another, is not affected."""
+    """The policy belongs to the sender: an application with another policy, or without one, is not affected."""
     quiet, loud, plain = make("log", "quiet"), make("propagate", "loud"), Flask("plain")
     plain.get("/")(lambda: "index")
     break_at(room.request_started)
@@ -122,7 +122,7 @@ def test_each_application_has_its_own() -> None:
 
 
 def test_the_signal_s_own_policy_is_for_those_without_one() -> None:
-    """What was set on the signal before holds for applications that propagate, and for sends by others."""
+    """A policy that was set on the signal earlier holds for applications that propagate, and for other senders."""
     got: list[Failure] = []
     room.message_flashed.errors = got.append
     quiet = make("log", "quiet")
@@ -138,7 +138,7 @@ def test_the_signal_s_own_policy_is_for_those_without_one() -> None:
 
 
 def test_a_failure_can_be_handed_to_the_signal_s_policy() -> None:
-    """What asks the signal for its policy, as deliveries do, gets that of the sender."""
+    """A delivery that asks the signal for its policy gets the policy of the sender."""
     failures: list[Failure] = []
     app = make(failures.append)
     make("log", "other")
@@ -151,7 +151,7 @@ def test_a_failure_can_be_handed_to_the_signal_s_policy() -> None:
 
 
 def test_an_application_beside_one_with_a_policy_stops_at_the_first_failure() -> None:
-    """E3: who keeps "propagate" has it in full, whatever another application in the process has chosen."""
+    """E3: an application with "propagate" stops at the first failure, whatever other applications have chosen."""
     make("log")
     usual = make()
     called: list[str] = []
@@ -166,7 +166,7 @@ def test_an_application_beside_one_with_a_policy_stops_at_the_first_failure() ->
 
 @pytest.mark.parametrize("errors", ["ignore", 3, None])
 def test_what_is_no_policy_is_refused(errors: Any) -> None:
-    """A configuration that cannot be is refused when the application is set up, which then has no extension."""
+    """An invalid configuration is refused at init_app, and the application then has no extension."""
     app = Flask("shop")
     app.config["ALDIS_ERRORS"] = errors
 
@@ -177,7 +177,7 @@ def test_what_is_no_policy_is_refused(errors: Any) -> None:
 
 
 def test_an_async_policy_is_refused() -> None:
-    """Nobody would await it."""
+    """An async policy is refused, because no code would await it."""
 
     async def policy(failure: Failure) -> None: ...
 
@@ -186,7 +186,7 @@ def test_an_async_policy_is_refused() -> None:
 
 
 def test_twice_is_refused() -> None:
-    """An application is set up once."""
+    """A second init_app of the same application is refused."""
     app = make()
 
     with pytest.raises(InvalidOptionError, match="Aldis already"):
@@ -194,7 +194,7 @@ def test_twice_is_refused() -> None:
 
 
 def test_a_factory() -> None:
-    """One extension serves several applications, and keeps none of them."""
+    """One extension serves several applications, and keeps no reference to them."""
     signals = Namespace()
     extension = Aldis(show=[signals])
     first, second = Flask("first"), Flask("second")
@@ -206,11 +206,11 @@ def test_a_factory() -> None:
     assert first not in vars(extension).values()
 
 
-# Crossing to async receivers.
+# Wrappers for async receivers.
 
 
 def test_async_receivers_of_any_signal_cross_through_the_application() -> None:
-    """E9: in an application with the extension, send runs async receivers of signals that do not say how."""
+    """E9: in an application with the extension, send runs async receivers of signals that have no wrapper."""
     app, signal = make(), Signal()
     ran: list[str] = []
 
@@ -227,7 +227,7 @@ def test_async_receivers_of_any_signal_cross_through_the_application() -> None:
 
 
 def test_elsewhere_they_do_not() -> None:
-    """Outside a context, and in an application without the extension, it is refused before anything ran."""
+    """Outside of a context, or in an application without the extension, send raises before any receiver runs."""
     make()
     signal = Signal()
 
@@ -242,7 +242,7 @@ def test_elsewhere_they_do_not() -> None:
 
 
 def test_in_an_async_view_send_is_refused() -> None:
-    """E9: where an event loop runs, send is refused before any receiver ran, and send_async works."""
+    """E9: in a running event loop, send raises before any receiver runs, and send_async works."""
     app, signal = make(), Signal()
     ran: list[str] = []
 
@@ -268,7 +268,7 @@ def test_in_an_async_view_send_is_refused() -> None:
 
 
 def test_sync_receivers_do_not_cross_by_it() -> None:
-    """send_async has nothing to learn from an application that is sync."""
+    """send_async takes no wrapper from a sync application."""
     app, signal = make(), Signal()
 
     @signal.connect
@@ -279,6 +279,6 @@ def test_sync_receivers_do_not_cross_by_it() -> None:
 
 
 def test_flask_s_signals_are_where_they_were() -> None:
-    """The extension connects nothing by itself."""
+    """The extension itself connects no receiver."""
     make("log")
     assert not any(getattr(flask.signals, signal.name.replace("-", "_")).receivers for signal in CORE)

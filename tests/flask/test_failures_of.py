@@ -25,7 +25,7 @@ def broken(sender: Any) -> None:
 
 
 def test_counts_by_signal_and_receiver() -> None:
-    """Each failure counts for its signal and receiver. What was returned before does not change."""
+    """Each failure counts for its signal and receiver, and an earlier result does not change."""
     app = make("log")
     app.logger.disabled = True
     request_started.connect(broken)
@@ -38,14 +38,14 @@ def test_counts_by_signal_and_receiver() -> None:
 
 
 def test_an_application_without_aldis() -> None:
-    """The error says what to do."""
+    """For an application without Aldis, the error says what to do."""
     with pytest.raises(InvalidOptionError, match=r"The application 'bare' has no Aldis\. Call Aldis\(app\)"):
         failures_of(Flask("bare"))
 
 
 @pytest.mark.parametrize("errors", ["propagate", "collect"])
 def test_what_is_raised_is_not_counted(errors: str) -> None:
-    """A failure that the send raises is not counted: whoever sent knows of it."""
+    """A failure that the send raises is not counted, because the caller knows of it."""
     app = make(errors)
     request_started.connect(broken)
 
@@ -56,7 +56,7 @@ def test_what_is_raised_is_not_counted(errors: str) -> None:
 
 
 def test_collect() -> None:
-    """With "collect", all receivers run, then the send raises; an application beside it keeps its policy."""
+    """With "collect", all receivers run before the send raises, and an application beside it keeps its own policy."""
     app, other = make("collect"), Flask("other")
     ran: list[str] = []
     request_started.connect(broken)
@@ -74,7 +74,7 @@ def test_collect() -> None:
 
 
 def test_log_names_the_signal_and_the_receiver(caplog: pytest.LogCaptureFixture) -> None:
-    """With "log", the application's logger gets the names and the traceback, and nothing of the payload."""
+    """With "log", the application's logger gets the names and the traceback, and no payload."""
     app = make("log")
     request_started.connect(broken)
 

@@ -1,4 +1,4 @@
-"""What an import of ``aldis.flask`` does, and what ``init_app`` does."""
+"""The effects of importing ``aldis.flask``, and of ``init_app``."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def run(program: str) -> list[str]:
 
 
 def test_init_app_registers_the_wrapper_once() -> None:
-    """The import registers nothing. The first Aldis(app) does, for all applications that have Aldis, then or later."""
+    """The first init_app, and not the import, registers the wrapper, for all applications that have Aldis then or
+    later.
+    """
     assert run(PROGRAM) == [
         "0 refused",
         "1 ['ran'] refused",

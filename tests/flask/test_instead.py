@@ -1,4 +1,4 @@
-"""The same tests with Aldis in Blinker's place, in a process of their own."""
+"""The same tests with Aldis in Blinker's place, in their own process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.program
 HERE = Path(__file__).parent
 FILES = ["test_core_signals.py", "test_extension.py", "test_after_response.py"]
 COMMANDS = ["test_cli.py::test_list", "test_cli.py::test_trace"]
-"""Those of the commands that find Flask's own signals."""
+"""The tests of the commands that find Flask's own signals."""
 
 
 def test_both_ways_are_the_same() -> None:

@@ -1,4 +1,4 @@
-"""E6 with the real thing: werkzeug's LocalProxy, and Flask's current_app, as senders."""
+"""E6 with real proxies: werkzeug's LocalProxy, and Flask's current_app, as senders."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def app() -> Flask:
 
 
 def behind(proxy: Any) -> Any:
-    """The object that a proxy stands for, by werkzeug's own means."""
+    """Return the object behind a proxy, by werkzeug's own means."""
     return proxy._get_current_object()
 
 
 class Stage:
-    """A signal and a receiver that keeps the senders it gets."""
+    """A signal, and a receiver that keeps its senders."""
 
     def __init__(self) -> None:
         self.signal = Signal()
@@ -42,7 +42,7 @@ def stage() -> Stage:
 
 
 def test_connected_to_the_app_sent_by_the_proxy(app: Flask, stage: Stage) -> None:
-    """E6: a receiver of the application hears sends by current_app, and gets the application itself."""
+    """E6: a receiver of the application is called for sends by current_app, and gets the application itself."""
     stage.signal.connect(stage.receive, app)
 
     with app.app_context():
@@ -56,7 +56,7 @@ def test_connected_to_the_app_sent_by_the_proxy(app: Flask, stage: Stage) -> Non
 
 
 def test_connected_to_the_proxy_sent_by_the_app(app: Flask, stage: Stage) -> None:
-    """E6: connecting to current_app inside a context connects to that application, for ever after."""
+    """E6: connecting to current_app inside a context connects to that application permanently."""
     with app.app_context():
         stage.signal.connect(stage.receive, current_app)
         assert stage.signal.has_receivers_for(current_app)
@@ -104,7 +104,7 @@ def test_disconnecting_by_the_proxy(app: Flask, stage: Stage) -> None:
 
 
 def test_a_block_may_end_outside_the_context(app: Flask, stage: Stage) -> None:
-    """E7: a connected_to block that was begun inside a context takes away what it added also outside of it."""
+    """E7: a connected_to block that began inside a context also removes its connection outside of the context."""
     block = stage.signal.connected_to(stage.receive, LocalProxy(partial(behind, current_app)))
 
     with app.app_context():
@@ -117,10 +117,10 @@ def test_a_block_may_end_outside_the_context(app: Flask, stage: Stage) -> None:
 
 @pytest.mark.parametrize("verb", ["connect", "decorate", "connect_via", "connected_to", "disconnect"])
 def test_outside_a_context_connecting_is_refused(app: Flask, stage: Stage, verb: str) -> None:
-    """E6: where current_app stands for nothing, connecting to it is an error that says what to pass instead."""
+    """E6: outside of a context, connecting to current_app raises an error that says what to pass instead."""
     stage.signal.connect(stage.receive, app)
 
-    with pytest.raises(UnboundProxyError, match=r"stands for no object here.*application") as raised:
+    with pytest.raises(UnboundProxyError, match=r"points to no object here.*application") as raised:
         match verb:
             case "connect":
                 stage.signal.connect(stage.receive, current_app)
@@ -139,7 +139,7 @@ def test_outside_a_context_connecting_is_refused(app: Flask, stage: Stage, verb:
 
 
 def test_outside_a_context_sends_reach_those_for_any(stage: Stage) -> None:
-    """E6: a send by a current_app that stands for nothing reaches receivers of any sender, and raises nothing."""
+    """E6: outside of a context, a send by current_app reaches receivers of any sender, and does not raise."""
     stage.signal.connect(stage.receive)
     stage.signal.send(current_app)
     stage.signal.send(current_app, a=1)
@@ -167,7 +167,7 @@ def test_proxies_for_values(stage: Stage, value: Any) -> None:
 
 
 def test_every_kind_of_local_proxy(stage: Stage) -> None:
-    """E6: proxies made of a ContextVar, of a callable, of a LocalStack and of an attribute are all resolved."""
+    """E6: proxies of a ContextVar, a callable, a LocalStack and an attribute are all resolved."""
 
     class Thing:
         part: Any
@@ -187,7 +187,7 @@ def test_every_kind_of_local_proxy(stage: Stage) -> None:
 
 
 def test_a_proxy_for_a_proxy(app: Flask, stage: Stage) -> None:
-    """E6: LocalProxy(lambda: current_app), as extensions have it, is resolved to the application."""
+    """E6: LocalProxy(lambda: current_app), as extensions make it, is resolved to the application."""
     proxy: Any = LocalProxy(lambda: current_app)
 
     with app.app_context():
@@ -211,7 +211,7 @@ def test_request_and_g_are_senders_too(app: Flask, stage: Stage) -> None:
 
 
 def test_the_connection_goes_with_the_app(stage: Stage) -> None:
-    """E6: a connection that was made by proxy goes with the application."""
+    """E6: a connection by proxy ends when the application is collected."""
     app = Flask("short-lived")
     ref = weakref.ref(app)
 
@@ -228,7 +228,7 @@ def test_the_connection_goes_with_the_app(stage: Stage) -> None:
 
 
 def test_declared_signals_resolve_proxies(app: Flask) -> None:
-    """E6: a declared signal resolves proxies as any other."""
+    """E6: a declared signal resolves proxies like any other signal."""
     got: list[Any] = []
 
     def happened(sender: Flask, /, *, a: int = 1) -> None: ...
@@ -250,7 +250,7 @@ def test_declared_signals_resolve_proxies(app: Flask) -> None:
 
 
 def test_an_app_with_attributes_that_look_like_a_proxy_s(stage: Stage) -> None:
-    """E6: the type is asked, so an application that only has the attribute on itself is itself."""
+    """E6: the type decides, so an application with an attribute like a proxy's is no proxy."""
     app: Any = Flask("shop")
     app._get_current_object = lambda: "somebody else"
     stage.signal.connect(stage.receive, app)

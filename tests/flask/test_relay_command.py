@@ -1,4 +1,4 @@
-"""``flask relay``: where the application has no relay."""
+"""``flask relay`` in an application that has no relay."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("command", [["status"], ["worker"], ["dead", "list"], ["create-tables"]])
 @pytest.mark.parametrize("set_up", [lambda app: None, Aldis], ids=["without Aldis", "without a relay"])
 def test_without_a_relay(set_up: Callable[[Flask], Any], command: list[str]) -> None:
-    """Every command says how the application gets one."""
+    """Every command says how the application gets a relay."""
     app = Flask("shop")
     set_up(app)
     app.cli.add_command(relay)
     result = app.test_cli_runner().invoke(args=["relay", *command])
     assert result.exit_code == 2
-    assert "This application has no relay. Give it to the extension: Aldis(app, relay=relay)." in result.output
+    assert "This application has no relay. Pass it to the extension: Aldis(app, relay=relay)." in result.output

@@ -1,4 +1,4 @@
-"""after_response on the servers that Flask applications run on, each in a process of its own."""
+"""after_response on the servers that Flask applications use, each in its own process."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ HERE = Path(__file__).parent
 TIMEOUT_S = 120
 STREAM = b"part\n" * 100 * 1000
 
-# The command, and what the server has: connections that are kept, more threads than one, an end of chunked responses
-# that does not wait for the response to be closed.
+# The command, and the server's abilities: connections that are kept, several threads, and whether the end of a chunked
+# response is sent before the response is closed.
 SERVERS: dict[str, tuple[list[str], set[str]]] = {
     "werkzeug": (["served.py", "werkzeug", "{}"], {"threads", "end"}),
     "waitress": (["served.py", "waitress", "{}"], {"keep-alive", "threads"}),
@@ -39,7 +39,7 @@ FOR_GUNICORN = [
 
 
 class Phone:
-    """Where the receivers call, which wait until they are answered."""
+    """Receivers call it and wait for its answer."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -48,7 +48,7 @@ class Phone:
 
     @contextlib.contextmanager
     def take(self) -> Iterator[dict[str, Any]]:
-        """What the next caller has to say; it goes on when the block ends."""
+        """Yield the next caller's message. The caller goes on when the block ends."""
         connection, _ = self._socket.accept()
 
         with connection, connection.makefile("rb") as file:
@@ -60,12 +60,12 @@ class Phone:
 
 
 def environment() -> dict[str, str]:
-    """That of this process, without what would have coverage measured: the tests in this process see to that."""
+    """Return this process's environment without the variables of coverage: other tests measure it in this process."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
 
 
 class Server:
-    """A server in a process of its own."""
+    """A server in its own process."""
 
     def __init__(self, name: str, log: Path) -> None:
         command, self.abilities = SERVERS[name]
@@ -106,7 +106,7 @@ class Server:
 
 
 def get(connection: http.client.HTTPConnection, path: str) -> bytes:
-    """Make a request and read all of the response."""
+    """Make a request, and read the whole response."""
     connection.request("GET", path, headers={"User-Agent": "test"})
     response = connection.getresponse()
     assert response.status == 200
@@ -115,7 +115,7 @@ def get(connection: http.client.HTTPConnection, path: str) -> bytes:
 
 @pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One of the servers, for all tests of this module."""
+    """Start one of the servers, for all tests of this module."""
     log = tmp_path_factory.mktemp("server") / "log"
     server = Server(request.param, log)
 
@@ -123,7 +123,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         yield server
     finally:
         server.close()
-        print(log.read_text())  # noqa: T201  # pytest shows it with what failed.
+        print(log.read_text())  # noqa: T201  # pytest shows it with a failed test.
 
 
 def test_the_client_does_not_wait(server: Server) -> None:
@@ -143,7 +143,7 @@ def test_the_client_does_not_wait(server: Server) -> None:
 
 
 def test_connections_are_kept(server: Server) -> None:
-    """A connection that the server would keep is kept, and serves the next request when the receivers have run."""
+    """A kept connection stays open, and serves the next request after the receivers have run."""
     with server.connect() as connection:
         assert get(connection, "/") == b"index" * 1000
         kept = connection.sock
@@ -160,13 +160,13 @@ def test_connections_are_kept(server: Server) -> None:
 
 
 def test_a_streamed_response(server: Server) -> None:
-    """A stream is sent to its last part before the receiver runs, and is at its end, but for waitress."""
+    """All parts of a stream are sent before the receiver runs; its end is sent too, except by waitress."""
     with server.connect() as connection:
         connection.request("GET", "/stream")
         response = connection.getresponse()
         assert response.headers["Content-Length"] is None
 
-        # Waitress writes the last chunk, which is empty, when it has closed the response.
+        # Waitress writes the last chunk, which is empty, after it has closed the response.
         body = response.read() if "end" in server.abilities else response.read(len(STREAM))
         assert body == STREAM
 
@@ -177,7 +177,7 @@ def test_a_streamed_response(server: Server) -> None:
 
 
 def test_a_client_that_leaves(server: Server) -> None:
-    """When the client leaves in the middle of a stream, the receiver runs all the same."""
+    """The receiver runs even if the client leaves in the middle of a stream."""
     with server.connect() as connection:
         connection.request("GET", "/endless")
         assert connection.getresponse().read(20) == b"part\n" * 4
@@ -187,7 +187,7 @@ def test_a_client_that_leaves(server: Server) -> None:
 
 
 def test_a_failing_receiver(server: Server) -> None:
-    """The client has its response, the failure is logged by the application, and the next request is served."""
+    """The client has its response, the application logs the failure, and the next request is served."""
     with server.connect() as connection:
         assert get(connection, "/fails") == b"fails"
 

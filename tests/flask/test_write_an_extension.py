@@ -1,4 +1,4 @@
-"""The extension of the documentation, in environments with Aldis, with Blinker alone and with neither."""
+"""The extension from the documentation, in environments with Aldis, with Blinker alone and with neither."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ signal.connect(print)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the extension."""
+    """Return a folder with the extension."""
     for path, code in re.findall(
         r"^```python\n# (flask_lamp/\w+\.py)\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL
     ):
@@ -77,7 +77,7 @@ def run(folder: Path, program: str, *arguments: str) -> subprocess.CompletedProc
 
 @pytest.mark.parametrize(("missing", "library"), [((), "aldis._core.namespace"), (("aldis",), "blinker.base")])
 def test_it_sends_on_what_there_is(folder: Path, missing: tuple[str, ...], library: str) -> None:
-    """With Aldis its signals are Aldis's; without, they are Blinker's, and carry the same."""
+    """With Aldis, its signals are signals of Aldis; without Aldis, they are Blinker's, with the same payload."""
     done = run(folder, USE, *missing)
     assert done.stdout.splitlines() == [
         "house {'colour': 'green', 'seconds': 1.0}",
@@ -86,7 +86,7 @@ def test_it_sends_on_what_there_is(folder: Path, missing: tuple[str, ...], libra
 
 
 def test_without_either_it_sends_to_nobody(folder: Path) -> None:
-    """Without both, a send reaches nobody, and to connect says what to install."""
+    """Without both libraries, a send reaches no receiver, and connect says what to install."""
     done = run(folder / "flask_lamp", NEITHER)
     assert done.stdout == "[] False lamp-lit Sent when a lamp was lit.\n"
     assert "install aldis or blinker" in done.stderr

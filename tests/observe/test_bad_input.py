@@ -1,6 +1,6 @@
-"""Sight: everything wrong that a caller can pass to the public functions, and the error it gets."""
+"""aldis.observe: every mistake that a caller can make with the public functions, and its error."""
 
-# Wrong calls are what this file is about.
+# This file tests wrong calls.
 # mypy: disable-error-code="arg-type, call-overload"
 # pyright: reportCallIssue=false, reportArgumentType=false
 
@@ -64,14 +64,14 @@ NAN = float("nan")
 TABLE: list[tuple[str, Callable[[], Any], str]] = [
     ("no watcher", lambda: watch(None), "takes a function or an aldis.observe.Watcher, not a NoneType"),
     ("a text as watcher", lambda: watch("look"), "not a str"),
-    ("a signal as watcher", lambda: watch(lamp), "not a NamedSignal. Pass that first, and then the signals"),
+    ("a signal as watcher", lambda: watch(lamp), "not a NamedSignal. Pass the watcher first, and then the signals"),
     ("a class of watchers", lambda: watch(Counters), "not the class Counters"),
     ("any class", lambda: watch(int), "not the class int"),
     ("something secret", lambda: watch(Secretive()), "not a Secretive"),
     ("an async function", lambda: watch(look_async), "look_async .*is async, but watchers are called and not awaited"),
     ("an async callable", lambda: watch(AsyncCallable()), "AsyncCallable .*is async"),
     ("an async method", lambda: watch(AsyncWatcher()), "call_ended .*is async"),
-    ("a generator", lambda: watch(look_lazily), "look_lazily .*is a generator: a call would run nothing"),
+    ("a generator", lambda: watch(look_lazily), "look_lazily .*is a generator: a call would run no code of it"),
     ("an async generator", lambda: watch(look_lazily_async), "look_lazily_async .*is a generator"),
     ("a partial generator", lambda: watch(partial(look_lazily)), "look_lazily .*is a generator"),
     ("a callable generator", lambda: watch(LazyCallable()), "LazyCallable .*is a generator"),
@@ -110,7 +110,7 @@ TABLE: list[tuple[str, Callable[[], Any], str]] = [
 
 @pytest.mark.parametrize(("act", "message"), [row[1:] for row in TABLE], ids=[row[0] for row in TABLE])
 def test_bad_input_is_refused(act: Callable[[], Any], message: str) -> None:
-    """What cannot work is refused at once, with a message that says what to give instead."""
+    """A call that cannot work is refused at once, with a message that says what to pass instead."""
     with pytest.raises(InvalidOptionError, match=message) as caught:
         act()
 

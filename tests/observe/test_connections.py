@@ -1,4 +1,4 @@
-"""Sight: connections() tells who is connected, of every kind, in the order of calling, and nothing that is personal."""
+"""aldis.observe.connections() lists receivers of every kind, in the order of calling, without personal data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECRET = "ada@example.org"
 
 
 class Desk:
-    """A sender, a receiver, and its method another."""
+    """A sender and receiver, with a method that is another receiver."""
 
     def __init__(self, owner: str = SECRET) -> None:
         self.owner = owner
@@ -44,7 +44,7 @@ class AsyncDesk:
 
 
 class Slotted:
-    """Cannot be referenced weakly."""
+    """An object that cannot be referenced weakly."""
 
     __slots__ = ()
 
@@ -69,7 +69,7 @@ class Title(bytes):
 
 
 class Proxy:
-    """Answers for another object, as werkzeug's proxies do; or for none."""
+    """A proxy as werkzeug makes them: it points to another object, or to nothing."""
 
     def __init__(self, target: Any = None) -> None:
         self.target = target
@@ -117,7 +117,7 @@ RECEIVERS: list[tuple[Any, str, str | None, bool]] = [
 
 @pytest.mark.parametrize("case", RECEIVERS)
 def test_every_kind_of_receiver_is_named(case: tuple[Any, str, str | None, bool]) -> None:
-    """A record has the receiver's qualified name, its place if it has one, and whether it is async."""
+    """A record has the receiver's qualified name, its place if it has one, and whether the receiver is async."""
     receiver, name, where, is_async = case
     signal = Signal()
     signal.connect(receiver)
@@ -155,7 +155,8 @@ SENDERS: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("sender", "words"), SENDERS, ids=[words for _, words in SENDERS])
 def test_every_kind_of_sender_is_described(sender: Any, words: str) -> None:
-    """A sender is shown as a value, by its name, or by its kind: what an object contains, or says of itself, is not."""
+    """A sender is shown as a value, by its name, or by its kind; the contents and the repr of an object are not
+    shown."""
     signal = Signal()
     signal.connect(hear, sender)
     [record] = connections(signal)
@@ -176,17 +177,17 @@ def test_every_kind_of_sender_is_described(sender: Any, words: str) -> None:
         (Proxy(sys), f"a {__name__}.Proxy"),
     ],
 )
-def test_describing_a_sender_runs_no_code_of_its_own(sender: Any, words: str) -> None:
-    """A subclass of a built-in type is shown as the built-in value, and a proxy as what it is itself."""
+def test_describing_a_sender_runs_none_of_its_code(sender: Any, words: str) -> None:
+    """A subclass of a built-in type is shown as the built-in value, and a proxy by its own class."""
     assert describe_sender(sender) == words
 
 
 def test_a_proxy_as_receiver_is_shown_outside_its_context() -> None:
-    """A receiver that stands for nothing here is shown by its class: one of them does not hide the others."""
+    """A proxy that points to nothing is shown by its class, and does not hide other receivers."""
     signal = Signal()
 
     class Bound:
-        """Raises whatever it is asked, as a proxy does outside of its context."""
+        """A receiver that raises at every attribute access, as a proxy does outside its context."""
 
         def __getattribute__(self, name: str) -> Any:
             if is_unbound:
@@ -207,7 +208,7 @@ def test_a_proxy_as_receiver_is_shown_outside_its_context() -> None:
 
 
 def test_a_module_without_a_name_is_a_module() -> None:
-    """A module that has lost its name is still a module."""
+    """A module that has lost its name is still shown as a module."""
     module = ModuleType("made")
     del module.__name__
 
@@ -215,7 +216,7 @@ def test_a_module_without_a_name_is_a_module() -> None:
 
 
 def test_connections_are_in_the_order_of_calling() -> None:
-    """Records come by priority, then in the order of connecting, whatever their senders."""
+    """Records are ordered by priority, then by the order of connecting, whatever their senders."""
     signal = Signal()
     signal.connect(hear, "desk")
     signal.connect(hear_async)
@@ -258,7 +259,7 @@ def test_options_are_shown() -> None:
 
 
 def test_a_block_holds_its_receiver_strongly() -> None:
-    """A receiver that a connected_to block holds is strong as long as the block runs."""
+    """A receiver in a connected_to block is shown as strong while the block runs."""
     signal = Signal()
     signal.connect(hear)
 
@@ -268,8 +269,8 @@ def test_a_block_holds_its_receiver_strongly() -> None:
     assert [record.is_weak for record in connections(signal)] == [True]
 
 
-def test_the_dead_are_not_shown(no_gc: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection whose receiver or sender has died is not shown, even if its clean-up is still to come."""
+def test_dead_receivers_and_senders_are_not_shown(no_gc: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection whose receiver or sender has died is not shown, even before it is removed from the tables."""
     signal = Signal()
     receiver, sender = Desk(), Desk()
     signal.connect(receiver)
@@ -278,7 +279,7 @@ def test_the_dead_are_not_shown(no_gc: None, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(signal._registry, "_weak_self", lambda: None)
     assert len(connections(signal)) == 3
 
-    # Between the look at who is connected and the look at each, all may go.
+    # All connections may end between listing them and describing each of them.
     table = type(signal._registry)
     before = table.connections
 
@@ -293,8 +294,8 @@ def test_the_dead_are_not_shown(no_gc: None, monkeypatch: pytest.MonkeyPatch) ->
     assert connections(signal) == []
 
 
-def test_a_sender_that_is_gone_unseen_is_not_shown(no_gc: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A filter whose sender has died, and was not cleaned up, is not taken for one of a sender None."""
+def test_a_dead_sender_that_was_not_removed_is_not_shown(no_gc: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter whose sender has died and was not removed is not mistaken for a filter of the sender None."""
     signal, sender = Signal(), Desk()
     signal.connect(hear, sender)
     [filter] = signal._registry.filters.values()
@@ -303,8 +304,9 @@ def test_a_sender_that_is_gone_unseen_is_not_shown(no_gc: None, monkeypatch: pyt
     assert connections(signal) == []
 
 
-def test_signals_of_a_namespace_are_shown_in_its_order() -> None:
-    """A namespace, or any mapping of names to signals, gives the connections of its signals, one by one."""
+def test_signals_of_a_namespace_are_listed_in_its_order() -> None:
+    """For a namespace, or any mapping of names to signals, connections() lists the connections of each signal in
+    turn."""
     signals = Namespace()
 
     for name in ("one", "two", "three"):
@@ -318,8 +320,8 @@ def test_signals_of_a_namespace_are_shown_in_its_order() -> None:
     assert connections({}) == []
 
 
-def test_a_signal_without_a_name_goes_by_its_class() -> None:
-    """The name of a signal that has none is that of its class."""
+def test_a_signal_without_a_name_has_the_name_of_its_class() -> None:
+    """The signal name of a signal without a name is the name of its class."""
 
     class Lamp(Signal[Any, ..., Any]): ...
 
@@ -329,8 +331,8 @@ def test_a_signal_without_a_name_goes_by_its_class() -> None:
     assert connections(lamp)[0].signal == "Lamp"
 
 
-def test_looking_changes_nothing() -> None:
-    """connections() leaves no reference, calls nobody, and the next send takes the fast way as before."""
+def test_listing_connections_changes_nothing() -> None:
+    """connections() keeps no reference, calls no receiver, and leaves the next send as fast as before."""
     signal = Signal()
     receiver, sender = Desk(), Desk()
     signal.connect(hear)
@@ -346,7 +348,7 @@ def test_looking_changes_nothing() -> None:
 
 
 class Silent:
-    """A delivery that shows nothing of itself."""
+    """A delivery without a repr of its own."""
 
     def check(self, signal: Any, receiver: Any, is_async: bool, /) -> None: ...
 
@@ -365,7 +367,7 @@ class Shown(Silent):
 
 @pytest.mark.parametrize(("kind", "words"), [(Silent, "Silent"), (Broken, "Broken"), (Shown, "later()")])
 def test_a_delivery_is_described(kind: Any, words: str) -> None:
-    """A delivery is shown as it shows itself, or by its class if it does not, or fails to."""
+    """A delivery is shown by its repr, or by its class if it has no repr of its own or its repr fails."""
     signal, via = Signal(), kind()
     signal.connect(hear, via=via)
 

@@ -1,4 +1,4 @@
-"""Sight: watching keeps neither what was watched nor who watched, and nothing waits for the cyclic collector."""
+"""aldis.observe keeps neither receivers, senders nor watchers alive, and nothing waits for the cyclic collector."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("no_gc")
 
 
 class Looking(Watcher):
-    """Looks at all that there is, and keeps nothing."""
+    """A watcher that reads everything in the records, and keeps nothing."""
 
     def __init__(self, fails_in: str = "") -> None:
         self.fails_in = fails_in
@@ -52,7 +52,7 @@ class Looking(Watcher):
 
 
 class Later:
-    """A delivery that keeps calls, with their contexts."""
+    """A delivery that stores calls, with their contexts."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], Any]] = []
@@ -64,7 +64,7 @@ class Later:
         self.calls.append(lambda: context.run(call))
 
 
-# The rounds. Each is given a signal that lives on, and leaves it without connections and without watches.
+# The rounds. Each receives a signal that lives on, and leaves it without connections and without watches.
 
 
 def watch_and_send(signal: Any) -> None:
@@ -165,7 +165,7 @@ def deliver(signal: Any) -> None:
 
         later.calls.clear()
         signal.send(Thing())
-        later.calls.clear()  # These are never made.
+        later.calls.clear()  # These are never created.
 
 
 def watcher_fails(signal: Any) -> None:
@@ -257,7 +257,7 @@ def play(request: pytest.FixtureRequest) -> Callable[[Any], None]:
 
 @pytest.fixture(autouse=True)
 def silent() -> Iterator[None]:
-    """No log: pytest would keep the reports of failing watchers, and with them their exceptions."""
+    """Switch logging off: pytest would keep the reports of failing watchers, and with them their exceptions."""
     logger = logging.getLogger("aldis")
     logger.disabled = True
     yield
@@ -265,9 +265,9 @@ def silent() -> Iterator[None]:
 
 
 def test_round_leaves_no_cycles(play: Callable[[Any], None]) -> None:
-    """After any round nothing is left for the cyclic collector: all was freed by reference counts."""
+    """After any round the cyclic collector finds nothing: reference counts freed all objects."""
     signal = Signal()
-    play(signal)  # Imports and caches of the first time.
+    play(signal)  # The first round fills imports and caches.
     gc.collect()
 
     for _ in range(5):
@@ -277,7 +277,7 @@ def test_round_leaves_no_cycles(play: Callable[[Any], None]) -> None:
 
 
 def test_round_leaves_no_watches(play: Callable[[Any], None]) -> None:
-    """After any round nobody watches, and a send takes the fast way."""
+    """After any round no watch is left, and a send is as fast as without watches."""
     signal = Signal()
     play(signal)
     assert signal._registry.watches == ()
@@ -287,7 +287,7 @@ def test_round_leaves_no_watches(play: Callable[[Any], None]) -> None:
 
 
 def test_round_leaves_no_engine_objects(play: Callable[[Any], None]) -> None:
-    """After any round there are as many of the engine's objects as before it."""
+    """After any round the engine has as many objects as before it."""
     signal = Signal()
 
     def play_on() -> None:
@@ -302,14 +302,14 @@ def test_round_leaves_no_engine_objects(play: Callable[[Any], None]) -> None:
 
 @pytest.mark.stress
 def test_rounds_take_no_memory(play: Callable[[Any], None]) -> None:
-    """Memory after many rounds is that after a few."""
+    """Many rounds need no more memory than a few."""
     signal = Signal()
 
     assert growth_of(lambda: play(signal)) < 2000
 
 
 def test_watching_keeps_no_receiver_and_no_sender() -> None:
-    """While a signal is watched, a receiver that is dropped is gone at once, and so is a sender."""
+    """While a signal is watched, a receiver or a sender that is dropped is freed at once."""
     signal = Signal()
     thing, sender, payload = Thing(), Thing(), Thing()
     signal.connect(thing)
@@ -324,8 +324,8 @@ def test_watching_keeps_no_receiver_and_no_sender() -> None:
 
 
 @pytest.mark.parametrize("method", ["send_began", "call_began", "call_ended", "send_ended", ""])
-def test_exceptions_are_not_kept(method: str) -> None:
-    """What a receiver raises is gone when the caller lets go of it, whether the watcher fails too or not."""
+def test_exceptions_are_freed(method: str) -> None:
+    """A receiver's exception is freed when the caller drops it, whether the watcher fails too or not."""
     signal, failing = Signal(), Failing()
     signal.connect(failing)
     token = watch(Looking(method), signal)
@@ -341,7 +341,8 @@ def test_exceptions_are_not_kept(method: str) -> None:
 
 
 def test_a_watched_signal_dies() -> None:
-    """A signal that is watched, alone, with others or with all, is freed when it is dropped."""
+    """A watched signal is freed when it is dropped, whether the watch is for it alone, for several signals or for
+    all."""
     signal, other, third = Signal(), Signal(), Signal()
     tokens = [watch(Looking(), signal), watch(Looking(), other, third), watch(Looking())]
     references = [weakref.ref(each) for each in (signal, other)]
@@ -357,8 +358,8 @@ def test_a_watched_signal_dies() -> None:
         token.stop()
 
 
-def test_a_stopped_watch_keeps_neither_signals_nor_is_it_kept() -> None:
-    """A stopped watch, its watcher and its signals are freed as soon as nobody else keeps them."""
+def test_a_stopped_watch_is_freed_and_keeps_no_signal() -> None:
+    """A stopped watch, its watcher and its signals are freed as soon as no other object refers to them."""
     signal, looking = Signal(), Looking()
     token: Watch | None = watch(looking, signal)
     references = [weakref.ref(each) for each in (looking, token)]
@@ -369,8 +370,8 @@ def test_a_stopped_watch_keeps_neither_signals_nor_is_it_kept() -> None:
     assert [reference() for reference in references] == [None, None]
 
 
-def test_a_watch_that_goes_with_its_signal() -> None:
-    """When a signal dies that was watched alone, who watched it is freed as well."""
+def test_a_watch_is_freed_with_its_signal() -> None:
+    """When a signal dies that a watcher watched alone, the watcher is freed too."""
     signal, looking = Signal(), Looking()
     watch(looking, signal)
     reference = weakref.ref(looking)
@@ -381,8 +382,8 @@ def test_a_watch_that_goes_with_its_signal() -> None:
     assert reference() is None
 
 
-def test_a_task_that_goes_on_keeps_nothing_of_the_call_it_began_in() -> None:
-    """A context that was copied inside a receiver, and lives on, keeps no record, and grows with no send made in it."""
+def test_a_task_that_goes_on_keeps_no_record() -> None:
+    """A context that was copied inside a receiver and lives on keeps no record, and sends in it do not make it grow."""
     signal, inner = Signal(), Signal()
     contexts: list[Any] = []
     receiver = Thing()
@@ -406,7 +407,7 @@ def test_a_task_that_goes_on_keeps_nothing_of_the_call_it_began_in() -> None:
 
 
 def test_concurrent_sends_keep_nothing() -> None:
-    """Receivers that run side by side, and are cancelled, leave no record."""
+    """Concurrent receivers that are cancelled leave no record."""
     signal = Namespace(async_policy=Concurrent()).signal("lamp")
     waiting, failing = AsyncThing(), AsyncFailing()
     signal.connect(waiting)

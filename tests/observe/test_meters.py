@@ -1,4 +1,4 @@
-"""Sight, ready made: slow receivers are warned of at a measured rate, and counters and histograms count exactly."""
+"""The ready-made watchers: slow receivers are logged at a limited rate, and counters and histograms count exactly."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Clock:
-    """All the clocks of the engine. They stand still unless they are moved."""
+    """A replacement for all clocks of the engine, which moves only when the test moves it."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -36,7 +36,7 @@ class Clock:
 
 
 class Inline:
-    """A delivery that runs receivers at once, and takes a second to hand them over."""
+    """A delivery that calls receivers at once, and whose deliver takes a second."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -63,7 +63,7 @@ def lamp() -> Lamp:
 
 @pytest.fixture
 def works(clock: Clock) -> Callable[[Any, float], None]:
-    """A receiver that takes as many seconds as the payload says."""
+    """Take as many seconds as the payload says, as a receiver."""
 
     def works(sender: Any, s: float) -> None:
         clock.now_s += s
@@ -73,7 +73,7 @@ def works(clock: Clock) -> Callable[[Any, float], None]:
 
 @pytest.fixture
 def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What was logged since the last call."""
+    """Return the messages that were logged since the last call."""
 
     def warnings() -> list[str]:
         found = [record.getMessage() for record in caplog.records]
@@ -84,7 +84,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 
 
 def in_thread(work: Callable[[], Any]) -> None:
-    """Run it in another thread, and wait until that is done; fail if it hangs."""
+    """Run the function in another thread and wait for its end; fail if it hangs."""
     thread = Thread(target=work, daemon=True)
     thread.start()
     thread.join(120)
@@ -92,16 +92,16 @@ def in_thread(work: Callable[[], Any]) -> None:
 
 
 def status_of_child(work: Callable[[], bool]) -> int:
-    """Run it in a forked process: 0 if it was true."""
+    """Run the check in a forked process; return 0 if the check was true."""
     with catch_warnings():
-        simplefilter("ignore")  # Python 3.12 warns of a fork in a process with threads. That is what this is about.
+        simplefilter("ignore")  # Python 3.12 warns about a fork in a process with threads; this test needs such a fork.
         child = os.fork()
 
     if child == 0:
         status = 1
 
         with suppress(BaseException):
-            unix_signal.alarm(120)  # A child that is deadlocked ends by it.
+            unix_signal.alarm(120)  # It ends a child that is deadlocked.
             status = 0 if work() else 2
 
         os._exit(status)
@@ -112,7 +112,7 @@ def status_of_child(work: Callable[[], bool]) -> int:
 # Slow receivers.
 
 
-def test_a_slow_receiver_is_warned_of(lamp: Lamp, works: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_slow_receiver_is_logged(lamp: Lamp, works: Any, caplog: pytest.LogCaptureFixture) -> None:
     """A receiver that takes the threshold or longer is logged, with its name, place, time and signal."""
     lamp.connect(works)
 
@@ -129,8 +129,8 @@ def test_a_slow_receiver_is_warned_of(lamp: Lamp, works: Any, caplog: pytest.Log
     )
 
 
-def test_a_receiver_without_a_place_is_warned_of(lamp: Lamp, warnings: Any) -> None:
-    """A receiver that is not written in Python is named without a place."""
+def test_a_receiver_without_a_place_is_logged(lamp: Lamp, warnings: Any) -> None:
+    """A receiver that is not written in Python is logged without a place."""
     heard: list[Any] = []
     lamp.connect(heard.append, weak=False)
 
@@ -141,7 +141,7 @@ def test_a_receiver_without_a_place_is_warned_of(lamp: Lamp, warnings: Any) -> N
 
 
 def test_warnings_are_limited(lamp: Lamp, works: Any, warnings: Any, clock: Clock) -> None:
-    """The same receiver of the same signal is warned of once in every_s; the next says how many were left out."""
+    """A receiver of a signal is logged once in every_s; the next warning says how many warnings were left out."""
     lamp.connect(works)
 
     with slow_receivers(1, lamp, every_s=10):
@@ -150,7 +150,7 @@ def test_warnings_are_limited(lamp: Lamp, works: Any, warnings: Any, clock: Cloc
 
         assert len(warnings()) == 1
         clock.now_s += 2
-        lamp.send(s=2)  # It ends 10 s after the first has ended.
+        lamp.send(s=2)  # It ends 10 s after the first one has ended.
         assert warnings()[0].endswith("slow (3 more since the last warning)")
         clock.now_s += 8
         lamp.send(s=2)
@@ -158,7 +158,7 @@ def test_warnings_are_limited(lamp: Lamp, works: Any, warnings: Any, clock: Cloc
 
 
 def test_the_limit_is_for_each_receiver_and_signal(lamp: Lamp, works: Any, warnings: Any, clock: Clock) -> None:
-    """A warning of one receiver leaves out none of another, nor of the same receiver on another signal."""
+    """The limit counts each receiver of each signal separately."""
     other = Namespace().signal("other")
 
     def works_too(sender: Any, s: float) -> None:
@@ -175,8 +175,8 @@ def test_the_limit_is_for_each_receiver_and_signal(lamp: Lamp, works: Any, warni
     assert len(warnings()) == 4
 
 
-def test_no_limit_and_no_end(lamp: Lamp, works: Any, warnings: Any) -> None:
-    """every_s=0 warns of each; an infinite one warns once; an infinite threshold never."""
+def test_no_limit_and_infinite_limits(lamp: Lamp, works: Any, warnings: Any) -> None:
+    """every_s=0 logs each slow call; an infinite every_s logs one; an infinite threshold logs none."""
     lamp.connect(works)
     infinite = float("inf")
 
@@ -188,10 +188,11 @@ def test_no_limit_and_no_end(lamp: Lamp, works: Any, warnings: Any) -> None:
         assert len(warnings()) == count
 
 
-def test_a_warning_of_another_thread_is_left_out_and_counted(
+def test_a_warning_does_not_wait_for_another_thread(
     lamp: Lamp, works: Any, warnings: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A receiver that is slow while another thread is about to warn of it does not wait; the next warning counts it."""
+    """A slow call does not wait while another thread logs a warning about the same receiver; the next warning counts
+    it as left out."""
     lamp.connect(works)
     threads = [lambda: lamp.send(s=1), lambda: lamp.send(s=1)]
 
@@ -213,10 +214,10 @@ def test_a_warning_of_another_thread_is_left_out_and_counted(
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_child_warns_again(
+def test_a_forked_child_logs_again(
     lamp: Lamp, works: Any, warnings: Any, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A forked child warns of each receiver anew, also if another thread was about to when it was forked."""
+    """A forked child logs each receiver anew, even if another thread was about to log it at the fork."""
     lamp.connect(works)
     statuses: list[int] = []
 
@@ -248,8 +249,8 @@ def test_the_logger_can_be_chosen(lamp: Lamp, works: Any, caplog: pytest.LogCapt
     assert [record.name for record in caplog.records] == ["shop.slow"]
 
 
-def test_what_a_receiver_sends_counts_for_it(lamp: Lamp, works: Any, warnings: Any) -> None:
-    """A receiver is slow when what it sends is slow; both are warned of."""
+def test_nested_sends_count_for_the_outer_receiver(lamp: Lamp, works: Any, warnings: Any) -> None:
+    """If a nested send is slow, both its receiver and the receiver that sent it are logged."""
     outer = Namespace().signal("outer")
     lamp.connect(works)
     outer.connect(lambda sender: lamp.send(s=2), weak=False)
@@ -261,7 +262,7 @@ def test_what_a_receiver_sends_counts_for_it(lamp: Lamp, works: Any, warnings: A
 
 
 def test_failing_receivers_are_slow_too(lamp: Lamp, warnings: Any, clock: Clock) -> None:
-    """A receiver that takes long and then raises is warned of."""
+    """A receiver that takes long and then raises is logged."""
 
     @lamp.connect
     def works(sender: Any) -> None:
@@ -274,8 +275,8 @@ def test_failing_receivers_are_slow_too(lamp: Lamp, warnings: Any, clock: Clock)
     assert len(warnings()) == 1
 
 
-def test_a_warning_that_fails_harms_nobody(lamp: Lamp, works: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the logger raises, the watch stops, and the send goes on."""
+def test_a_warning_that_fails_does_no_harm(lamp: Lamp, works: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the logger raises, the watch stops and the send goes on."""
 
     def refuse(record: logging.LogRecord) -> bool:
         raise LookupError
@@ -323,7 +324,7 @@ def test_counters_count_exactly(lamp: Lamp, works: Any) -> None:
 
 
 def test_counters_count_muted_and_failed_sends(lamp: Lamp) -> None:
-    """Sends that are muted, refused or failed are sends."""
+    """Counters count sends that are muted, refused or failed."""
 
     async def waits(sender: Any) -> None: ...
 
@@ -340,8 +341,9 @@ def test_counters_count_muted_and_failed_sends(lamp: Lamp) -> None:
     assert counters.receivers() == {}
 
 
-def test_a_delivered_receiver_counts_when_it_runs(lamp: Lamp, works: Any, clock: Clock, warnings: Any) -> None:
-    """To be handed over is no call: the run is counted, with its own time. A slow hand-over is warned of, too."""
+def test_a_delivered_receiver_is_counted_when_it_runs(lamp: Lamp, works: Any, clock: Clock, warnings: Any) -> None:
+    """Passing a call to a delivery is not counted as a call: the run is counted, with its own time; a slow deliver
+    is logged."""
     lamp.connect(works, via=Inline(clock))
 
     with watch(counters := Counters(), lamp), slow_receivers(0.75, lamp, every_s=0):
@@ -352,8 +354,9 @@ def test_a_delivered_receiver_counts_when_it_runs(lamp: Lamp, works: Any, clock:
     assert len(warnings()) == 1
 
 
-def test_what_counters_give_does_not_change(lamp: Lamp, works: Any) -> None:
-    """What was given out stays as it was, whatever is counted later, or changed in it."""
+def test_a_reading_of_counters_does_not_change(lamp: Lamp, works: Any) -> None:
+    """A reading of the counters does not change when more is counted, and changing the reading does not change the
+    counters."""
     lamp.connect(works)
 
     with watch(counters := Counters(), lamp):
@@ -371,7 +374,8 @@ def test_what_counters_give_does_not_change(lamp: Lamp, works: Any) -> None:
 
 
 def test_receivers_of_one_name_are_counted_together(lamp: Lamp) -> None:
-    """Receivers are told apart by their qualified names, so that what is made again and again does not pile up."""
+    """Receivers are counted by their qualified names, so that counters do not grow when receivers are made again and
+    again."""
 
     def make() -> Any:
         def hear(sender: Any) -> None: ...
@@ -388,8 +392,8 @@ def test_receivers_of_one_name_are_counted_together(lamp: Lamp) -> None:
     assert [histogram.calls for histogram in counters.receivers().values()] == [3]
 
 
-def test_counting_while_counters_are_read(lamp: Lamp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A destructor may send while the counters are read: nothing waits and nothing fails."""
+def test_a_destructor_may_send_while_counters_are_read(lamp: Lamp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A destructor may send while the counters are read, without a deadlock or an error."""
     heard = Signal()
     heard.connect(hears := lambda sender: None)
     lamp.connect(hears)
@@ -407,7 +411,7 @@ def test_counting_while_counters_are_read(lamp: Lamp, monkeypatch: pytest.Monkey
 
 
 class Interrupted:
-    """Stands in for ``Histogram.add``: does something else first, once."""
+    """Replacement for ``Histogram.add`` that calls a function first, once."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:
         add = Histogram.add
@@ -420,8 +424,9 @@ class Interrupted:
         monkeypatch.setattr(Histogram, "add", add_later)
 
 
-def test_a_send_does_not_wait_for_who_counts(lamp: Lamp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one thread counts, others send on, or a destructor in it could wait for one that waits for it."""
+def test_a_send_does_not_wait_for_a_thread_that_counts(lamp: Lamp, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one thread counts, sends in other threads do not wait, because a destructor in the first thread could
+    wait for them."""
     lamp.connect(hears := lambda sender: None)
 
     with watch(counters := Counters()):
@@ -434,7 +439,7 @@ def test_a_send_does_not_wait_for_who_counts(lamp: Lamp, monkeypatch: pytest.Mon
 
 
 def test_counters_may_be_read_while_they_count(lamp: Lamp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A destructor that reads the counters in the middle of a count gets what was counted before."""
+    """A destructor that reads the counters in the middle of a count gets the values from before it."""
     lamp.connect(hears := lambda sender: None)
     looks: list[Any] = []
 
@@ -450,7 +455,7 @@ def test_counters_may_be_read_while_they_count(lamp: Lamp, monkeypatch: pytest.M
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_child_goes_on_counting(lamp: Lamp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child that is forked while another thread counts has all that was counted, and goes on."""
+    """A child that is forked while another thread counts has all earlier counts, and counts on."""
     lamp.connect(hears := lambda sender: None)
     statuses: list[int] = []
     has_forked = Event()
@@ -468,7 +473,7 @@ def test_a_child_goes_on_counting(lamp: Lamp, monkeypatch: pytest.MonkeyPatch) -
 
         def begin_to_fork() -> None:
             forking.start()
-            has_forked.wait(0.05)  # It is not to happen: the fork waits.
+            has_forked.wait(0.05)  # This must not happen: the fork waits.
 
         Interrupted(monkeypatch, begin_to_fork)
         lamp.send()
@@ -480,7 +485,7 @@ def test_a_child_goes_on_counting(lamp: Lamp, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("place", range(len(BUCKETS_S)))
 def test_a_bucket_holds_its_upper_bound(place: int) -> None:
-    """What takes exactly as long as a bound is in that bound's bucket; what takes longer is in the next."""
+    """A duration equal to a bound is in the bound's bucket; a longer duration is in the next one."""
     histogram = Histogram()
     histogram.add(BUCKETS_S[place], is_failure=False)
     histogram.add(BUCKETS_S[place] * 1.01, is_failure=True)
@@ -490,12 +495,12 @@ def test_a_bucket_holds_its_upper_bound(place: int) -> None:
 
 
 def test_buckets_are_in_order() -> None:
-    """The bounds of the buckets grow."""
+    """The bounds of the buckets increase."""
     assert list(BUCKETS_S) == sorted(set(BUCKETS_S))
 
 
-def test_meters_keep_only_names(lamp: Lamp) -> None:
-    """Counters and slow receivers keep names: not receivers, senders or records."""
+def test_meters_store_names_only(lamp: Lamp) -> None:
+    """Counters and slow receivers store names, and no receivers, senders or records."""
     import weakref
 
     class Thing:

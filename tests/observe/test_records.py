@@ -1,4 +1,4 @@
-"""Sight: a watched send gives a record of itself and of each call of a receiver, and nested sends are a tree."""
+"""A watched send produces a record of itself and of each call of a receiver, and nested sends form a tree."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Seen(Watcher):
-    """Keeps what it is told, in order."""
+    """A watcher that stores the events that it receives, in order."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, Any]] = []
@@ -59,11 +59,11 @@ class Seen(Watcher):
 
 
 class Stumbled(Exception):
-    """What receivers raise here."""
+    """The exception that receivers raise here."""
 
 
 class Desk:
-    """A sender, a receiver, and its method another."""
+    """A sender and receiver, with a method that is another receiver."""
 
     def __call__(self, sender: Any, **payload: Any) -> None: ...
 
@@ -71,7 +71,7 @@ class Desk:
 
 
 def tree(send: SendRecord) -> Any:
-    """A record and all below it, as nested tuples of names and outcomes."""
+    """Return a record and everything below it as nested tuples of names and outcomes."""
     return send.signal_name, [(short(call), call.outcome, [tree(inner) for inner in call.sends]) for call in send.calls]
 
 
@@ -94,7 +94,7 @@ async def stumble_async(sender: Any, **payload: Any) -> None:
 
 
 class Clock:
-    """Stands still unless it is moved."""
+    """A clock that moves only when the test moves it."""
 
     def __init__(self) -> None:
         self.now_s = 100.0
@@ -117,18 +117,18 @@ def signals() -> Namespace:
 
 @pytest.fixture
 def seen() -> Iterator[Seen]:
-    """Sees all sends of the process."""
+    """Return a watcher of all sends of the process."""
     seen = Seen()
 
     with watch(seen):
         yield seen
 
 
-# What is in a record.
+# The contents of a record.
 
 
-def test_a_send_is_told_of_in_order(signals: Namespace, seen: Seen) -> None:
-    """A watcher is told of the beginning and the end of a send, and between them of those of each call, in order."""
+def test_a_send_is_reported_in_order(signals: Namespace, seen: Seen) -> None:
+    """A watcher gets the beginning and the end of a send, and between them those of each call, in order."""
     lamp = signals.signal("lamp")
     lamp.connect(hear)
     lamp.connect(desk := Desk(), priority=1)
@@ -139,16 +139,16 @@ def test_a_send_is_told_of_in_order(signals: Namespace, seen: Seen) -> None:
     assert seen.sends[0].calls == seen.calls
 
 
-def test_a_send_without_receivers_is_told_of(signals: Namespace, seen: Seen) -> None:
-    """A send that nobody hears is a send too."""
+def test_a_send_without_receivers_is_reported(signals: Namespace, seen: Seen) -> None:
+    """A send without receivers is reported too."""
     signals.signal("lamp").send("desk", colour="red")
 
     assert seen.events == ["send began", "send ended"]
     assert seen.sends[0].calls == []
 
 
-def test_the_record_of_a_send_says_what_was_sent(signals: Namespace, seen: Seen) -> None:
-    """A SendRecord has the signal, the sender, the names of the payload, and no exception if there was none."""
+def test_the_record_of_a_send_describes_the_send(signals: Namespace, seen: Seen) -> None:
+    """A SendRecord has the signal, the sender, the names of the payload, and the exception or None."""
     lamp, desk = signals.signal("lamp"), Desk()
     before = time()
     lamp.send(desk, colour="red", seconds=3)
@@ -165,7 +165,7 @@ def test_the_record_of_a_send_says_what_was_sent(signals: Namespace, seen: Seen)
     assert repr(send) == "<SendRecord of 'lamp': 0 calls>"
 
 
-def test_the_record_of_a_call_says_who_was_called(signals: Namespace, seen: Seen) -> None:
+def test_the_record_of_a_call_describes_the_receiver(signals: Namespace, seen: Seen) -> None:
     """A CallRecord has the receiver, its name and place, and the options of its connection."""
     lamp, desk = signals.signal("lamp"), Desk()
     lamp.connect(desk.hear, priority=2.5)
@@ -185,8 +185,8 @@ def test_the_record_of_a_call_says_who_was_called(signals: Namespace, seen: Seen
     assert repr(call) == f"<CallRecord of {__name__}.Desk.hear: returned>"
 
 
-def test_a_signal_without_a_name_goes_by_its_class(seen: Seen) -> None:
-    """The signal_name of a signal without a name is that of its class."""
+def test_a_signal_without_a_name_has_the_name_of_its_class(seen: Seen) -> None:
+    """The signal_name of a signal without a name is the name of its class."""
 
     class Lamp(Signal[Any, ..., Any]): ...
 
@@ -198,7 +198,7 @@ def test_a_signal_without_a_name_goes_by_its_class(seen: Seen) -> None:
 
 
 class Nameless(type):
-    """Its classes fail when they are asked for their names."""
+    """An object whose class raises when its name is read."""
 
     def __getattribute__(cls, name: str) -> Any:
         if name in ("__qualname__", "__module__"):
@@ -208,7 +208,7 @@ class Nameless(type):
 
 
 class Secretive:
-    """Fails when it is asked for its name; its place is asked of its class."""
+    """An object that raises when its name is read, so its place comes from its class."""
 
     def __getattr__(self, name: str) -> Any:
         raise Stumbled if name == "__qualname__" else AttributeError(name)
@@ -217,7 +217,7 @@ class Secretive:
 
 
 class Talkative:
-    """Has whatever it is asked for."""
+    """An object that has every attribute."""
 
     def __getattr__(self, name: str) -> Any:
         return self
@@ -235,7 +235,7 @@ class Incognito(metaclass=Nameless):
     ids=["fails", "has everything", "no name at all"],
 )
 def test_every_receiver_can_be_named(receiver: Any, name: str, seen: Seen) -> None:
-    """A receiver whose attributes fail or lie goes by its class: who watches is not removed for a receiver's ways."""
+    """A receiver whose attributes raise or lie is named by its class, and the watcher is not removed."""
     lamp = Signal()
     lamp.connect(receiver)
 
@@ -249,7 +249,7 @@ def test_every_receiver_can_be_named(receiver: Any, name: str, seen: Seen) -> No
 
 
 def test_every_exception_can_be_named(seen: Seen) -> None:
-    """A receiver may raise what fails to tell its class's name: the send raises that, and nothing else."""
+    """If a receiver raises an exception whose class hides its name, the send raises that exception and no other."""
 
     class Masked(Exception, metaclass=Nameless): ...
 
@@ -264,22 +264,23 @@ def test_every_exception_can_be_named(seen: Seen) -> None:
     try:
         lamp.send()
     except Exception as error:
-        raised = type(error)  # Not by pytest.raises(), which could not show what else came.
+        raised = type(error)  # pytest.raises() would not show other exceptions.
 
     assert raised is Masked
     assert seen.calls[0].exception_type == "?"
 
 
 @pytest.mark.parametrize("name", [7, ("shop", "lamp"), b"lamp"])
-def test_names_of_signals_are_texts(name: Any, seen: Seen) -> None:
-    """Blinker's users may name a signal by anything; its signal_name is a text."""
+def test_names_of_signals_are_strings(name: Any, seen: Seen) -> None:
+    """Blinker allows any object as a signal's name; signal_name is a string."""
     Namespace().signal(name).send()
 
     assert seen.sends[0].signal_name == str(name)
 
 
-def test_a_receiver_that_sends_without_end_piles_up_nothing(seen: Seen) -> None:
-    """A call keeps its first 1,000 sends and counts those after: a main loop inside a receiver does not fill memory."""
+def test_records_of_a_receiver_that_never_ends_do_not_grow(seen: Seen) -> None:
+    """A call's record stores its first 1,000 sends and counts the later ones: a main loop inside a receiver does not
+    fill memory."""
     outer, inner = Signal(), Signal()
     kept: list[Any] = []
 
@@ -298,11 +299,11 @@ def test_a_receiver_that_sends_without_end_piles_up_nothing(seen: Seen) -> None:
     [call] = seen.sends[0].calls
     assert [send.sender for send in call.sends] == list(range(1000))
     assert call.sends_left_out == 2
-    assert kept == [call] * 1002  # All are told of, and all know where they were sent.
+    assert kept == [call] * 1002  # All of them are reported, and each has the call as its parent.
 
 
-def test_records_keep_payload_names_and_no_values(signals: Namespace, seen: Seen) -> None:
-    """A payload can be looked at until its send has ended; after that, no record refers to any of its values."""
+def test_records_store_payload_names_and_no_values(signals: Namespace, seen: Seen) -> None:
+    """A watcher can read the payload until the send ends; after that, no record refers to any of its values."""
     lamp, looks = signals.signal("lamp"), []
 
     class Looking(Watcher):
@@ -324,7 +325,7 @@ def test_records_keep_payload_names_and_no_values(signals: Namespace, seen: Seen
 
 
 def test_defaults_of_a_declaration_are_in_the_payload(signals: Namespace, seen: Seen) -> None:
-    """payload_names has the keywords that receivers get, defaults of the declaration included."""
+    """payload_names has the keywords that receivers get, including the defaults of the declaration."""
 
     @signals.declare
     def lamp(sender: str, /, *, colour: str, seconds: int = 1) -> None: ...
@@ -334,8 +335,9 @@ def test_defaults_of_a_declaration_are_in_the_payload(signals: Namespace, seen: 
     assert set(seen.sends[0].payload_names) == {"colour", "seconds"}
 
 
-def test_durations_are_in_seconds_and_without_the_watchers(clock: Clock, signals: Namespace) -> None:
-    """duration_s is None until the end, and then the seconds that receivers took, without what watchers took before."""
+def test_durations_are_in_seconds_and_without_watchers(clock: Clock, signals: Namespace) -> None:
+    """duration_s is None until the end, and then the seconds that receivers took, without the time of earlier
+    watchers."""
     lamp, durations = signals.signal("lamp"), []
 
     class Slow(Seen):
@@ -358,7 +360,7 @@ def test_durations_are_in_seconds_and_without_the_watchers(clock: Clock, signals
 
     assert durations == [None, None]
     assert slow.calls[0].duration_s == 2
-    assert slow.sends[0].duration_s == 102  # A call of a watcher inside of it takes part of its time.
+    assert slow.sends[0].duration_s == 102  # A watcher's call inside of it is part of its time.
 
 
 # Outcomes.
@@ -366,7 +368,8 @@ def test_durations_are_in_seconds_and_without_the_watchers(clock: Clock, signals
 
 @pytest.mark.parametrize("errors", ["propagate", "collect", lambda failure: None])
 def test_failures_are_recorded_under_every_policy(errors: Any, seen: Seen) -> None:
-    """A call that raised has the outcome "raised" and the exception's class; the send has what it raised itself."""
+    """A call that raised has the outcome "raised" and the exception's class; the send has the exception that it
+    raised itself."""
     lamp = Namespace(errors=errors).signal("lamp")
     lamp.connect(stumble)
     lamp.connect(hear)
@@ -383,7 +386,8 @@ def test_failures_are_recorded_under_every_policy(errors: Any, seen: Seen) -> No
 
 
 def test_several_failures_are_an_exception_group(seen: Seen) -> None:
-    """Under "collect" a send with several failures has raised an ExceptionGroup; each call has its own exception."""
+    """Under "collect" a send with several failures has raised an ExceptionGroup, and each call has its own
+    exception."""
     lamp = Namespace(errors="collect").signal("lamp")
     lamp.connect(stumble)
     lamp.connect(lambda sender: 1 / 0, weak=False)
@@ -395,8 +399,8 @@ def test_several_failures_are_an_exception_group(seen: Seen) -> None:
     assert seen.sends[0].exception_type == "ExceptionGroup"
 
 
-def test_a_policy_that_refuses_fails_the_send(seen: Seen) -> None:
-    """What a callable policy raises is the send's, not the call's."""
+def test_a_policy_that_raises_fails_the_send(seen: Seen) -> None:
+    """An exception of a callable policy is in the record of the send, and not in that of the call."""
 
     def refuse(failure: Failure) -> None:
         raise LookupError
@@ -410,8 +414,8 @@ def test_a_policy_that_refuses_fails_the_send(seen: Seen) -> None:
     assert (seen.calls[0].exception_type, seen.sends[0].exception_type) == (f"{__name__}.Stumbled", "LookupError")
 
 
-def test_what_is_no_exception_is_recorded(seen: Seen) -> None:
-    """KeyboardInterrupt in a receiver ends the call and the send as raised, and goes on."""
+def test_an_interrupt_is_recorded(seen: Seen) -> None:
+    """KeyboardInterrupt in a receiver is recorded in the call and the send, and the send raises it."""
     lamp = Signal()
 
     @lamp.connect
@@ -425,8 +429,8 @@ def test_what_is_no_exception_is_recorded(seen: Seen) -> None:
     assert seen.sends[0].exception_type == "KeyboardInterrupt"
 
 
-def test_muted_sends_are_seen(signals: Namespace, seen: Seen) -> None:
-    """A muted send is told of, with is_muted and without calls; a muted receiver is just not called."""
+def test_muted_sends_are_reported(signals: Namespace, seen: Seen) -> None:
+    """A muted send is reported with is_muted and without calls; a muted receiver has no record."""
     lamp = signals.signal("lamp")
     lamp.connect(hear)
     lamp.connect(desk := Desk())
@@ -448,8 +452,9 @@ def test_muted_sends_are_seen(signals: Namespace, seen: Seen) -> None:
     ]
 
 
-def test_refused_sends_are_seen(signals: Namespace, seen: Seen) -> None:
-    """A send that is refused for an async receiver is told of: it raised AsyncReceiverError, and called nobody."""
+def test_refused_sends_are_reported(signals: Namespace, seen: Seen) -> None:
+    """A send that is refused for an async receiver is reported: it raised AsyncReceiverError, and called no
+    receiver."""
     lamp = signals.signal("lamp")
     lamp.connect(hear)
     lamp.connect(hear_async)
@@ -461,8 +466,8 @@ def test_refused_sends_are_seen(signals: Namespace, seen: Seen) -> None:
     assert seen.sends[0].exception_type == "aldis.exceptions.AsyncReceiverError"
 
 
-def test_sends_with_a_wrong_payload_have_not_begun(signals: Namespace, seen: Seen) -> None:
-    """A send that is refused for its payload is not told of."""
+def test_sends_with_a_wrong_payload_are_not_reported(signals: Namespace, seen: Seen) -> None:
+    """A send that is refused for its payload is not reported."""
 
     @signals.declare
     def lamp(sender: str, /, *, colour: str) -> None: ...
@@ -473,8 +478,8 @@ def test_sends_with_a_wrong_payload_have_not_begun(signals: Namespace, seen: See
     assert seen.told == []
 
 
-def test_once_receivers_are_seen_once(signals: Namespace, seen: Seen) -> None:
-    """A receiver that is connected once has one record, in the first send."""
+def test_once_receivers_have_one_record(signals: Namespace, seen: Seen) -> None:
+    """A receiver that is connected with once has one record, in the first send."""
     lamp = signals.signal("lamp")
     lamp.connect(hear, once=True)
     lamp.send()
@@ -483,8 +488,8 @@ def test_once_receivers_are_seen_once(signals: Namespace, seen: Seen) -> None:
     assert [len(send.calls) for send in seen.sends] == [1, 0]
 
 
-def test_a_receiver_that_is_connected_twice_is_seen_once(signals: Namespace, seen: Seen) -> None:
-    """A receiver for the sender and for any sender has one record, as it is called once."""
+def test_a_receiver_that_is_connected_twice_has_one_record(signals: Namespace, seen: Seen) -> None:
+    """A receiver that is connected to the sender and to any sender has one record, because it is called once."""
     lamp = signals.signal("lamp")
     lamp.connect(hear)
     lamp.connect(hear, "desk")
@@ -493,8 +498,9 @@ def test_a_receiver_that_is_connected_twice_is_seen_once(signals: Namespace, see
     assert len(seen.calls) == 1
 
 
-def test_signals_that_find_receivers_themselves_are_seen(seen: Seen) -> None:
-    """What a subclass's own receivers_for gives has records; what it raises is the send's."""
+def test_signals_that_override_receivers_for_are_reported(seen: Seen) -> None:
+    """The receivers that a subclass's receivers_for returns have records; its exception is in the record of the
+    send."""
 
     class Own(Signal[Any, ..., Any]):
         fails = False
@@ -521,7 +527,7 @@ def test_signals_that_find_receivers_themselves_are_seen(seen: Seen) -> None:
 
 
 def test_watching_changes_no_results(signals: Namespace) -> None:
-    """A send gives the same results, watched or not."""
+    """A send returns the same results with and without a watch."""
     lamp = signals.signal("lamp")
     lamp.connect(one := lambda sender, **payload: [1, payload])
     lamp.connect(two := lambda sender, **payload: [2, payload], "desk", priority=1)
@@ -536,8 +542,8 @@ def test_watching_changes_no_results(signals: Namespace) -> None:
 # Async.
 
 
-def test_async_sends_are_seen(signals: Namespace, seen: Seen) -> None:
-    """send_async gives the records that send does; async receivers are marked."""
+def test_async_sends_are_reported(signals: Namespace, seen: Seen) -> None:
+    """send_async produces the same records as send; async receivers are marked."""
     lamp = signals.signal("lamp")
     lamp.sync_wrapper = sync_to_async
     lamp.connect(hear_async)
@@ -549,7 +555,7 @@ def test_async_sends_are_seen(signals: Namespace, seen: Seen) -> None:
 
 
 @pytest.mark.parametrize("errors", ["propagate", "collect", lambda failure: None])
-def test_async_failures_are_seen(errors: Any, seen: Seen) -> None:
+def test_async_failures_are_recorded(errors: Any, seen: Seen) -> None:
     """Failures of async receivers are recorded under every policy."""
     lamp = Namespace(errors=errors).signal("lamp")
     lamp.connect(stumble_async)
@@ -561,8 +567,8 @@ def test_async_failures_are_seen(errors: Any, seen: Seen) -> None:
     assert seen.sends[0].exception_type == (None if callable(errors) else f"{__name__}.Stumbled")
 
 
-def test_refused_async_sends_are_seen(signals: Namespace, seen: Seen) -> None:
-    """An async send that is refused for a sync receiver is told of."""
+def test_refused_async_sends_are_reported(signals: Namespace, seen: Seen) -> None:
+    """An async send that is refused for a sync receiver is reported."""
     lamp = signals.signal("lamp")
     lamp.connect(hear)
 
@@ -573,7 +579,7 @@ def test_refused_async_sends_are_seen(signals: Namespace, seen: Seen) -> None:
 
 
 @pytest.mark.parametrize("policy", [None, Concurrent()])
-def test_cancelled_sends_are_seen(policy: Any, seen: Seen) -> None:
+def test_cancelled_sends_are_recorded(policy: Any, seen: Seen) -> None:
     """A send that is cancelled while a receiver waits has raised CancelledError, and so has the call."""
     lamp = Namespace(async_policy=policy).signal("lamp")
 
@@ -601,7 +607,8 @@ def test_cancelled_sends_are_seen(policy: Any, seen: Seen) -> None:
 
 
 def test_a_send_that_is_dropped_ends(seen: Seen) -> None:
-    """A coroutine of send_async that is closed before its end has raised GeneratorExit, whoever closes it and where."""
+    """A coroutine of send_async that is closed before its end has raised GeneratorExit, in whatever context it is
+    closed."""
     lamp = Signal()
 
     class Pause:
@@ -614,7 +621,7 @@ def test_a_send_that_is_dropped_ends(seen: Seen) -> None:
 
     coroutine = lamp.send_async()
     Context().run(coroutine.send, None)
-    coroutine.close()  # In another context than that in which it began.
+    coroutine.close()  # In another context than the one in which it began.
 
     assert [record.exception_type for record in [record for _, record in seen.told]] == ["GeneratorExit"] * 4
     lamp.disconnect(wait)
@@ -622,8 +629,8 @@ def test_a_send_that_is_dropped_ends(seen: Seen) -> None:
     assert seen.sends[-1].parent is None
 
 
-def test_concurrent_receivers_are_seen(seen: Seen) -> None:
-    """Receivers that run side by side each have a record, in the order in which they began."""
+def test_concurrent_receivers_are_recorded(seen: Seen) -> None:
+    """Concurrent receivers each have a record, in the order in which they began."""
     lamp = Namespace(async_policy=Concurrent(), errors=lambda failure: None).signal("lamp")
 
     async def main() -> None:
@@ -647,8 +654,8 @@ def test_concurrent_receivers_are_seen(seen: Seen) -> None:
     assert ended == ["second", "first"]
 
 
-def test_one_send_by_a_policy_is_seen(signals: Namespace, seen: Seen) -> None:
-    """A send by an async policy is a send like any other."""
+def test_one_send_by_a_policy_is_recorded(signals: Namespace, seen: Seen) -> None:
+    """A send with an async policy is recorded like any other."""
     lamp = signals.signal("lamp")
     lamp.connect(hear_async)
     lamp.async_policy = Concurrent()
@@ -661,7 +668,7 @@ def test_one_send_by_a_policy_is_seen(signals: Namespace, seen: Seen) -> None:
 
 
 def test_nested_sends_are_a_tree(signals: Namespace, seen: Seen) -> None:
-    """What a receiver sends is a branch of its call, to any depth; what comes after it is not."""
+    """The sends of a receiver are below its call in the tree, to any depth; later sends are not."""
     outer, middle, inner = (signals.signal(name) for name in ("outer", "middle", "inner"))
 
     @outer.connect
@@ -684,8 +691,8 @@ def test_nested_sends_are_a_tree(signals: Namespace, seen: Seen) -> None:
     assert seen.sends[1].parent is seen.calls[0]
 
 
-def test_a_failing_branch_ends_where_it_began(signals: Namespace, seen: Seen) -> None:
-    """After a nested send that raised, what the outer receivers send is in their own branches."""
+def test_a_failing_nested_send_ends_its_branch(signals: Namespace, seen: Seen) -> None:
+    """After a nested send that raised, the next sends of the outer receivers are below their own calls."""
     outer, inner = signals.signal("outer"), signals.signal("inner")
 
     @outer.connect
@@ -706,8 +713,8 @@ def test_a_failing_branch_ends_where_it_began(signals: Namespace, seen: Seen) ->
     assert tree(seen.roots[0]) == ("outer", [("first", "returned", [stumbled]), ("second", "raised", [stumbled])])
 
 
-def test_what_receivers_for_sends_is_no_branch_of_a_call(seen: Seen) -> None:
-    """What is sent in a send, but outside of its receivers, begins a tree of its own."""
+def test_a_send_in_receivers_for_is_below_no_call(seen: Seen) -> None:
+    """A send that is made during another one, but outside of its receivers, begins a tree of its own."""
     inner = Signal()
 
     def note(failure: Failure) -> None:
@@ -720,8 +727,8 @@ def test_what_receivers_for_sends_is_no_branch_of_a_call(seen: Seen) -> None:
     assert len(seen.roots) == 2
 
 
-def test_async_branches(signals: Namespace, seen: Seen) -> None:
-    """What async receivers send, and what runs in tasks that they wait for, are branches of their calls."""
+def test_nested_async_sends(signals: Namespace, seen: Seen) -> None:
+    """The sends of async receivers, and of tasks that they wait for, are below their calls."""
     outer, inner = signals.signal("outer"), signals.signal("inner")
     inner.connect(hear_async)
 
@@ -741,8 +748,8 @@ def test_async_branches(signals: Namespace, seen: Seen) -> None:
     ]
 
 
-def test_concurrent_branches(signals: Namespace, seen: Seen) -> None:
-    """Of receivers that run side by side, each has its own branches."""
+def test_nested_sends_of_concurrent_receivers(signals: Namespace, seen: Seen) -> None:
+    """Each concurrent receiver has its own sends below its call."""
     outer, inner = signals.signal("outer"), signals.signal("inner")
 
     async def main() -> None:
@@ -768,33 +775,34 @@ def test_concurrent_branches(signals: Namespace, seen: Seen) -> None:
     assert [[send.sender for send in call.sends] for call in root.calls] == [["first"], ["second", "second"]]
 
 
-def test_branches_across_the_wrappers(signals: Namespace, seen: Seen) -> None:
-    """What a sync receiver sends in a thread of send_async, and an async one in a loop of send, is in its branch."""
+def test_nested_sends_behind_wrappers(signals: Namespace, seen: Seen) -> None:
+    """The sends of a sync receiver in a thread of send_async, and of an async receiver in a loop of send, are below
+    its call."""
     outer, inner = signals.signal("outer"), signals.signal("inner")
 
     def sync(sender: Any) -> None:
         inner.send()
 
-    async def cross(sender: Any) -> None:
+    async def wrapped(sender: Any) -> None:
         inner.send()
 
     outer.connect(sync)
     outer.sync_wrapper = sync_to_async
     asyncio.run(outer.send_async())
     outer.disconnect(sync)
-    outer.connect(cross)
+    outer.connect(wrapped)
     outer.async_wrapper = async_to_sync
     outer.send()
 
     branch: Any = [("inner", [])]
     assert [tree(root) for root in seen.roots] == [
         ("outer", [("sync", "returned", branch)]),
-        ("outer", [("cross", "returned", branch)]),
+        ("outer", [("wrapped", "returned", branch)]),
     ]
 
 
 def test_a_task_that_outlives_its_receiver_begins_a_tree_of_its_own(signals: Namespace, seen: Seen) -> None:
-    """A task that goes on when the receiver that started it has returned adds nothing to the receiver's branches."""
+    """A task that goes on after the receiver that started it has returned adds nothing below the receiver's call."""
     outer, inner = signals.signal("outer"), signals.signal("inner")
 
     async def main() -> None:
@@ -816,7 +824,7 @@ def test_a_task_that_outlives_its_receiver_begins_a_tree_of_its_own(signals: Nam
 
 
 class Later:
-    """A delivery that keeps calls, with their contexts, until they are wanted."""
+    """A delivery that stores calls, with their contexts, until the test runs them."""
 
     def __init__(self) -> None:
         self.calls: list[Callable[[], Any]] = []
@@ -832,7 +840,8 @@ class Later:
 
 
 def test_a_delivered_receiver_has_two_records(signals: Namespace, seen: Seen) -> None:
-    """One record says that the receiver was handed over, in the send; another is made when it runs, perhaps later."""
+    """One record, in the send, says that the call was passed to the delivery; another one is made when the receiver
+    runs, perhaps later."""
     lamp, inner, later = signals.signal("lamp"), signals.signal("inner"), Later()
 
     @lamp.connect(via=later)
@@ -850,8 +859,8 @@ def test_a_delivered_receiver_has_two_records(signals: Namespace, seen: Seen) ->
     assert seen.calls[0].via is seen.calls[1].via is later
 
 
-def test_a_delivery_that_runs_at_once_is_seen(signals: Namespace, seen: Seen) -> None:
-    """A delivery that runs the receiver in its turn has its record around the receiver's."""
+def test_a_delivery_that_runs_at_once_is_recorded(signals: Namespace, seen: Seen) -> None:
+    """If a delivery runs the receiver in its turn, the record of the run is below the record of the delivery."""
     lamp = signals.signal("lamp")
 
     class Inline(Later):
@@ -865,8 +874,8 @@ def test_a_delivery_that_runs_at_once_is_seen(signals: Namespace, seen: Seen) ->
     assert seen.events == ["send began", "call began", "call began", "call ended", "call ended", "send ended"]
 
 
-def test_a_delivery_that_refuses_has_raised(signals: Namespace, seen: Seen) -> None:
-    """If a delivery does not take the call, the record of handing it over says what that raised."""
+def test_a_delivery_that_raises_is_recorded(signals: Namespace, seen: Seen) -> None:
+    """If deliver raises, the record of passing the call to the delivery has the exception."""
     lamp = signals.signal("lamp")
 
     class Refusing(Later):
@@ -882,8 +891,8 @@ def test_a_delivery_that_refuses_has_raised(signals: Namespace, seen: Seen) -> N
 
 
 @pytest.mark.parametrize("errors", ["propagate", lambda failure: None])
-def test_failures_of_delivered_receivers_are_seen(errors: Any, seen: Seen) -> None:
-    """What a delivered receiver raises is in the record of its run, also if a policy takes it."""
+def test_failures_of_delivered_receivers_are_recorded(errors: Any, seen: Seen) -> None:
+    """The exception of a delivered receiver is in the record of its run, even if a callable policy handles it."""
     lamp, later = Namespace(errors=errors).signal("lamp"), Later()
     lamp.connect(stumble, via=later)
     lamp.send()
@@ -895,8 +904,9 @@ def test_failures_of_delivered_receivers_are_seen(errors: Any, seen: Seen) -> No
     assert seen.calls[1].exception_type == f"{__name__}.Stumbled"
 
 
-def test_delivered_async_receivers_are_seen_while_awaited(signals: Namespace, seen: Seen, clock: Clock) -> None:
-    """The record of an async receiver's run begins when its coroutine is first awaited, and ends when that does."""
+def test_delivered_async_receivers_are_recorded_while_awaited(signals: Namespace, seen: Seen, clock: Clock) -> None:
+    """The record of an async receiver's run begins when its coroutine is first awaited, and ends when the coroutine
+    ends."""
     lamp, later = signals.signal("lamp"), Later()
 
     @lamp.connect(via=later)
@@ -912,8 +922,8 @@ def test_delivered_async_receivers_are_seen_while_awaited(signals: Namespace, se
     assert [(call.outcome, call.duration_s) for call in seen.calls] == [("delivered", 0), ("returned", 3)]
 
 
-def test_receivers_in_threads_are_seen(signals: Namespace, seen: Seen) -> None:
-    """A receiver that runs via threads has its record there, with its branches, in the tree of its send."""
+def test_receivers_in_threads_are_recorded(signals: Namespace, seen: Seen) -> None:
+    """A receiver that runs via threads has its record, with its own sends below it, in the tree of its send."""
     lamp, inner = signals.signal("lamp"), signals.signal("inner")
     inner.connect(hear)
 
@@ -932,7 +942,7 @@ def test_receivers_in_threads_are_seen(signals: Namespace, seen: Seen) -> None:
 
 
 def test_a_delivered_receiver_of_a_nested_send_is_in_its_tree(signals: Namespace, seen: Seen) -> None:
-    """A delivered receiver that runs when the whole tree has ended still is where it belongs."""
+    """A delivered receiver that runs after the whole tree has ended is still recorded at its position in the tree."""
     outer, lamp, later = signals.signal("outer"), signals.signal("lamp"), Later()
 
     @outer.connect
@@ -947,8 +957,8 @@ def test_a_delivered_receiver_of_a_nested_send_is_in_its_tree(signals: Namespace
     assert [tree(root) for root in seen.roots] == [("outer", [("pass_on", "returned", [branch])])]
 
 
-def test_a_call_that_was_made_before_the_watch_is_not_seen(signals: Namespace) -> None:
-    """A delivered receiver of a send that nobody watched is not told of, even if it runs when somebody does."""
+def test_a_call_from_before_the_watch_is_not_reported(signals: Namespace) -> None:
+    """A delivered receiver of a send without a watch is not reported, even if it runs while a watch exists."""
     lamp, later = signals.signal("lamp"), Later()
     lamp.connect(hear, via=later)
     lamp.send()
@@ -959,11 +969,12 @@ def test_a_call_that_was_made_before_the_watch_is_not_seen(signals: Namespace) -
     assert seen.told == []
 
 
-# What records keep.
+# The objects that records keep alive.
 
 
-def test_a_record_of_a_call_says_when_its_send_is_gone() -> None:
-    """A CallRecord that outlives its SendRecord says to keep that, and still has what is its own."""
+def test_the_record_of_a_call_says_when_its_send_is_gone() -> None:
+    """A CallRecord that outlives its SendRecord raises an error that says to keep the SendRecord, and still has its
+    own data."""
     lamp, calls = Namespace().signal("lamp"), []
 
     class Keeping(Watcher):
@@ -982,7 +993,7 @@ def test_a_record_of_a_call_says_when_its_send_is_gone() -> None:
 
 
 def test_a_record_of_a_send_without_its_parent_is_a_root() -> None:
-    """A SendRecord that outlives the call it was sent in has no parent any more."""
+    """A SendRecord that outlives the record of the call around it has no parent any more."""
     outer, inner = Signal(), Signal()
     kept: list[SendRecord] = []
     outer.connect(lambda sender: inner.send(), weak=False)
@@ -993,8 +1004,8 @@ def test_a_record_of_a_send_without_its_parent_is_a_root() -> None:
     assert kept[0].parent is None
 
 
-def test_a_branch_needs_its_outer_signal_watched() -> None:
-    """The parent is there if anybody watches the outer signal."""
+def test_a_parent_needs_a_watch_of_the_outer_signal() -> None:
+    """A nested send has a parent only if the outer signal is watched."""
     outer, inner = Signal(), Signal()
     outer.connect(pass_on := lambda sender: inner.send())
     parents: list[Any] = []

@@ -1,4 +1,5 @@
-"""watch, connections, record, fake and isolate take signals, namespaces, lists of these, or nothing for all signals."""
+"""watch, connections, record, fake and isolate accept signals, namespaces, lists of these, or nothing for all
+signals."""
 
 from __future__ import annotations
 
@@ -28,13 +29,13 @@ def receiver(sender: Any, **payload: Any) -> None: ...
 
 
 class Connected:
-    """The signals of a block: a function that tells of them is under test."""
+    """The function under test, and three signals: tells which of them the function uses."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
 
     def of(self, *wanted: Any) -> list[Any]:
-        """Return those of the three signals that the function takes, as it behaves."""
+        """Return which of the three signals the function uses, by its behavior."""
         found: list[Any] = getattr(self, self.function.__name__)(*wanted)
         return found
 
@@ -76,7 +77,7 @@ class Connected:
 
 
 def is_ours(signal: Any) -> bool:
-    """Return whether it is one of the three, and not one of another test, whose threads may still send."""
+    """Return whether the signal is one of the three, and not a signal of another test, whose threads may still send."""
     return any(signal is each for each in (first, second, third))
 
 
@@ -87,7 +88,7 @@ def send_all() -> None:
 
 @contextmanager
 def connected() -> Iterator[dict[str, Any]]:
-    """Connect the receiver to each signal, for a sender that names it."""
+    """Connect the receiver to each signal, for a sender that names the signal."""
     with (
         first.connected_to(receiver),
         second.connected_to(receiver),
@@ -117,8 +118,9 @@ WANTED: dict[str, tuple[tuple[Any, ...], list[Any]]] = {
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("what", WANTED)
-def test_all_take_the_same(function: Any, what: str) -> None:
-    """Each function takes signals, namespaces and groups of these, each signal once; without any, all signals."""
+def test_all_accept_the_same(function: Any, what: str) -> None:
+    """Each function accepts signals, namespaces and groups of these, each signal once; without arguments, all
+    signals."""
     wanted, expected = WANTED[what]
     found = Connected(function).of(*wanted)
     assert len(found) == len(expected)
@@ -128,7 +130,7 @@ def test_all_take_the_same(function: Any, what: str) -> None:
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("wrong", [None, "first", 7, receiver, Signal, Namespace, iter([first]), [first, "first"]])
 def test_all_refuse_the_same(function: Any, wrong: Any) -> None:
-    """Each function refuses everything else with the same message, which says what to pass."""
+    """Each function refuses any other argument with the same message, which says what to pass."""
     message = (
         rf"^{function.__name__}\(\) takes signals.*, namespaces, and lists of these, not .*nothing for all signals"
     )
@@ -138,20 +140,21 @@ def test_all_refuse_the_same(function: Any, wrong: Any) -> None:
 
 
 @pytest.mark.parametrize("function", [watch, record, fake])
-def test_no_signals_are_refused_where_they_would_be_missed(function: Any) -> None:
-    """watch, record and fake refuse an empty namespace: the signals that come later would be missed in silence."""
+def test_an_empty_namespace_is_refused_where_signals_would_be_missed(function: Any) -> None:
+    """watch, record and fake refuse an empty namespace, because they would miss its later signals without any
+    notice."""
     with pytest.raises(InvalidOptionError, match=rf"^{function.__name__}\(\) found no signals"):
         Connected(function).of(Namespace(), [])
 
 
 @pytest.mark.parametrize("function", [connections, isolate])
-def test_no_signals_are_taken_where_nothing_is_missed(function: Any) -> None:
-    """connections and isolate have nothing to do for an empty namespace, which is no mistake."""
+def test_an_empty_namespace_is_accepted_where_nothing_is_missed(function: Any) -> None:
+    """connections and isolate accept an empty namespace, and do nothing for it."""
     assert Connected(function).of(Namespace(), []) == []
 
 
-def test_all_signals_are_those_that_live_in_the_order_in_which_they_were_made() -> None:
-    """all_signals() keeps no signal alive, and knows named signals and signals of subclasses."""
+def test_all_signals_are_the_living_ones_in_the_order_of_creation() -> None:
+    """all_signals() keeps no signal alive, and lists named signals and signals of subclasses."""
 
     class Lamp(Signal[Any, ..., Any]):
         pass
@@ -177,8 +180,9 @@ def test_a_copy_is_one_of_all_signals() -> None:
     assert len(connections(twin)) == 1
 
 
-def test_what_is_made_later() -> None:
-    """A watch of all sees signals that are made later; a recording and a fake do not; isolation clears them."""
+def test_signals_that_are_made_later() -> None:
+    """A watch of all signals includes signals that are made later; a recording and a fake do not; isolate clears
+    them."""
     sent: list[SendRecord] = []
 
     with isolate(), watch(sent.append), record() as recorded, fake() as faked:
@@ -192,7 +196,7 @@ def test_what_is_made_later() -> None:
 
 
 def test_a_recording_of_all_does_not_record_itself() -> None:
-    """The placeholders that record() connects are in no recording, where receiver_connected is recorded as well."""
+    """If receiver_connected is recorded too, the recording leaves out the placeholders that record() connects."""
     signal = Signal()
     told = signal.receiver_connected
 
@@ -206,14 +210,15 @@ def test_a_recording_of_all_does_not_record_itself() -> None:
 @pytest.mark.parametrize("function", [watch, isolate])
 @pytest.mark.parametrize("wanted", [blinker.Signal(), blinker.NamedSignal("first"), [blinker.Signal()]])
 def test_signals_of_blinker_are_refused(function: Any, wanted: Any) -> None:
-    """watch and isolate take signals of Aldis only, and say so."""
+    """watch and isolate accept signals of Aldis only, and say so."""
     with pytest.raises(InvalidOptionError, match=r"takes signals of Aldis, .*, not a signal of Blinker"):
         Connected(function).of(wanted)
 
 
 @pytest.mark.parametrize("function", [connections, record, fake])
-def test_signals_of_blinker_are_taken(function: Any) -> None:
-    """connections, record and fake take signals of Blinker, also in its namespaces and beside those of Aldis."""
+def test_signals_of_blinker_are_accepted(function: Any) -> None:
+    """connections, record and fake accept signals of Blinker, also in Blinker's namespaces and beside signals of
+    Aldis."""
     theirs = blinker.Namespace()
     theirs.signal("theirs")
     assert Connected(function).of(theirs, [first]) == [first]

@@ -1,4 +1,4 @@
-"""Sight in many threads at once: beginnings and ends come in pairs, nothing is lost, and nobody is left watching."""
+"""aldis.observe in many threads at once: beginnings and ends come in pairs, nothing is lost, and no watch is left."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ pytestmark = [pytest.mark.stress, pytest.mark.usefixtures("hasty", "uncaught", "
 
 
 class Pairing(Watcher):
-    """Counts beginnings and ends."""
+    """A watcher that counts beginnings and ends."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []  # list.append is atomic where ``+= 1`` is not.
+        self.told: list[str] = []  # list.append is atomic; ``+= 1`` is not.
 
     def send_began(self, send: SendRecord) -> None:
         self.told.append("send began")
@@ -44,7 +44,7 @@ def hear(sender: Any, **payload: Any) -> None: ...
 
 
 def test_counters_are_exact_in_threads(effort: int) -> None:
-    """Sends from many threads at once are all counted, and so are their calls."""
+    """Counters count every send from many threads, and every call."""
     lamp, rounds = Signal(), 100 * effort
     lamp.connect(hear)
     lamp.connect(other := lambda sender: None)
@@ -62,8 +62,8 @@ def test_counters_are_exact_in_threads(effort: int) -> None:
     assert [sum(histogram.buckets) for histogram in counters.receivers().values()] == [THREADS * rounds] * 2
 
 
-def test_watches_come_and_go_while_others_send(effort: int) -> None:
-    """While watches of one signal and of all come and go, sends go on, and all watchers hear pairs."""
+def test_watches_come_and_go_while_other_threads_send(effort: int) -> None:
+    """While watches of one signal and of all signals begin and stop, sends go on, and every watcher gets pairs."""
     lamp, rounds = Signal(), 100 * effort
     lamp.connect(hear)
     pairings: list[Pairing] = []
@@ -98,8 +98,8 @@ def test_watches_come_and_go_while_others_send(effort: int) -> None:
     assert late._registry.watches == ()
 
 
-def test_signals_come_and_go_while_all_are_watched(effort: int) -> None:
-    """While watches of all come and go, every signal that is made is watched by those that were there before it."""
+def test_signals_are_made_and_freed_while_all_are_watched(effort: int) -> None:
+    """While watches of all signals begin and stop, a new signal is watched by every watch that existed before it."""
     rounds = 50 * effort
     missed: list[int] = []
 
@@ -124,8 +124,8 @@ def test_signals_come_and_go_while_all_are_watched(effort: int) -> None:
     assert Signal()._registry.watches == ()
 
 
-def test_trees_do_not_mix_between_threads(effort: int) -> None:
-    """What receivers send in one thread is in the tree of that thread's send, and in no other."""
+def test_trees_of_threads_are_separate(effort: int) -> None:
+    """The sends of a receiver are in the tree of its own thread's send, and in no other tree."""
     outer, inner, rounds = Signal(), Signal(), 50 * effort
     outer.connect(inner.send)
     outer.connect(lambda sender: asyncio.run(inner.send_async(sender)), weak=False)
@@ -155,8 +155,8 @@ def test_trees_do_not_mix_between_threads(effort: int) -> None:
         assert senders == [[tree.sender], [tree.sender], [], [tree.sender]]
 
 
-def test_looking_while_others_connect(effort: int) -> None:
-    """connections() gives whole records while receivers and senders come and go in other threads."""
+def test_listing_connections_while_other_threads_connect(effort: int) -> None:
+    """connections() returns complete records while other threads connect and drop receivers and senders."""
     lamp, rounds = Signal(), 50 * effort
     lamp.connect(hear, "steady")
 

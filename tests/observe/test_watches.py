@@ -1,4 +1,4 @@
-"""Sight: watches are added and removed by token, at any moment, and a watcher that fails harms nobody."""
+"""Watches are added and removed by token, at any moment, and a watcher that fails does no harm."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ METHODS = ["send_began", "call_began", "call_ended", "send_ended"]
 
 
 class Stumbled(Exception):
-    """What watchers raise here."""
+    """The exception that watchers raise here."""
 
 
 class Noting(Watcher):
-    """Notes which of its methods are called, and may do something in them."""
+    """A watcher that notes which of its methods are called, and may run a function in them."""
 
     def __init__(self, **acts: Callable[[], object]) -> None:
         self.told: list[str] = []
@@ -83,13 +83,13 @@ def lamp() -> Lamp:
 
 
 def is_fast(signal: Signal[Any, ..., Any]) -> bool:
-    """Whether a send takes the way of a signal that nobody watches."""
+    """Return whether a send runs the code for a signal without watches."""
     signal.send()
     return signal._registry.plain is not None
 
 
 def touches_of(act: Callable[[], object]) -> set[str]:
-    """The names of the engine's functions that ran while it acted."""
+    """Return the names of the engine's functions that ran during the act."""
     codes: list[CodeType] = []
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:
@@ -111,7 +111,7 @@ def touches_of(act: Callable[[], object]) -> set[str]:
 
 
 def test_a_function_is_called_at_the_end_of_each_send(lamp: Lamp) -> None:
-    """A function as watcher gets the complete record of each send."""
+    """A function as watcher receives the complete record of each send."""
     sends: list[SendRecord] = []
 
     with watch(sends.append, lamp) as token:
@@ -127,8 +127,8 @@ def test_a_function_is_called_at_the_end_of_each_send(lamp: Lamp) -> None:
     ]
 
 
-def test_a_watch_says_what_it_is(lamp: Lamp) -> None:
-    """A Watch shows its watcher, by name, and whether it is stopped."""
+def test_a_watch_has_a_readable_repr(lamp: Lamp) -> None:
+    """The repr of a Watch shows the name of its watcher, and whether the watch is stopped."""
 
     class Secretive(Watcher):
         def __repr__(self) -> str:
@@ -144,7 +144,7 @@ def test_a_watch_says_what_it_is(lamp: Lamp) -> None:
 
 
 def test_a_watch_works_until_it_is_stopped(lamp: Lamp) -> None:
-    """A watch that nobody keeps works on; stop() ends it, once or twice; so does the end of its with block."""
+    """A watch works without a reference to it until stop() is called, once or twice, or its with block ends."""
     noting = Noting()
     token = watch(noting, lamp)
     assert token.watcher is noting
@@ -164,7 +164,7 @@ def test_a_watch_works_until_it_is_stopped(lamp: Lamp) -> None:
 
 
 def test_a_with_block_that_raises_stops_the_watch(lamp: Lamp) -> None:
-    """The end of a with block stops the watch, also when the block raises; what it raises goes on."""
+    """The end of a with block stops the watch, also when the block raises, and the exception goes on."""
     with pytest.raises(Stumbled), watch(Noting(), lamp) as token:
         raise Stumbled
 
@@ -175,7 +175,8 @@ def test_a_with_block_that_raises_stops_the_watch(lamp: Lamp) -> None:
 @pytest.mark.parametrize("order", [*permutations(range(3))], ids=str)
 @pytest.mark.parametrize("is_for_all", [True, False])
 def test_watches_are_removed_in_any_order(order: tuple[int, ...], is_for_all: bool, lamp: Lamp) -> None:
-    """Of several watches, of the signal or of all, each goes by its own token; the others go on in their order."""
+    """Each of several watches, of one signal or of all, is stopped by its own token; the others go on in their
+    order."""
     told: list[int] = []
     some = [] if is_for_all else [lamp]
     tokens = [watch(lambda _, number=number: told.append(number), *some) for number in range(3)]  # type: ignore[misc]
@@ -192,8 +193,8 @@ def test_watches_are_removed_in_any_order(order: tuple[int, ...], is_for_all: bo
     assert told == []
 
 
-def test_the_same_watcher_twice_is_told_twice(lamp: Lamp) -> None:
-    """To watch twice with one watcher makes two watches; each is stopped by itself."""
+def test_the_same_watcher_twice_makes_two_watches(lamp: Lamp) -> None:
+    """Watching twice with one watcher makes two watches, and each is stopped separately."""
     noting = Noting()
     first, second = watch(noting, lamp), watch(noting)
     lamp.send()
@@ -206,8 +207,8 @@ def test_the_same_watcher_twice_is_told_twice(lamp: Lamp) -> None:
     second.stop()
 
 
-def test_a_signal_given_twice_is_watched_once(lamp: Lamp) -> None:
-    """To give a signal twice is to give it once."""
+def test_a_signal_passed_twice_is_watched_once(lamp: Lamp) -> None:
+    """A signal that is passed twice in one call is watched once."""
     with watch(noting := Noting(), lamp, lamp):
         lamp.send()
 
@@ -216,7 +217,7 @@ def test_a_signal_given_twice_is_watched_once(lamp: Lamp) -> None:
 
 
 def test_several_signals_are_watched_by_one_token(lamp: Lamp) -> None:
-    """One watch of several signals sees these, and no others, until it is stopped."""
+    """A watch of several signals reports these signals, and no others, until it is stopped."""
     other, third = Signal(), Signal()
     names: list[str] = []
 
@@ -230,8 +231,8 @@ def test_several_signals_are_watched_by_one_token(lamp: Lamp) -> None:
     assert is_fast(other)
 
 
-def test_all_signals_are_watched_those_of_later_too(lamp: Lamp) -> None:
-    """A watch of all sees signals that exist, and those that are made later, until it is stopped."""
+def test_later_signals_are_watched_too(lamp: Lamp) -> None:
+    """A watch of all signals reports existing signals and those that are made later, until it is stopped."""
     names: list[str] = []
 
     with watch(lambda send: names.append(send.signal_name)):
@@ -249,8 +250,8 @@ def test_all_signals_are_watched_those_of_later_too(lamp: Lamp) -> None:
     assert is_fast(after)
 
 
-def test_watches_of_one_and_of_all_are_told_in_the_order_of_adding(lamp: Lamp) -> None:
-    """Who was added first is told first, whether he watches one signal or all."""
+def test_watchers_are_called_in_the_order_of_adding(lamp: Lamp) -> None:
+    """The watcher that was added first is called first, whether it watches one signal or all."""
     told: list[str] = []
 
     with (
@@ -264,7 +265,7 @@ def test_watches_of_one_and_of_all_are_told_in_the_order_of_adding(lamp: Lamp) -
 
 
 def test_watching_one_signal_does_not_touch_others(lamp: Lamp) -> None:
-    """While one signal is watched, the others are sent as if nobody watched."""
+    """While one signal is watched, sends of the other signals are as fast as without watches."""
     other = Signal()
     other.connect(hear)
     other.send()
@@ -275,7 +276,7 @@ def test_watching_one_signal_does_not_touch_others(lamp: Lamp) -> None:
 
 
 def test_when_the_last_watch_stops_sends_are_as_before(lamp: Lamp) -> None:
-    """Off costs nothing: after the last watch a send runs no function of the engine but send."""
+    """After the last watch stops, a send runs no function of the engine other than send."""
     with watch(Noting(), lamp), watch(Noting()):
         lamp.send()
         assert lamp._registry.plain is None
@@ -287,7 +288,7 @@ def test_when_the_last_watch_stops_sends_are_as_before(lamp: Lamp) -> None:
 
 
 def test_a_copy_of_a_watched_signal_is_not_watched(lamp: Lamp) -> None:
-    """A copy is a signal of its own: a watch of the original does not see it."""
+    """A copy of a watched signal is another signal, which the watch does not report."""
     import copy
 
     with watch(noting := Noting(), lamp):
@@ -300,8 +301,8 @@ def test_a_copy_of_a_watched_signal_is_not_watched(lamp: Lamp) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_watch_that_is_added_inside_a_watcher_begins_with_the_next_send(method: str, lamp: Lamp) -> None:
-    """A watch that a watcher adds, in whatever method, is told of the sends that begin after it."""
+def test_a_watch_that_a_watcher_adds_begins_with_the_next_send(method: str, lamp: Lamp) -> None:
+    """A watch that a watcher adds, in any of its methods, reports the sends that begin after it."""
     later = Noting()
     tokens: list[Watch] = []
 
@@ -322,8 +323,8 @@ def test_a_watch_that_is_added_inside_a_watcher_begins_with_the_next_send(method
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_watch_that_is_stopped_inside_a_watcher_is_told_of_ends_only(method: str, lamp: Lamp) -> None:
-    """A watch that is stopped in the middle of a send is told of the end of what has begun, and of no beginning."""
+def test_a_watch_that_a_watcher_stops_reports_ends_only(method: str, lamp: Lamp) -> None:
+    """A watch that is stopped during a send reports the ends of what has begun, and no further beginnings."""
     later = Noting()
     tokens: list[Watch] = []
     first = Noting(**{method: lambda: stop(tokens)})
@@ -343,7 +344,7 @@ def test_a_watch_that_is_stopped_inside_a_watcher_is_told_of_ends_only(method: s
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_watcher_may_stop_its_own_watch(method: str, lamp: Lamp) -> None:
-    """A watcher that stops its own watch is told of the end of what has begun, and then no more."""
+    """A watcher that stops its own watch gets the ends of what has begun, and then no more events."""
     tokens: list[Watch] = []
     noting = Noting(**{method: lambda: stop(tokens)})
     tokens.append(watch(noting, lamp))
@@ -354,8 +355,8 @@ def test_a_watcher_may_stop_its_own_watch(method: str, lamp: Lamp) -> None:
     assert is_fast(lamp)
 
 
-def test_watches_change_from_inside_receivers(lamp: Lamp) -> None:
-    """A watch that a receiver adds sees the next send; one that it stops is told of the end of what has begun."""
+def test_receivers_may_add_and_stop_watches(lamp: Lamp) -> None:
+    """A watch that a receiver adds reports the next send; a watch that it stops reports the ends of what has begun."""
     early, late = Noting(), Noting()
     tokens = [watch(early, lamp)]
 
@@ -377,8 +378,8 @@ def test_watches_change_from_inside_receivers(lamp: Lamp) -> None:
     tokens[1].stop()
 
 
-def test_watches_change_from_another_thread(lamp: Lamp) -> None:
-    """A watch may be added in one thread and stopped in another, while a send is under way in a third."""
+def test_other_threads_may_add_and_stop_watches(lamp: Lamp) -> None:
+    """A watch may be added in one thread and stopped in another, while a send runs in a third."""
     noting = Noting()
     tokens: list[Watch] = []
 
@@ -398,8 +399,8 @@ def test_watches_change_from_another_thread(lamp: Lamp) -> None:
 
 
 @pytest.mark.usefixtures("watchdog", "uncaught")
-def test_watches_change_from_destructors(lamp: Lamp) -> None:
-    """A destructor may add a watch and stop another, also when it runs in the middle of a change of the engine's."""
+def test_destructors_may_add_and_stop_watches(lamp: Lamp) -> None:
+    """A destructor may add one watch and stop another, even if it runs while the engine makes a change."""
     early, late = Noting(), Noting()
     tokens = [watch(early)]
 
@@ -412,7 +413,7 @@ def test_watches_change_from_destructors(lamp: Lamp) -> None:
 
     lamp.connect(mortal := Mortal(), "desk", weak=False)
     del mortal
-    lamp.receivers.clear()  # Kills it inside of a change.
+    lamp.receivers.clear()  # The object dies during a change.
     gc.collect()
     early.told.clear()
     lamp.send()
@@ -423,8 +424,8 @@ def test_watches_change_from_destructors(lamp: Lamp) -> None:
     assert is_fast(lamp)
 
 
-def test_what_a_watcher_sends_is_not_watched(lamp: Lamp) -> None:
-    """Sends that a watcher makes reach their receivers, and are told to no watcher: that would never end."""
+def test_sends_of_a_watcher_are_not_watched(lamp: Lamp) -> None:
+    """Sends that a watcher makes reach their receivers and are reported to no watcher, because that would never end."""
     heard: list[Any] = []
     alarm = Signal()
     alarm.connect(heard.append, weak=False)
@@ -444,7 +445,7 @@ def test_what_a_watcher_sends_is_not_watched(lamp: Lamp) -> None:
 def test_a_watcher_that_raises_is_removed_and_reported(
     method: str, lamp: Lamp, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A watcher that raises, in whatever method, is not called again; the send and the other watchers go on."""
+    """A watcher that raises, in any of its methods, is not called again; the send and the other watchers go on."""
     failing, before, after = Noting(**{method: fail}), Noting(), Noting()
 
     with watch(before, lamp), watch(failing, lamp) as token, watch(after, lamp):
@@ -464,7 +465,7 @@ def test_a_watcher_that_raises_is_removed_and_reported(
     assert isinstance(report.exc_info[1], Stumbled)
 
 
-def test_a_function_that_raises_is_reported_by_its_name(lamp: Lamp, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_function_is_reported_by_its_name(lamp: Lamp, caplog: pytest.LogCaptureFixture) -> None:
     """The report names a function and its place."""
 
     def broken(send: SendRecord) -> None:
@@ -477,7 +478,7 @@ def test_a_function_that_raises_is_reported_by_its_name(lamp: Lamp, caplog: pyte
 
 
 def test_a_failing_watcher_changes_no_failure(lamp: Lamp, caplog: pytest.LogCaptureFixture) -> None:
-    """When a receiver and a watcher both raise, the send raises what the receiver did, with nothing added to it."""
+    """When a receiver and a watcher both raise, the send raises the receiver's exception unchanged."""
     lamp.connect(lambda sender: 1 / 0, weak=False)
     watch(Noting(call_ended=fail), lamp)
     watch(Noting(send_ended=fail), lamp)
@@ -489,10 +490,10 @@ def test_a_failing_watcher_changes_no_failure(lamp: Lamp, caplog: pytest.LogCapt
     assert len(caplog.records) == 2
 
 
-def test_a_watcher_that_fails_in_a_nested_send_is_removed_for_the_outer(
+def test_a_watcher_that_fails_in_a_nested_send_is_removed_from_the_outer(
     lamp: Lamp, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A watcher that fails in an inner send is not told of the end of the outer one."""
+    """A watcher that fails in a nested send does not get the end of the outer send."""
     inner = Signal()
     failing = Noting(send_ended=fail)
     lamp.connect(lambda sender: inner.send(), weak=False, priority=1)
@@ -505,7 +506,7 @@ def test_a_watcher_that_fails_in_a_nested_send_is_removed_for_the_outer(
 
 
 def test_a_report_that_fails_does_not_disturb_the_send(lamp: Lamp, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the logger itself raises, the send still does not."""
+    """If the logger raises too, the send still does not raise."""
 
     def refuse(record: logging.LogRecord) -> bool:
         raise Stumbled
@@ -519,7 +520,7 @@ def test_a_report_that_fails_does_not_disturb_the_send(lamp: Lamp, monkeypatch: 
 
 
 def test_a_watcher_that_fails_in_two_threads_is_reported_once(lamp: Lamp, caplog: pytest.LogCaptureFixture) -> None:
-    """A watcher that fails again, in another thread that was in it already, is reported once."""
+    """A watcher that fails again, in another thread that was already inside it, is reported once."""
 
     def nest() -> None:
         if len(failing.told) == 1:
@@ -541,7 +542,8 @@ def test_a_watcher_that_fails_in_two_threads_is_reported_once(lamp: Lamp, caplog
 def test_a_watch_that_fails_while_it_is_added_is_wholly_removed(
     lamp: Lamp, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A watcher that fails on the first of its signals before the last is watched is removed from all of them."""
+    """A watcher that fails in a send of its first signal, before its last signal is watched, is removed from all of
+    them."""
     other = Signal()
     table = type(other._registry)
     watch_table = table.watch
@@ -560,8 +562,8 @@ def test_a_watch_that_fails_while_it_is_added_is_wholly_removed(
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_what_is_no_exception_goes_through_a_watcher(method: str, lamp: Lamp) -> None:
-    """KeyboardInterrupt in a watcher is raised by the send, when all were told; the watcher stays."""
+def test_an_interrupt_in_a_watcher_goes_on(method: str, lamp: Lamp) -> None:
+    """KeyboardInterrupt in a watcher is raised by the send after all watchers were called, and the watcher stays."""
     acts = {method: interrupt}
     failing, after = Noting(**acts), Noting()
     sends: list[SendRecord] = []
@@ -581,8 +583,8 @@ def test_what_is_no_exception_goes_through_a_watcher(method: str, lamp: Lamp) ->
     assert all(call.duration_s is not None for send in sends for call in send.calls)
 
 
-def test_receivers_do_not_run_when_a_watcher_is_interrupted_before_them(lamp: Lamp) -> None:
-    """KeyboardInterrupt at the beginning of a send or a call keeps the receiver from being called."""
+def test_an_interrupted_watcher_keeps_receivers_from_running(lamp: Lamp) -> None:
+    """If a watcher raises KeyboardInterrupt at the beginning of a send or a call, the receiver is not called."""
     called: list[Any] = []
     lamp.connect(called.append, weak=False, priority=1)
 
@@ -594,7 +596,7 @@ def test_receivers_do_not_run_when_a_watcher_is_interrupted_before_them(lamp: La
 
 
 def test_of_several_interrupts_the_first_is_raised(lamp: Lamp) -> None:
-    """If two watchers raise what is no exception, the send raises the first."""
+    """If two watchers raise KeyboardInterrupt or SystemExit, the send raises the first one."""
 
     def leave() -> None:
         raise SystemExit
@@ -606,13 +608,13 @@ def test_of_several_interrupts_the_first_is_raised(lamp: Lamp) -> None:
 
 
 def test_a_watcher_needs_no_method(lamp: Lamp) -> None:
-    """A Watcher that overrides nothing watches and does nothing."""
+    """A Watcher that overrides no method can be added, and does nothing."""
     with watch(Watcher(), lamp):
         assert lamp.send() == [(hear, "heard")]
 
 
-def test_counters_are_a_watcher_like_others(lamp: Lamp) -> None:
-    """What is ready-made can watch signals together with others."""
+def test_counters_work_like_other_watchers(lamp: Lamp) -> None:
+    """A ready-made watcher can watch several signals together with other watchers."""
     with watch(counters := Counters(), lamp), watch(Noting(send_began=fail), lamp):
         lamp.send()
 

@@ -1,4 +1,4 @@
-"""What the tests of OpenTelemetry share: its SDK, with everything kept in memory."""
+"""Fixtures of OpenTelemetry's tests: its SDK, with all spans and metrics in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aldis.otel import instrument
 
 
 class Telemetry:
-    """Providers of spans and metrics, and what came out of them."""
+    """Providers of spans and metrics, and the spans and metrics that they exported."""
 
     def __init__(self) -> None:
         self.exporter = InMemorySpanExporter()
@@ -31,12 +31,12 @@ class Telemetry:
 
     @property
     def spans(self) -> list[ReadableSpan]:
-        """The spans that have ended, in the order in which they did."""
+        """Return the ended spans, in the order of their ends."""
         return list(self.exporter.get_finished_spans())
 
     @property
     def trees(self) -> list[Any]:
-        """All spans as nested tuples of names, in the order in which they began."""
+        """Return all spans as nested tuples of names, in the order of their beginnings."""
         spans = sorted(self.spans, key=lambda span: span.start_time or 0)
         return [self._tree(span, spans) for span in spans if span.parent is None]
 
@@ -51,7 +51,7 @@ class Telemetry:
 
     @property
     def points(self) -> dict[str, list[Any]]:
-        """The data points of each metric."""
+        """Return the data points of each metric."""
         data = self.reader.get_metrics_data()
 
         if data is None:

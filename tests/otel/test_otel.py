@@ -1,6 +1,6 @@
 """OpenTelemetry: sends are spans with receivers as children, in the live context, without values."""
 
-# Wrong calls are at the end of this file.
+# The end of this file has wrong calls.
 # mypy: disable-error-code="arg-type"
 # pyright: reportArgumentType=false
 
@@ -34,7 +34,7 @@ SECRET = "ada@example.org"
 
 
 class Stumbled(Exception):
-    """What receivers raise here."""
+    """The exception that receivers raise here."""
 
 
 class Desk:
@@ -85,7 +85,7 @@ def signals() -> Namespace:
 
 
 def test_a_send_is_a_span_with_a_child_for_each_receiver(telemetry: Any, signals: Namespace) -> None:
-    """A send gives a span with the signal's name, and each receiver that is called one below it, in order."""
+    """A send makes a span with the signal's name, and each called receiver makes a child of it, in order."""
     lamp = signals.signal("lamp")
     lamp.connect(hear)
     lamp.connect(hear_async, via=Later())
@@ -97,7 +97,7 @@ def test_a_send_is_a_span_with_a_child_for_each_receiver(telemetry: Any, signals
 
 
 def test_spans_have_names_and_types_and_no_values(telemetry: Any, signals: Namespace) -> None:
-    """The attributes of spans are names and types. No value of a payload, of a sender or of an exception is in them."""
+    """The attributes of spans are names and types, and no value of a payload, a sender or an exception."""
     lamp = signals.signal("lamp")
     lamp.connect(hear, priority=1)
     lamp.connect(stumble)
@@ -126,7 +126,7 @@ def test_spans_have_names_and_types_and_no_values(telemetry: Any, signals: Names
 
 
 def test_exceptions_are_recorded_by_type(telemetry: Any, signals: Namespace) -> None:
-    """What raised has the status ERROR without a description, and an event with the exception's type and no more."""
+    """A raised exception sets the status ERROR without a description, and adds an event with the exception's type."""
     lamp = signals.signal("lamp")
     lamp.connect(stumble)
 
@@ -141,7 +141,7 @@ def test_exceptions_are_recorded_by_type(telemetry: Any, signals: Namespace) -> 
 
 
 def test_exceptions_are_recorded_in_full_when_that_is_asked_for(signals: Namespace, telemetry: Any) -> None:
-    """With record_exceptions, the event has what the exception says and where it was raised; the type as ever."""
+    """With record_exceptions, the event also has the exception's text and the place where it was raised."""
     lamp, outer = signals.signal("lamp"), signals.signal("outer")
     lamp.errors = "collect"
     lamp.connect(stumble)
@@ -171,7 +171,7 @@ def test_exceptions_are_recorded_in_full_when_that_is_asked_for(signals: Namespa
 
 
 def test_what_did_not_fail_has_no_status(telemetry: Any, signals: Namespace) -> None:
-    """A send that goes well has neither a status nor events."""
+    """A send without failures has neither a status nor events."""
     lamp = signals.signal("lamp")
     lamp.connect(hear)
 
@@ -182,7 +182,7 @@ def test_what_did_not_fail_has_no_status(telemetry: Any, signals: Namespace) -> 
 
 
 def test_further_attributes(telemetry: Any, signals: Namespace) -> None:
-    """Muted sends, async receivers and deliveries are marked; a receiver without a place has none."""
+    """Muted sends, async receivers and deliveries are marked; a receiver without a place has no place in its span."""
     lamp = signals.signal("lamp")
     lamp.connect(hear_async, via=Later())
     lamp.connect([].append, weak=False)
@@ -204,7 +204,9 @@ def test_further_attributes(telemetry: Any, signals: Namespace) -> None:
 
 
 def test_spans_made_in_a_receiver_are_below_it(telemetry: Any, signals: Namespace) -> None:
-    """A span that is made inside a receiver is below the receiver's, and the send below what was current before."""
+    """A span that is made inside a receiver is a child of the receiver's span, and the send's span is a child of the
+    span that was current before.
+    """
     lamp = signals.signal("lamp")
 
     @lamp.connect
@@ -221,7 +223,7 @@ def test_spans_made_in_a_receiver_are_below_it(telemetry: Any, signals: Namespac
 
 
 def test_nested_sends_are_below_their_receivers(telemetry: Any, signals: Namespace) -> None:
-    """What a receiver sends is a span below the receiver's, also after one that failed."""
+    """A receiver's send makes a child of the receiver's span, also after a receiver that failed."""
     outer, inner = signals.signal("outer"), signals.signal("inner")
     inner.connect(stumble)
 
@@ -242,7 +244,7 @@ def test_nested_sends_are_below_their_receivers(telemetry: Any, signals: Namespa
 
 
 def test_failure_policies_are_below_the_send(telemetry: Any) -> None:
-    """While a send is under way, and no receiver runs, the send's span is the current one."""
+    """During a send, while no receiver runs, the send's span is the current one."""
 
     def note(failure: Any) -> None:
         with telemetry.tracer.start_as_current_span("note"):
@@ -258,7 +260,7 @@ def test_failure_policies_are_below_the_send(telemetry: Any) -> None:
 
 
 def test_async_receivers_are_spans(telemetry: Any, signals: Namespace) -> None:
-    """Async receivers, tasks that they wait for, and sync receivers in threads of send_async, keep the tree."""
+    """Async receivers, tasks that they await, and sync receivers in threads of send_async keep the tree."""
     outer, inner = signals.signal("outer"), signals.signal("inner")
     inner.sync_wrapper = sync_to_async
     inner.connect(hear)
@@ -275,7 +277,7 @@ def test_async_receivers_are_spans(telemetry: Any, signals: Namespace) -> None:
 
 
 def test_concurrent_receivers_are_spans(telemetry: Any, signals: Namespace) -> None:
-    """Of receivers that run side by side, each has its own span as the current one."""
+    """Each of several concurrent receivers has its own span as the current one."""
     lamp = signals.signal("lamp")
 
     async def main() -> None:
@@ -307,7 +309,7 @@ def test_concurrent_receivers_are_spans(telemetry: Any, signals: Namespace) -> N
 
 
 def test_cancelled_receivers_end_their_spans(telemetry: Any, signals: Namespace) -> None:
-    """A send that is cancelled ends its spans, with CancelledError as their type."""
+    """A cancelled send ends its spans, with CancelledError as their type."""
     lamp = signals.signal("lamp")
 
     async def main() -> None:
@@ -332,7 +334,7 @@ def test_cancelled_receivers_end_their_spans(telemetry: Any, signals: Namespace)
 
 
 def test_receivers_in_threads_are_below_their_send(telemetry: Any, signals: Namespace) -> None:
-    """A receiver via threads has a span for the handing over and one for its run, both below the send."""
+    """A receiver via threads has a span for its delivery and one for its run, both children of the send's span."""
     lamp = signals.signal("lamp")
 
     with telemetry.instrument(), ThreadPoolExecutor(1) as pool:
@@ -348,7 +350,9 @@ def test_receivers_in_threads_are_below_their_send(telemetry: Any, signals: Name
 
 
 def test_a_delivery_without_a_context_is_below_its_send(telemetry: Any, signals: Namespace) -> None:
-    """A receiver that runs long after its send, in another context, still is below the send, and so is what it does."""
+    """A receiver that runs long after its send, in another context, is still a child of the send, and so are its own
+    sends.
+    """
     lamp, inner, later = signals.signal("lamp"), signals.signal("inner"), Later()
 
     @lamp.connect(via=later)
@@ -368,7 +372,7 @@ def test_a_delivery_without_a_context_is_below_its_send(telemetry: Any, signals:
 def test_a_coroutine_that_is_closed_elsewhere_ends_its_spans(
     telemetry: Any, signals: Namespace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A send_async that is closed in another context than that in which it began ends its spans, without complaint."""
+    """A send_async that is closed in another context than it began in ends its spans, without complaint."""
     lamp = signals.signal("lamp")
 
     class Pause:
@@ -389,7 +393,7 @@ def test_a_coroutine_that_is_closed_elsewhere_ends_its_spans(
 
 
 def test_a_receiver_that_leaves_a_context_behind_does_not_mix_the_tree(telemetry: Any, signals: Namespace) -> None:
-    """What a receiver attaches and never detaches is gone when the receiver returns."""
+    """A context that a receiver attaches and never detaches is gone when the receiver returns."""
     lamp = signals.signal("lamp")
 
     @lamp.connect
@@ -406,7 +410,7 @@ def test_a_receiver_that_leaves_a_context_behind_does_not_mix_the_tree(telemetry
 
 
 def test_two_watches_leave_no_span_current(telemetry: Any, signals: Namespace) -> None:
-    """When a program is instrumented twice, no span of either is current once the send has ended."""
+    """When a program is instrumented twice, no span of either watch is current after the send."""
     lamp = signals.signal("lamp")
     currents: list[Any] = []
     lamp.connect(hear)
@@ -457,7 +461,7 @@ def test_sends_and_receivers_are_measured(telemetry: Any, signals: Namespace) ->
 
 
 def test_handing_over_is_not_measured_as_a_receiver(telemetry: Any, signals: Namespace) -> None:
-    """The time of a delivered receiver is that of its run; a delivery that refuses is a failure."""
+    """The time of a delivered receiver is the time of its run, and a delivery that refuses is a failure."""
     lamp, later = signals.signal("lamp"), Later()
 
     class Refusing(Later):
@@ -478,12 +482,12 @@ def test_handing_over_is_not_measured_as_a_receiver(telemetry: Any, signals: Nam
         lamp.send()
         later.calls[1]()
 
-    later.calls[0]()  # Of the send that nobody watches any more: its watch heard no beginning of this.
+    later.calls[0]()  # Of the send that is no longer watched: the new watch has not seen its beginning.
     assert "aldis.receiver.duration" not in telemetry.points
 
 
 def test_an_older_api_gives_no_advice_on_buckets(telemetry: Any, signals: Namespace) -> None:
-    """With an API whose histograms take no advice on buckets, everything else works."""
+    """With an older API, whose histograms take no advice on buckets, everything else works."""
     meter = telemetry.meter_provider.get_meter("aldis")
 
     class OldMeter:
@@ -505,11 +509,11 @@ def test_an_older_api_gives_no_advice_on_buckets(telemetry: Any, signals: Namesp
     assert [point.count for point in telemetry.points["aldis.receiver.duration"]] == [1]
 
 
-# On, off, and when it fails.
+# On, off, and failures of OpenTelemetry itself.
 
 
 def test_one_signal_is_instrumented_alone(telemetry: Any, signals: Namespace) -> None:
-    """Given signals, only these have spans."""
+    """With given signals, only these signals have spans."""
     lamp, other = signals.signal("lamp"), signals.signal("other")
 
     with telemetry.instrument(lamp):
@@ -520,7 +524,7 @@ def test_one_signal_is_instrumented_alone(telemetry: Any, signals: Namespace) ->
 
 
 def test_when_it_stops_nothing_is_left(telemetry: Any, signals: Namespace) -> None:
-    """Off costs nothing: after stop() a send makes no span and takes the fast way."""
+    """After stop(), a send makes no span and takes the fast way."""
     lamp = signals.signal("lamp")
     lamp.connect(hear)
     watch = telemetry.instrument()
@@ -532,7 +536,7 @@ def test_when_it_stops_nothing_is_left(telemetry: Any, signals: Namespace) -> No
 
 
 def test_what_is_open_ends_when_it_stops(telemetry: Any, signals: Namespace) -> None:
-    """A watch that is stopped by a receiver ends the spans that are open, and leaves no span current."""
+    """A watch that a receiver stops ends the open spans, and leaves no span current."""
     lamp = signals.signal("lamp")
     watch = telemetry.instrument()
 
@@ -548,7 +552,7 @@ def test_what_is_open_ends_when_it_stops(telemetry: Any, signals: Namespace) -> 
 
 
 def test_without_an_sdk_it_does_nothing(signals: Namespace) -> None:
-    """With the API alone, whose providers do nothing, sends go as always."""
+    """With the API alone, whose providers do nothing, sends work as always."""
     lamp = signals.signal("lamp")
     lamp.connect(hear)
 
@@ -601,7 +605,7 @@ def test_a_telemetry_that_fails_leaves_no_span_current(
 
 
 def test_a_telemetry_that_is_interrupted_goes_on(telemetry: Any, signals: Namespace) -> None:
-    """KeyboardInterrupt while a span is made is raised by the send; the next send has its spans again."""
+    """KeyboardInterrupt while a span is made is raised by the send, and the next send has its spans again."""
     lamp = signals.signal("lamp")
     interrupts = [True]
 
@@ -630,7 +634,7 @@ def test_a_telemetry_that_is_interrupted_goes_on(telemetry: Any, signals: Namesp
 
 
 def test_nothing_is_kept(telemetry: Any, signals: Namespace) -> None:
-    """While it goes on, neither senders nor receivers nor records are kept, nor spans that have ended."""
+    """A running watch keeps no sender, receiver, record or ended span alive."""
     lamp, later = signals.signal("lamp"), Later()
     sender = Desk()
 
@@ -657,7 +661,7 @@ def test_nothing_is_kept(telemetry: Any, signals: Namespace) -> None:
 
 
 def run(program: str) -> str:
-    """What a program prints in a new interpreter."""
+    """Run a program in a new interpreter, and return what it prints."""
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
@@ -679,7 +683,7 @@ def test_a_missing_package_is_named() -> None:
 
 
 def test_the_global_providers_are_used() -> None:
-    """Without providers, spans and metrics go to those that the program has set."""
+    """Without providers as arguments, spans and metrics go to the program's global providers."""
     program = """if True:
         from opentelemetry import metrics, trace
         from opentelemetry.sdk.metrics import MeterProvider
@@ -720,7 +724,7 @@ BAD: list[tuple[str, Callable[[], Any], str]] = [
 
 @pytest.mark.parametrize(("act", "message"), [row[1:] for row in BAD], ids=[row[0] for row in BAD])
 def test_bad_input_is_refused(act: Callable[[], Any], message: str) -> None:
-    """What cannot work is refused at once, and nobody watches then."""
+    """Bad arguments are refused at once, and no watcher is added."""
     with pytest.raises(InvalidOptionError, match=message):
         act()
 

@@ -1,6 +1,6 @@
-"""OpenTelemetry for the relay: attempts are spans in the trace of who sent, what waits is measured, without values."""
+"""OpenTelemetry for the relay: attempts are spans in the sender's trace, and waiting messages are measured."""
 
-# Wrong calls are at the end of this file.
+# The end of this file has wrong calls.
 # mypy: disable-error-code="arg-type"
 # pyright: reportArgumentType=false
 
@@ -38,7 +38,7 @@ SECRET = "ada@example.org"
 
 
 class Stumbled(Exception):
-    """What receivers raise here."""
+    """The exception that receivers raise here."""
 
 
 class Desk:
@@ -74,7 +74,7 @@ class Room:
         return instrument(self.relay, **providers, **options)
 
     def values(self, name: str) -> list[tuple[dict[str, Any], Any]]:
-        """The points of a metric: attributes, and the value, or how many there were."""
+        """Return the points of a metric: the attributes, and the value or the number of values."""
         return [
             (dict(point.attributes), point.count if hasattr(point, "count") else point.value)
             for point in self.telemetry.points.get(name, ())
@@ -106,7 +106,7 @@ def process_spans(telemetry: Any) -> list[Any]:
 
 
 def test_one_trace_has_the_send_and_the_attempt(room: Room, telemetry: Any) -> None:
-    """What a worker's thread does is below the send: one trace has the request, the send, the attempt, and its work."""
+    """One trace has the request, the send, the attempt in a worker's thread, and the attempt's own spans."""
 
     def welcome(sender: Any, **payload: Any) -> None:
         with telemetry.tracer.start_as_current_span("query"):
@@ -153,7 +153,7 @@ instrument(relay, tracer_provider=tracers, meter_provider=MeterProvider([InMemor
 
 
 def test_a_worker_in_another_process_goes_on_with_the_trace(room: Room, telemetry: Any, tmp_path: Path) -> None:
-    """Attempts in a worker's process are in the sender's trace, below its span; nothing of the payload is there."""
+    """Attempts in another process are in the sender's trace, below its span, and have no values of the payload."""
     room.connect(hear, "mail.welcome")
 
     with telemetry.tracer.start_as_current_span("request") as request:
@@ -173,7 +173,9 @@ def test_a_worker_in_another_process_goes_on_with_the_trace(room: Room, telemetr
 
 
 def test_what_a_span_of_an_attempt_has(room: Room, telemetry: Any) -> None:
-    """It is of the kind CONSUMER, with names and numbers, by OpenTelemetry's conventions for messaging and by ours."""
+    """A span of an attempt has the kind CONSUMER, with names and numbers by OpenTelemetry's conventions for messaging
+    and by ours.
+    """
     room.connect(hear, "mail.welcome")
 
     with room.instrument():
@@ -204,7 +206,9 @@ def test_what_a_span_of_an_attempt_has(room: Room, telemetry: Any) -> None:
 
 
 def test_attempts_that_fail(room: Room, telemetry: Any) -> None:
-    """Each attempt has a span of its own, with the exception's type and no more; the last says that it was given up."""
+    """Each attempt has its own span, with the exception's type only; the last span says that the message is a dead
+    letter.
+    """
     room.connect(stumble, "mail.welcome", max_attempts=2)
 
     with room.instrument():
@@ -223,7 +227,7 @@ def test_attempts_that_fail(room: Room, telemetry: Any) -> None:
 
 
 def test_exceptions_are_recorded_in_full_when_that_is_asked_for(room: Room, telemetry: Any) -> None:
-    """With record_exceptions, the event has what the exception says and where it was raised."""
+    """With record_exceptions, the event has the exception's text and the place where it was raised."""
     room.connect(stumble, "mail.welcome", max_attempts=1)
 
     with room.instrument(record_exceptions=True):
@@ -238,7 +242,7 @@ def test_exceptions_are_recorded_in_full_when_that_is_asked_for(room: Room, tele
 
 
 def test_a_row_that_cannot_be_read(room: Room, telemetry: Any) -> None:
-    """Where no receiver ran, an attempt that ended in a dead letter has no function, and an error of no type."""
+    """An attempt that ends in a dead letter before its receiver runs has no function in its span, and no error type."""
     room.connect(hear, "mail.welcome")
     room.send()
 
@@ -255,7 +259,7 @@ def test_a_row_that_cannot_be_read(room: Room, telemetry: Any) -> None:
 
 
 def test_a_message_that_has_to_wait(room: Room, telemetry: Any) -> None:
-    """What cannot be received here now is shown as waiting. That is no failure, and no attempt that has a latency."""
+    """A message that cannot be received here now is shown as waiting, which is no failure and has no latency."""
     room.connect(hear, "mail.welcome")
     desk = Desk()
     room.relay.register_sender(desk, "desk")
@@ -274,7 +278,7 @@ def test_a_message_that_has_to_wait(room: Room, telemetry: Any) -> None:
 
 
 def test_async_receivers_are_below_their_attempt(room: Room, telemetry: Any) -> None:
-    """An async receiver runs in another thread, and what it does is below its attempt all the same."""
+    """An async receiver runs in another thread, and its spans are still below its attempt."""
 
     async def welcome(sender: Any, **payload: Any) -> None:
         with telemetry.tracer.start_as_current_span("query"):
@@ -292,7 +296,7 @@ def test_async_receivers_are_below_their_attempt(room: Room, telemetry: Any) -> 
 
 
 def test_receivers_without_a_place(room: Room, telemetry: Any) -> None:
-    """A receiver of which nobody knows where it is defined has no place."""
+    """A receiver whose place in the source is unknown has no place in its span."""
 
     noted: dict[str, Any] = {}
     room.connect(noted.update, "mail.welcome")
@@ -308,7 +312,7 @@ def test_receivers_without_a_place(room: Room, telemetry: Any) -> None:
 
 
 def test_what_a_receiver_sends_is_below_its_attempt(room: Room, telemetry: Any) -> None:
-    """A durable receiver's own durable sends go on with the trace, attempt by attempt."""
+    """The durable sends of a durable receiver continue the trace, attempt by attempt."""
     thanked = room.signals.declare(thanked_contract)
 
     def welcome(sender: Any, **payload: Any) -> None:
@@ -344,11 +348,11 @@ def test_nothing_is_current_when_an_attempt_has_ended(room: Room) -> None:
     assert len(process_spans(room.telemetry)) == 2
 
 
-# The trace context, as it crosses.
+# The trace context in a message.
 
 
 def test_without_a_trace_context_an_attempt_begins_a_trace(room: Room, telemetry: Any) -> None:
-    """What was sent outside of any trace, or by a program without OpenTelemetry, has spans without a parent."""
+    """A message that was sent outside of a trace, or without OpenTelemetry, has spans without a parent."""
     room.connect(hear, "mail.welcome")
     room.send()
 
@@ -363,7 +367,7 @@ def test_without_a_trace_context_an_attempt_begins_a_trace(room: Room, telemetry
 
 @pytest.mark.parametrize("stored", ["[", "[]", '"x"', "{}", '{"traceparent": "nonsense"}', "[" * 100_000, b"\xff", 7])
 def test_ill_meant_trace_contexts_are_ignored(room: Room, telemetry: Any, stored: Any) -> None:
-    """A message is received whatever stands in the place of its trace context."""
+    """A message is received, whatever its trace context contains."""
     room.connect(hear, "mail.welcome")
     room.send()
 
@@ -377,7 +381,7 @@ def test_ill_meant_trace_contexts_are_ignored(room: Room, telemetry: Any, stored
 
 
 class Propagator:
-    """Writes what it is given, or fails; and reads nothing."""
+    """Writes a given trace context, or fails, and reads nothing."""
 
     fields: Any = ()
 
@@ -396,7 +400,7 @@ class Propagator:
 
 @pytest.fixture
 def usual() -> Iterator[None]:
-    """Has the usual propagators back when the test is over."""
+    """Restore the usual propagators after the test."""
     propagators = propagate.get_global_textmap()
     yield
     propagate.set_global_textmap(propagators)
@@ -405,7 +409,7 @@ def usual() -> Iterator[None]:
 @pytest.mark.usefixtures("usual")
 @pytest.mark.parametrize("carrier", [None, {"a": "b"}, {"a": "b" * 9000}], ids=["fails", "is heard", "says too much"])
 def test_propagators_of_another_make(room: Room, telemetry: Any, carrier: dict[str, str] | None) -> None:
-    """Neither a send nor an attempt fails by a propagator that raises, or that has too much to say."""
+    """Neither a send nor an attempt fails if a propagator raises or writes too much."""
     propagate.set_global_textmap(Propagator(carrier))  # type: ignore[arg-type, unused-ignore]
     room.connect(hear, "mail.welcome")
 
@@ -422,7 +426,7 @@ def test_propagators_of_another_make(room: Room, telemetry: Any, carrier: dict[s
 
 
 def test_a_program_without_opentelemetry_does_not_load_it(tmp_path: Path) -> None:
-    """Neither the relay, nor a send, nor the receiving of a message with a trace context imports OpenTelemetry."""
+    """Neither the relay nor a send nor a received message with a trace context imports OpenTelemetry."""
     program = """if True:
         import sys
         from sqlalchemy import create_engine, text
@@ -454,7 +458,7 @@ def test_a_program_without_opentelemetry_does_not_load_it(tmp_path: Path) -> Non
 
 
 def test_attempts_are_measured(room: Room) -> None:
-    """Attempts are counted and timed by receiver and outcome. The latency is that of the first of a message."""
+    """Attempts are counted and timed by receiver and outcome, and a message has the latency of its first attempt."""
     room.connect(stumble, "mail.welcome", max_attempts=2)
     room.connect(hear, "index")
 
@@ -481,7 +485,7 @@ def test_attempts_are_measured(room: Room) -> None:
 
 
 def test_a_clock_that_is_behind_gives_no_negative_latency(room: Room) -> None:
-    """What the database says was sent in the future was received at once."""
+    """A message that was sent in the future, by the database's clock, has the latency zero."""
     room.connect(hear, "mail.welcome")
     room.send()
 
@@ -495,7 +499,9 @@ def test_a_clock_that_is_behind_gives_no_negative_latency(room: Room) -> None:
 
 
 def test_what_waits_is_measured(room: Room) -> None:
-    """The gauges are of the database as it is when they are collected: each receiver's backlog, age, dead letters."""
+    """When they are collected, the gauges show the database's current state: each receiver's backlog, age, dead
+    letters.
+    """
     room.connect(stumble, "mail.welcome", max_attempts=1)
 
     with room.instrument():
@@ -517,7 +523,7 @@ def test_what_waits_is_measured(room: Room) -> None:
 
 
 def test_one_collection_asks_once(room: Room) -> None:
-    """However many gauges there are, one collection asks the database as Relay.status does once; each asks anew."""
+    """One collection reads the database once, as Relay.status does, for all gauges; the next one reads it again."""
     statements: list[str] = []
     event.listen(room.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2]))
     room.relay.status()
@@ -530,7 +536,7 @@ def test_one_collection_asks_once(room: Room) -> None:
 
 
 def test_a_database_that_is_away(room: Room, caplog: pytest.LogCaptureFixture) -> None:
-    """While the database cannot be asked there are no values, and one warning of it; then there are again."""
+    """While the database cannot be read, there are no values and one warning; later there are values again."""
     room.connect(hear, "mail.welcome")
 
     with room.instrument():
@@ -554,7 +560,7 @@ def test_a_database_that_is_away(room: Room, caplog: pytest.LogCaptureFixture) -
 def test_what_cannot_be_asked_for_other_reasons(
     room: Room, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So it is when something else than the database fails. It is said once, however often it is asked."""
+    """A failure outside of the database is reported too, once for any number of collections."""
 
     def status() -> None:
         raise LookupError("no engine")
@@ -585,11 +591,11 @@ def test_an_error_of_the_database_shows_no_values(
     assert SECRET not in caplog.text
 
 
-# Nothing of a payload.
+# No values.
 
 
 def test_nothing_of_a_payload_is_anywhere(room: Room, telemetry: Any) -> None:
-    """Neither spans nor metrics have values: of payloads, of senders, of exceptions."""
+    """Neither spans nor metrics have values of payloads, senders or exceptions."""
     room.connect(stumble, "mail.welcome", max_attempts=2)
     room.connect(hear_async, "index")
 
@@ -605,11 +611,11 @@ def test_nothing_of_a_payload_is_anywhere(room: Room, telemetry: Any) -> None:
         assert SECRET not in telemetry.reader.get_metrics_data().to_json()
 
 
-# On, off, and when it fails.
+# On, off, and failures of OpenTelemetry itself.
 
 
 def test_when_it_stops_nothing_is_left(room: Room, telemetry: Any) -> None:
-    """After stop() there are neither spans nor metrics, and an attempt makes no record."""
+    """After stop() there are no spans and no metrics, and an attempt makes no record."""
     room.connect(hear, "mail.welcome")
     watch = room.instrument()
     assert not watch.is_stopped
@@ -636,7 +642,7 @@ def test_what_is_open_ends_when_it_stops(room: Room, telemetry: Any) -> None:
 
 
 class Failing:
-    """A processor of spans that fails with one of them, at its beginning or its end."""
+    """A processor of spans that fails at the beginning or the end of one of them."""
 
     def __init__(self, moment: str, name: str, error: type[BaseException]) -> None:
         self.moment = moment
@@ -664,7 +670,7 @@ class Failing:
 def test_a_telemetry_that_fails(
     room: Room, telemetry: Any, caplog: pytest.LogCaptureFixture, moment: str, name: str, error: type[BaseException]
 ) -> None:
-    """If a span cannot be made or ended, that is reported once and the watch is removed. Messages are received."""
+    """If a span cannot be made or ended, this is reported once, the watch is removed, and messages are received."""
     telemetry.tracer_provider.add_span_processor(Failing(moment, name, error))
     inner = room.signals.declare(thanked_contract)
     inner.connect(hear, via=room.relay.durable("inner"))
@@ -689,8 +695,8 @@ def test_a_telemetry_that_fails(
 
 
 def test_nothing_is_kept(room: Room, telemetry: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """While it goes on, neither exceptions nor records of attempts are kept; and the meters keep no relay."""
-    caplog.set_level(logging.CRITICAL, "aldis.relay")  # pytest keeps what is logged.
+    """A running watch keeps neither exceptions nor records of attempts, and the meters keep no relay."""
+    caplog.set_level(logging.CRITICAL, "aldis.relay")  # pytest keeps the objects that are logged.
     raised: list[Any] = []
 
     def fall(sender: Any, **payload: Any) -> None:
@@ -738,7 +744,7 @@ def test_records_of_attempts_let_go_of_exceptions(room: Room) -> None:
 
 
 def test_a_relay_that_is_gone(room: Room, telemetry: Any) -> None:
-    """Gauges of a relay that was dropped, and its watch kept, have no values."""
+    """Gauges of a relay that was collected, whose watch still exists, have no values."""
     watch = room.instrument()
     room.relay = None  # type: ignore[assignment]
     room.registered = None  # type: ignore[assignment]
@@ -752,7 +758,7 @@ def test_a_relay_that_is_gone(room: Room, telemetry: Any) -> None:
 
 
 def run(program: str, *arguments: str) -> str:
-    """What a program prints in a new interpreter."""
+    """Run a program in a new interpreter, and return what it prints."""
     command = [sys.executable, "-c", program, *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout.strip()
 
@@ -779,7 +785,7 @@ def test_without_an_sdk_it_does_nothing(room: Room) -> None:
 
 
 def test_bad_input_is_refused(room: Room) -> None:
-    """What cannot work is refused at once, and nobody observes then."""
+    """Bad arguments are refused at once, and no observer is added."""
     with pytest.raises(InvalidOptionError, match="takes a Relay, not a Engine"):
         instrument(room.engine)
 

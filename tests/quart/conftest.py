@@ -1,4 +1,4 @@
-"""What the tests of the Quart room share: async tests, and applications."""
+"""Fixtures of the Quart room's tests: async tests, and applications."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMEOUT_S = 120
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run async tests in a loop of their own."""
+    """Run each async test in its own event loop."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
 
@@ -31,7 +31,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
-    """Leave Quart's signals as they were found, without receivers and with the usual policy, and loggers too."""
+    """Leave Quart's signals and the loggers as they were: without receivers, and with the usual failure policy."""
     for name in ("shop", "other", "quiet", "loud", "plain", "second"):
         logging.getLogger(name).disabled = False
 

@@ -1,7 +1,7 @@
-"""A small shop on hypercorn, for a process of its own: ``python served.py FD``.
+"""A small shop on hypercorn, for its own process: ``python served.py FD``.
 
-It listens at a socket that it inherits. Its receivers, its logger and its shutdown call the test at the port in
-``PHONE``, and wait for its answer.
+It listens on a socket that it inherits. Its receivers, its logger and its shutdown call the test at the port in
+``PHONE``, and wait for the answer.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ async def endless() -> Response:
     async def parts() -> AsyncIterator[str]:
         while True:
             yield PART * 200
-            await asyncio.sleep(0)  # Once the client has gone, nothing else lets the server find that out.
+            await asyncio.sleep(0)  # Without this, the server does not find out that the client has left.
 
     placed.send(app)
     return Response(parts())

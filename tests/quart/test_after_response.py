@@ -1,4 +1,4 @@
-"""Receivers that run when the response has been sent."""
+"""Receivers that run after the response has been sent."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 120
 
-# As an exception leaves the application: in the groups of Quart 0.23, or as it is.
+# The exception that leaves the application: in the groups of Quart 0.23, or as it is.
 LEFT = pytest.RaisesGroup(ZeroDivisionError, allow_unwrapped=True, flatten_subgroups=True)
 colour: ContextVar[str] = ContextVar("colour", default="none")
 
 
 class LeavingError(Exception):
-    """Has a client leave."""
+    """Makes a client leave."""
 
 
 class Shop:
-    """An application that sends a signal in each of its views, and what came of it."""
+    """An application that sends a signal in each of its views, and records what happens."""
 
     def __init__(self, app: Quart) -> None:
         self.app = app
@@ -66,7 +66,7 @@ class Shop:
         return self.signal.connect(receiver, weak=False, via=after_response, **options)
 
     def fail_outside(self) -> None:
-        """Have requests raise what no error handler of Quart's sees, so that it leaves the application."""
+        """Make requests raise an exception that leaves the application, because no error handler of Quart's gets it."""
 
         @self.app.teardown_request
         async def tear_down(error: BaseException | None) -> None:
@@ -148,7 +148,7 @@ def shop(app: Quart) -> Shop:
 
 @pytest.mark.parametrize(("path", "n"), [("/", 1), ("/sync", 2)])
 async def test_it_runs_when_the_view_is_over(shop: Shop, path: str, n: int) -> None:
-    """The receivers, sync and async, run after an async and a sync view, and have run when the test client returns."""
+    """Sync and async receivers run after a sync or async view, and before the test client returns."""
 
     async def receiver(sender: Any, n: int) -> None:
         shop.log.append(("async", n))
@@ -160,7 +160,7 @@ async def test_it_runs_when_the_view_is_over(shop: Shop, path: str, n: int) -> N
 
 
 async def test_after_the_last_byte(shop: Shop) -> None:
-    """The receiver begins when the application has handed all of the response to the server, and not before."""
+    """The receiver begins after the application has passed the last byte of the response to the server."""
     may_go = asyncio.Event()
 
     async def receiver(sender: Any, n: int) -> None:
@@ -191,7 +191,7 @@ async def test_after_the_last_byte(shop: Shop) -> None:
 
 
 async def test_in_the_order_of_the_sends(shop: Shop) -> None:
-    """Receivers run one after the other, those that are sent to by such a receiver after the others."""
+    """Receivers run one after the other; a receiver of a send inside such a receiver runs after the others."""
 
     async def first(sender: Any, n: int) -> None:
         shop.log.append(("first", n))
@@ -209,7 +209,7 @@ async def test_in_the_order_of_the_sends(shop: Shop) -> None:
 
 
 async def test_after_a_failure_too(shop: Shop) -> None:
-    """Also when the view raised and Quart makes a 500 of it."""
+    """The receiver also runs if the view raises and Quart makes a 500 of it."""
     shop.app.logger.disabled = True
     shop.connect(shop.note)
     assert (await shop.client.get("/broken")).status_code == 500
@@ -217,7 +217,7 @@ async def test_after_a_failure_too(shop: Shop) -> None:
 
 
 async def test_an_error_does_not_wait(shop: Shop) -> None:
-    """Where the server has to answer an error itself, it does not wait for receivers; they run all the same."""
+    """When the server must answer an error itself, it does not wait for receivers, and they still run."""
     done, may_go = asyncio.Event(), asyncio.Event()
     shop.fail_outside()
 
@@ -235,7 +235,7 @@ async def test_an_error_does_not_wait(shop: Shop) -> None:
 
 
 async def test_a_client_that_leaves(shop: Shop) -> None:
-    """When the client goes in the middle of a stream, the stream is left and the receiver runs all the same."""
+    """When the client leaves in the middle of a stream, the stream ends and the receiver still runs."""
     shop.connect(shop.note)
 
     with pytest.raises(LeavingError):
@@ -249,7 +249,7 @@ async def test_a_client_that_leaves(shop: Shop) -> None:
 
 
 async def test_what_is_sent_after_the_response(shop: Shop) -> None:
-    """A task that goes on after the response has its receivers run, in order and one after the other, each time."""
+    """The receivers of a task that outlives the response run at each send, in order and one after the other."""
     done = asyncio.Event()
 
     async def receiver(sender: Any, n: int) -> None:
@@ -274,9 +274,9 @@ async def test_what_is_sent_after_the_response(shop: Shop) -> None:
 
 
 async def test_what_a_thread_sends_after_the_response(shop: Shop) -> None:
-    """A sync view that goes on when its client has gone has its receivers run, in the loop."""
+    """The receivers of a sync view that outlives its client run in the event loop."""
     begun, left, done = threading.Event(), threading.Event(), asyncio.Event()
-    asyncio.get_running_loop().set_debug(True)  # It refuses what threads must not do then.
+    asyncio.get_running_loop().set_debug(True)  # In debug mode, the loop refuses calls that a thread must not make.
 
     @shop.app.get("/slow")
     def slow() -> str:
@@ -302,7 +302,7 @@ async def test_what_a_thread_sends_after_the_response(shop: Shop) -> None:
 
 
 async def test_a_server_that_cancels(shop: Shop) -> None:
-    """A server that cancels the request's task is not kept from it; the receiver goes on in the application's tasks."""
+    """A server can cancel the request's task; the receiver goes on in a background task of the application."""
     begun, may_go = asyncio.Event(), asyncio.Event()
 
     async def receiver(sender: Any, n: int) -> None:
@@ -325,7 +325,7 @@ async def test_a_server_that_cancels(shop: Shop) -> None:
 
 
 async def test_the_application_waits_when_it_shuts_down(shop: Shop) -> None:
-    """Receivers that run are background tasks of the application, whose shutdown waits for them."""
+    """Running receivers are background tasks of the application, whose shutdown waits for them."""
     shop.fail_outside()
 
     async def receiver(sender: Any, n: int) -> None:
@@ -347,7 +347,7 @@ async def test_the_application_waits_when_it_shuts_down(shop: Shop) -> None:
 
 
 async def test_the_application_does_not_wait_for_ever(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """After BACKGROUND_TASK_SHUTDOWN_TIMEOUT, what still runs is cancelled, and what waits behind it is lost."""
+    """After BACKGROUND_TASK_SHUTDOWN_TIMEOUT, the running receiver is cancelled, and those behind it are lost."""
     begun = asyncio.Event()
     shop.fail_outside()
     shop.app.config["BACKGROUND_TASK_SHUTDOWN_TIMEOUT"] = 0.001
@@ -378,7 +378,9 @@ async def test_the_application_does_not_wait_for_ever(shop: Shop, caplog: pytest
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 async def test_in_an_app_context_with_the_request_to_read(shop: Shop, is_async: bool) -> None:
-    """current_app, request, session and context variables are there; g is new. A sync receiver is in a thread."""
+    """current_app, request, session and context variables are the request's own; g is new; a sync receiver is in a
+    thread.
+    """
 
     def read() -> tuple[Any, ...]:
         assert not hasattr(g, "of_the_request")
@@ -404,7 +406,7 @@ async def test_in_an_app_context_with_the_request_to_read(shop: Shop, is_async: 
 
 
 async def test_a_task_of_the_receiver(shop: Shop) -> None:
-    """A receiver can give the context that it runs in to a task, as a view can."""
+    """A receiver can pass its context to a task, as a view can."""
     tasks: list[asyncio.Task[None]] = []
 
     async def receiver(sender: Any, n: int) -> None:
@@ -421,7 +423,7 @@ async def test_a_task_of_the_receiver(shop: Shop) -> None:
 
 
 async def test_the_request_is_torn_down_once(shop: Shop) -> None:
-    """What tears the request down is called when it ends, and not again when the receiver has run."""
+    """Teardown functions of the request run once, when the request ends, and not again after the receiver."""
     shop.connect(shop.note)
 
     @shop.app.teardown_request
@@ -433,7 +435,7 @@ async def test_the_request_is_torn_down_once(shop: Shop) -> None:
 
 
 async def test_app_contexts_are_torn_down(shop: Shop) -> None:
-    """The context that the receiver runs in is torn down, and told what the receiver raised."""
+    """The app context of the receiver is torn down, and its teardown functions get the receiver's exception."""
     shop.app.logger.disabled = True
     told: list[type] = []
 
@@ -452,7 +454,7 @@ async def test_app_contexts_are_torn_down(shop: Shop) -> None:
     assert told == [type(None), OSError]
 
 
-# What becomes of failures.
+# Failures.
 
 
 async def fails(sender: Any, n: int) -> None:
@@ -471,7 +473,7 @@ async def cancels(sender: Any, n: int) -> None:
 async def test_a_failure_does_not_reach_the_client(
     shop: Shop, receiver: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a receiver raises, a cancellation of its own as well, is logged by the application, and the others run."""
+    """The application logs the exception of a receiver, also its own cancellation, and the other receivers run."""
     shop.connect(receiver)
     shop.connect(shop.note)
 
@@ -486,7 +488,7 @@ async def test_a_failure_does_not_reach_the_client(
 
 
 async def test_a_failing_teardown_stops_no_other(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """What tearing the context down raises is logged as well, and the receivers behind it run."""
+    """An exception in the teardown of the receiver's context is logged too, and the next receivers run."""
     failures = [OSError("pool is empty")]
 
     @shop.app.teardown_appcontext
@@ -508,7 +510,7 @@ async def test_a_failing_teardown_stops_no_other(shop: Shop, caplog: pytest.LogC
 
 
 async def test_a_failure_goes_to_a_callable_policy(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-    """With a callable as failure policy, that is handed the failure, and nothing is logged."""
+    """A callable failure policy is called with the failure, and nothing is logged."""
     failures: list[Failure] = []
     shop.signal.errors = failures.append
     shop.connect(fails)
@@ -518,7 +520,7 @@ async def test_a_failure_goes_to_a_callable_policy(shop: Shop, caplog: pytest.Lo
 
 
 async def test_it_is_watched(shop: Shop) -> None:
-    """Who watches the signal sees that the call was handed over, and then how the receiver did."""
+    """A watcher of the signal sees the delivery of the call, and later the result of the receiver."""
     shop.connect(fails)
     shop.connect(shop.note)
     shop.app.logger.disabled = True
@@ -536,7 +538,7 @@ async def test_it_is_watched(shop: Shop) -> None:
     ]
 
 
-# Where there is no response.
+# Without a response.
 
 
 async def add_one(sender: Any, n: int) -> int:
@@ -548,7 +550,7 @@ def add_two(sender: Any, n: int) -> int:
 
 
 async def test_outside_a_request_at_once(shop: Shop) -> None:
-    """Without a request it runs at once, sync receivers in a thread, and its result stands in the results."""
+    """Outside of a request, the receiver runs at once, in a thread if it is sync, and its result is in the results."""
     threads: list[bool] = []
 
     def where(sender: Any, n: int) -> None:
@@ -569,7 +571,9 @@ async def test_outside_a_request_at_once(shop: Shop) -> None:
 
 
 async def test_send_outside_a_request(shop: Shop) -> None:
-    """send calls sync receivers there as it does without a delivery, in the loop as well, and refuses async ones."""
+    """Outside of a request, send calls sync receivers as without a delivery, also in the loop, and refuses async
+    receivers.
+    """
     shop.connect(add_two)
     assert shop.signal.send(shop.app, n=7) == [(add_two, 9)]
 
@@ -583,7 +587,7 @@ async def test_send_outside_a_request(shop: Shop) -> None:
 
 
 async def test_in_a_websocket_at_once(shop: Shop) -> None:
-    """A websocket has no response to wait for: the receivers run at once."""
+    """In a websocket, there is no response to wait for: the receivers run at once."""
     shop.connect(add_one)
     shop.connect(add_two)
 
@@ -592,7 +596,7 @@ async def test_in_a_websocket_at_once(shop: Shop) -> None:
 
 
 async def test_without_the_extension_it_says_so() -> None:
-    """An application without the extension could not run it: the send fails and says what to do."""
+    """In an application without the extension, the send fails with a message that says what to do."""
     shop = Shop(Quart("bare"))
     shop.connect(shop.note)
 
@@ -605,5 +609,5 @@ async def test_without_the_extension_it_says_so() -> None:
 
 
 def test_the_repr() -> None:
-    """It shows as what one writes."""
+    """Its repr is what a user writes."""
     assert repr(after_response) == "after_response"

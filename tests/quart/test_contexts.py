@@ -1,4 +1,4 @@
-"""Receivers via after_response where there is a request, but nothing makes a response."""
+"""Receivers via after_response in a request context that makes no response."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def results_in_a_context(app: Quart, signal: Any) -> list[str]:
 
 
 def test_in_a_context_of_a_test_at_once() -> None:
-    """In test_request_context() no response is made that it could wait for: it runs at once, with the request."""
+    """In test_request_context() there is no response to wait for: the receiver runs at once, with the request."""
     app, signal = Quart("shop"), Signal()
     Aldis(app)
     signal.connect(path_of, via=after_response)
@@ -33,7 +33,7 @@ def test_in_a_context_of_a_test_at_once() -> None:
 
 
 def test_without_the_extension_it_says_so() -> None:
-    """An application without the extension could not run it: the send fails and says what to do."""
+    """In an application without the extension, the send fails with a message that says what to do."""
     app, signal = Quart("bare"), Signal()
     signal.connect(path_of, via=after_response)
 

@@ -35,7 +35,7 @@ from aldis.quart._core_signals import CORE_SIGNALS
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-SAYS_NOT_HOW = "_async_wrapper" in inspect.getsource(AppContext.pop)  # Quart 0.23 means another wrapper there.
+SAYS_NOT_HOW = "_async_wrapper" in inspect.getsource(AppContext.pop)  # Quart 0.23 passes the wrong wrapper there.
 IS_INSTEAD = isinstance(quart.signals.request_started, aldis.Signal)
 NAMES = [signal.name.replace("-", "_") for signal in CORE_SIGNALS]
 each_name = pytest.mark.parametrize("name", NAMES)
@@ -43,12 +43,12 @@ each_kind = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "asy
 
 
 def source_of(name: str) -> Any:
-    """Quart's own signal."""
+    """Return Quart's own signal."""
     return getattr(quart.signals, name)
 
 
 class Log:
-    """Async receivers of all eighteen signals that note what they are told."""
+    """Async receivers of all eighteen signals, which record their calls."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -67,7 +67,7 @@ class Log:
 
 
 def fill(app: Quart) -> Quart:
-    """An application with one view of each kind."""
+    """Give an application one view of each kind."""
     app.secret_key = "for tests"
 
     @app.get("/")
@@ -111,15 +111,15 @@ def fill(app: Quart) -> Quart:
 
 
 async def ended(connection: Any) -> None:
-    """Wait until the server has closed a websocket: who leaves before has the handler cancelled."""
+    """Wait until the server has closed a websocket: a client that leaves earlier cancels the handler."""
     await asyncio.wait([connection._task])
 
 
-# What they are.
+# The exported signals.
 
 
 def test_all_of_quart_s_signals_are_there() -> None:
-    """Each signal of Quart is exported, under its name, and nothing else is taken for one."""
+    """Each signal of Quart is exported under its name, and no other object is exported as one."""
     theirs = {name for name, value in vars(quart.signals).items() if hasattr(value, "receivers_for")}
     assert theirs == set(NAMES)
     assert len(NAMES) == 18
@@ -129,14 +129,14 @@ def test_all_of_quart_s_signals_are_there() -> None:
 
 @each_name
 def test_they_are_quart_s_where_quart_runs_on_aldis(name: str) -> None:
-    """In Blinker's place, the exported signal is Quart's; beside it, Quart's is left as it is."""
+    """In Blinker's place, the exported signal is Quart's own; beside Blinker, Quart's own signal stays as it is."""
     assert (getattr(room, name) is source_of(name)) is IS_INSTEAD
     assert not source_of(name).receivers
 
 
 @each_name
 def test_they_are_declared_and_documented(name: str) -> None:
-    """Each has a contract, with types and a documentation."""
+    """Each signal has a contract with types and a documentation."""
     signal = getattr(room, name)
     sender, *payload = inspect.signature(signal.contract).parameters.values()
     assert sender.annotation == ("str | bytes" if name in ("websocket_received", "websocket_sent") else "Quart")
@@ -145,15 +145,15 @@ def test_they_are_declared_and_documented(name: str) -> None:
 
 
 def test_a_receiver_that_does_not_fit_is_refused() -> None:
-    """E12: a receiver that could not take the payload is refused at connect."""
+    """E12: a receiver that cannot take the payload is refused at connect."""
     with pytest.raises(InvalidReceiverError, match="context"):
 
-        @room.template_rendered.connect  # type: ignore[arg-type]  # And so do type checkers.
+        @room.template_rendered.connect  # Type checkers refuse it too.
         async def receiver(sender: Any, template: Any) -> None: ...
 
 
 async def test_what_a_newer_quart_sends_reaches_receivers(app: Quart) -> None:
-    """A keyword that is not known here is handed on; one that is missing is refused."""
+    """An unknown keyword reaches the receivers, and a send without a declared keyword is refused."""
     got: list[Any] = []
 
     @room.request_started.connect
@@ -171,7 +171,7 @@ async def test_what_a_newer_quart_sends_reaches_receivers(app: Quart) -> None:
 
 
 async def test_a_wrapper_is_no_payload(app: Quart) -> None:
-    """Quart 0.23 gives send_async the wrapper that is for send: receivers without such a keyword run all the same."""
+    """Quart 0.23 passes send's wrapper to send_async as a keyword: receivers without this keyword still run."""
     called: list[Any] = []
 
     @room.appcontext_pushed.connect
@@ -186,7 +186,7 @@ async def test_a_wrapper_is_no_payload(app: Quart) -> None:
 
 
 async def test_the_signals_of_a_request(app: Quart) -> None:
-    """A request sends them in Quart's order, with what Quart sends."""
+    """A request sends the signals in Quart's order, with Quart's payloads."""
     log = Log()
     response = await fill(app).test_client().get("/page")
     assert await response.get_data(as_text=True) == "3"
@@ -212,7 +212,7 @@ async def test_the_signals_of_a_request(app: Quart) -> None:
 
 
 async def test_a_streamed_template(app: Quart) -> None:
-    """A template that is streamed is told before its first part, and after its last, which follows the response."""
+    """A streamed template is sent before its first part, and again after its last part, which follows the response."""
     log = Log()
     response = await fill(app).test_client().get("/parts")
     assert await response.get_data(as_text=True) == "4"
@@ -224,7 +224,7 @@ async def test_a_streamed_template(app: Quart) -> None:
     ("path", "status", "exception"), [("/broken", 500, ZeroDivisionError), ("/handled", 410, None)]
 )
 async def test_the_signals_of_a_request_that_fails(app: Quart, path: str, status: int, exception: Any) -> None:
-    """An exception that nobody handles is told; one that is handled is not. Each ends in a response and a teardown."""
+    """An unhandled exception is sent as a signal, a handled one is not, and both end in a response and a teardown."""
     log = Log()
     app.logger.disabled = True
     assert (await fill(app).test_client().get(path)).status_code == status
@@ -238,9 +238,9 @@ async def test_the_signals_of_a_request_that_fails(app: Quart, path: str, status
 
 @each_kind
 async def test_the_signals_of_a_websocket(app: Quart, is_async: bool) -> None:
-    """A websocket tells of its messages, which are the senders, text and bytes, and has its own start and end."""
+    """A websocket sends a signal for its start, its end and each message, with the text or bytes as the sender."""
     if not is_async:
-        Aldis(app)  # Sync receivers of messages cross by it alone: Quart itself does not say how.
+        Aldis(app)  # Without the extension, sync receivers of messages have no wrapper, because Quart passes none.
 
     heard: list[Any] = []
 
@@ -279,7 +279,7 @@ async def test_the_signals_of_a_websocket(app: Quart, is_async: bool) -> None:
 
 
 async def test_messages_are_filtered_by_value(app: Quart) -> None:
-    """E6: messages are matched by value, as all strings and bytes."""
+    """E6: messages match by value, like all strings and bytes."""
     heard: list[Any] = []
 
     async def receiver(sender: Any) -> None:
@@ -297,7 +297,7 @@ async def test_messages_are_filtered_by_value(app: Quart) -> None:
 
 
 async def test_a_websocket_that_fails(app: Quart) -> None:
-    """An exception that nobody handles in a websocket is told."""
+    """An unhandled exception in a websocket is sent as a signal."""
     log = Log()
     app.logger.disabled = True
 
@@ -314,7 +314,7 @@ async def test_a_websocket_that_fails(app: Quart) -> None:
 
 
 async def test_exceptions_in_the_background_and_while_serving(app: Quart) -> None:
-    """What a background task raises is told, and what is raised before or after serving."""
+    """Exceptions of background tasks, and those before or after serving, are sent as signals."""
     log = Log()
     app.logger.disabled = True
 
@@ -340,7 +340,7 @@ async def test_exceptions_in_the_background_and_while_serving(app: Quart) -> Non
 
 
 async def test_nested_app_contexts(app: Quart) -> None:
-    """Each app context is told for itself, with its own application as the sender."""
+    """Each nested app context sends its own signals, with its own application as the sender."""
     log, inner = Log(), Quart("inner")
 
     async with app.app_context(), inner.app_context():
@@ -394,7 +394,7 @@ async def test_the_request_is_there(app: Quart, is_async: bool) -> None:
 
 
 async def test_order_and_filters(app: Quart) -> None:
-    """E1, E6: by priority, for their senders, sync or async, current_app as a sender included."""
+    """E1, E6: sync and async receivers are called by priority and for their senders; current_app can be a sender."""
     called: list[str] = []
 
     def make(name: str, *, is_async: bool = False) -> Callable[..., Any]:
@@ -421,7 +421,7 @@ async def test_order_and_filters(app: Quart) -> None:
 
 @each_name
 async def test_sync_receivers_run_as_quart_s_sync_views_do(app: Quart, name: str) -> None:
-    """E9: a sync receiver is run by the application's ensure_async: in a thread, so that the loop goes on."""
+    """E9: the application's ensure_async runs a sync receiver in a thread, so that the loop goes on."""
     if name == "appcontext_popped" and IS_INSTEAD and SAYS_NOT_HOW:
         pytest.skip("Quart does not say how to run sync receivers, and no application is current any more")
 
@@ -434,7 +434,7 @@ async def test_sync_receivers_run_as_quart_s_sync_views_do(app: Quart, name: str
     getattr(room, name).connect(receiver)
     parameters = list(inspect.signature(getattr(room, name).contract).parameters)[1:]
 
-    # As Quart does, which does not say how to cross where the sender is a message.
+    # Quart does the same: it passes no wrapper if the sender is a message.
     is_message = name in ("websocket_received", "websocket_sent")
     options = {} if is_message else {"_sync_wrapper": app.ensure_async}
 
@@ -446,7 +446,7 @@ async def test_sync_receivers_run_as_quart_s_sync_views_do(app: Quart, name: str
 
 
 async def test_callable_objects(app: Quart) -> None:
-    """E9: an object with an async __call__ is awaited, and one with a plain __call__ runs in a thread."""
+    """E9: an object with an async __call__ is awaited, and an object with a plain __call__ runs in a thread."""
     called: list[str] = []
 
     class Async:
@@ -467,7 +467,7 @@ async def test_callable_objects(app: Quart) -> None:
 
 
 async def test_sync_receivers_of_messages_need_the_extension(app: Quart) -> None:
-    """Quart does not say how to run those; without Aldis(app), the error says what to do."""
+    """Quart passes no wrapper for sync receivers of messages; without Aldis(app), the error says what to do."""
 
     @room.websocket_sent.connect
     def receiver(sender: Any) -> None: ...
@@ -477,7 +477,7 @@ async def test_sync_receivers_of_messages_need_the_extension(app: Quart) -> None
 
 
 async def test_a_receiver_s_exception_is_the_request_s(app: Quart) -> None:
-    """Without a policy, what a receiver raises does what it does in Quart: the response is a 500."""
+    """Without a policy, an exception of a receiver has its usual effect in Quart: the response is a 500."""
     app.logger.disabled = True
 
     @room.request_started.connect
@@ -512,7 +512,7 @@ async def test_blinker_s_receivers_go_on(app: Quart) -> None:
 @pytest.mark.skipif(IS_INSTEAD, reason="nothing is forwarded")
 @each_name
 def test_a_forwarder_sits_there_only_while_it_is_wanted(name: str) -> None:
-    """Quart's signal has a receiver of ours exactly while somebody is connected to ours, or watches it."""
+    """Quart's signal has a forwarder of ours exactly while our signal has a receiver or a watcher."""
     signal, source = getattr(room, name), source_of(name)
 
     async def receiver(sender: Any, **payload: Any) -> None: ...
@@ -546,7 +546,7 @@ def test_a_forwarder_sits_there_only_while_it_is_wanted(name: str) -> None:
 
 
 async def test_a_watched_request_without_receivers(app: Quart) -> None:
-    """Who watches sees the sends that nobody else hears."""
+    """A watcher sees sends that have no receivers."""
     records: list[Any] = []
 
     with aldis.observe.watch(records.append, room.request_started):

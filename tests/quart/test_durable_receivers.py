@@ -42,7 +42,7 @@ def relay(engine: AsyncEngine) -> Iterator[Relay]:
 
 
 def test_receivers_run_in_an_app_context_of_their_own(relay: Relay) -> None:
-    """Async and sync receivers get the application as sender, and have it as current_app."""
+    """Async and sync receivers get the application as the sender, and have it as current_app."""
     app = Quart("shop")
     Aldis(app, relay=relay)
     received: list[object] = []
@@ -70,7 +70,9 @@ def test_receivers_run_in_an_app_context_of_their_own(relay: Relay) -> None:
 
 
 def test_sync_receivers_run_as_many_at_once_as_the_worker_has_threads(relay: Relay) -> None:
-    """However few cores there are: by default, an event loop has four threads more than those."""
+    """Sync receivers run in as many threads as the worker has, not in the event loop's own threads, which are four more
+    than the cores.
+    """
     app = Quart("shop")
     Aldis(app, relay=relay)
     together = Barrier(40)

@@ -1,4 +1,4 @@
-"""The extension: policies of an application, crossing to sync receivers, several applications."""
+"""The extension: failure policies of applications, wrappers for sync receivers, several applications."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def make(errors: Any = None, name: str = "shop") -> Quart:
-    """An application with the extension, and views that send all signals together."""
+    """Make an application with the extension, and with views that together send all signals."""
     app = Quart(name)
     app.secret_key = "for tests"
     app.logger.disabled = False
@@ -56,12 +56,12 @@ def make(errors: Any = None, name: str = "shop") -> Quart:
 
 
 async def ended(connection: Any) -> None:
-    """Wait until the server has closed a websocket: who leaves before has the handler cancelled."""
+    """Wait until the server has closed a websocket: a client that leaves earlier cancels the handler."""
     await asyncio.wait([connection._task])
 
 
 async def visit(app: Quart) -> list[Any]:
-    """Have an application send each of Quart's signals, and tell what its clients got."""
+    """Let an application send each of Quart's signals, and return what its clients got."""
     client = app.test_client()
     got: list[Any] = []
 
@@ -93,10 +93,10 @@ async def visit(app: Quart) -> list[Any]:
     return got
 
 
-SAYS_NOT_HOW = "_async_wrapper" in inspect.getsource(AppContext.pop)  # Quart 0.23 means another wrapper there.
+SAYS_NOT_HOW = "_async_wrapper" in inspect.getsource(AppContext.pop)  # Quart 0.23 passes the wrong wrapper there.
 IS_INSTEAD = isinstance(quart.signals.request_started, Signal)
 
-# As an exception leaves the application: in the groups of Quart 0.23, or as it is.
+# The exception that leaves the application: in the groups of Quart 0.23, or as it is.
 LEFT = pytest.RaisesGroup(pytest.RaisesExc(OSError, match="secret"), allow_unwrapped=True, flatten_subgroups=True)
 VISITED = [(200, "index"), (500, "<!doc"), "hello", 500]
 
@@ -116,7 +116,7 @@ def break_at(signal: Any, *, is_async: bool = True) -> Callable[..., Any]:
 
 
 async def test_without_it_nothing_changes() -> None:
-    """The default is Quart's: request_finished makes a 500 of the response, got_request_exception raises out of it."""
+    """Without the extension, failures act as in Quart: the response is a 500, and got_request_exception raises."""
     app = make()
     app.logger.disabled = True
     receiver = break_at(room.request_finished)
@@ -131,7 +131,7 @@ async def test_without_it_nothing_changes() -> None:
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 @pytest.mark.parametrize("signal", CORE_SIGNALS, ids=lambda signal: signal.name)
 async def test_log_changes_no_response(signal: Any, is_async: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """With "log", a receiver that raises changes no response, the others run, and the failure is logged and counted."""
+    """With "log", a failed receiver changes no response, the others run, and the failure is logged and counted."""
     if signal is room.appcontext_popped and IS_INSTEAD and SAYS_NOT_HOW and not is_async:
         pytest.skip("Quart does not say how to run sync receivers, and no application is current any more")
 
@@ -157,7 +157,7 @@ async def test_log_changes_no_response(signal: Any, is_async: bool, caplog: pyte
 
 
 async def test_a_policy_of_one_s_own() -> None:
-    """A callable is handed each failure; if it raises, that is what the request gets."""
+    """A callable policy is called with each failure; if it raises, the request gets this exception."""
     failures: list[Failure] = []
     app = make(failures.append)
     receiver = break_at(room.request_started)
@@ -174,7 +174,7 @@ async def test_a_policy_of_one_s_own() -> None:
 
 
 async def test_each_application_has_its_own() -> None:
-    """The policy is the sender's, or of the application that serves: one without, or with another, is not affected."""
+    """The policy belongs to the sender or to the serving application: other applications are not affected."""
     quiet, loud, plain = make("log", "quiet"), make("propagate", "loud"), Quart("plain")
     break_at(room.request_started)
     break_at(room.websocket_received)
@@ -199,7 +199,7 @@ async def test_each_application_has_its_own() -> None:
 
 
 async def test_the_signal_s_own_policy_is_for_those_without_one() -> None:
-    """What was set on the signal before holds for applications that propagate, and for sends by others."""
+    """A policy that was set on the signal earlier holds for applications that propagate, and for other senders."""
     got: list[Failure] = []
     room.message_flashed.errors = got.append
     quiet = make("log", "quiet")
@@ -213,7 +213,7 @@ async def test_the_signal_s_own_policy_is_for_those_without_one() -> None:
 
 @pytest.mark.parametrize("errors", ["ignore", 3, None])
 def test_what_is_no_policy_is_refused(errors: Any) -> None:
-    """A configuration that cannot be is refused when the application is set up, which then has no extension."""
+    """An invalid configuration is refused at init_app, and the application then has no extension."""
     app = Quart("shop")
     app.config["ALDIS_ERRORS"] = errors
 
@@ -224,7 +224,7 @@ def test_what_is_no_policy_is_refused(errors: Any) -> None:
 
 
 def test_an_async_policy_is_refused() -> None:
-    """Nobody would await it."""
+    """An async policy is refused, because no code would await it."""
 
     async def policy(failure: Failure) -> None: ...
 
@@ -233,7 +233,7 @@ def test_an_async_policy_is_refused() -> None:
 
 
 def test_twice_is_refused() -> None:
-    """An application is set up once."""
+    """A second init_app of the same application is refused."""
     app = make()
 
     with pytest.raises(InvalidOptionError, match="Aldis already"):
@@ -241,7 +241,7 @@ def test_twice_is_refused() -> None:
 
 
 def test_a_factory() -> None:
-    """One extension serves several applications, and keeps none of them."""
+    """One extension serves several applications, and keeps no reference to them."""
     signals = Namespace()
     extension = Aldis(show=[signals])
     first, second = Quart("first"), Quart("second")
@@ -253,11 +253,11 @@ def test_a_factory() -> None:
     assert first not in vars(extension).values()
 
 
-# Crossing to sync receivers.
+# Wrappers for sync receivers.
 
 
 async def test_sync_receivers_of_any_signal_cross_through_the_application() -> None:
-    """E9: in an application with the extension, send_async runs sync receivers of signals that do not say how."""
+    """E9: in an application with the extension, send_async runs sync receivers of signals that have no wrapper."""
     app, signal = make(), Signal()
     ran: list[Any] = []
 
@@ -273,7 +273,7 @@ async def test_sync_receivers_of_any_signal_cross_through_the_application() -> N
 
 
 async def test_elsewhere_they_do_not() -> None:
-    """Outside a context, and in an application without the extension, it is refused before anything ran."""
+    """Outside of a context, or in an application without the extension, send_async raises before any receiver runs."""
     make()
     signal = Signal()
 
@@ -289,7 +289,7 @@ async def test_elsewhere_they_do_not() -> None:
 
 
 async def test_when_it_has_served_they_do_not() -> None:
-    """An application serves while it is called, and no longer."""
+    """An application wraps receivers only while it serves."""
     app, signal = make(), Signal()
     messages = [{"type": "lifespan.shutdown"}, {"type": "lifespan.startup"}]
 
@@ -309,7 +309,7 @@ async def test_when_it_has_served_they_do_not() -> None:
 
 
 async def test_async_receivers_do_not_cross_by_it() -> None:
-    """send cannot run async receivers in a loop that runs, so it is refused."""
+    """In a running event loop, send cannot run async receivers, so it raises."""
     app, signal = make(), Signal()
 
     @signal.connect
@@ -321,6 +321,6 @@ async def test_async_receivers_do_not_cross_by_it() -> None:
 
 
 def test_quart_s_signals_are_where_they_were() -> None:
-    """The extension connects nothing by itself."""
+    """The extension itself connects no receiver."""
     make("log")
     assert not any(getattr(quart.signals, signal.name.replace("-", "_")).receivers for signal in CORE_SIGNALS)

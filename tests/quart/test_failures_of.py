@@ -32,13 +32,13 @@ async def test_counts_by_signal_and_receiver() -> None:
 
 
 def test_an_application_without_aldis() -> None:
-    """The error says what to do."""
+    """For an application without Aldis, the error says what to do."""
     with pytest.raises(InvalidOptionError, match=r"The application 'bare' has no Aldis\. Call Aldis\(app\)"):
         failures_of(Quart("bare"))
 
 
 async def test_collect() -> None:
-    """With "collect", all receivers run, then the send raises."""
+    """With "collect", all receivers run before the send raises."""
     app = make("collect")
     ran: list[str] = []
 

@@ -1,4 +1,4 @@
-"""after_response on hypercorn, in a process of its own."""
+"""after_response on hypercorn, in its own process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STREAM = b"part\n" * 100 * 1000
 
 
 class Phone:
-    """Where the receivers call, which wait until they are answered."""
+    """Receivers call it and wait for its answer."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -32,7 +32,7 @@ class Phone:
 
     @contextlib.contextmanager
     def take(self) -> Iterator[dict[str, Any]]:
-        """What the next caller has to say; it goes on when the block ends."""
+        """Yield the next caller's message. The caller goes on when the block ends."""
         connection, _ = self._socket.accept()
 
         with connection, connection.makefile("rb") as file:
@@ -44,12 +44,12 @@ class Phone:
 
 
 def environment() -> dict[str, str]:
-    """That of this process, without what would have coverage measured: the tests in this process see to that."""
+    """Return this process's environment without the variables of coverage: other tests measure it in this process."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
 
 
 class Server:
-    """A server in a process of its own."""
+    """A server in its own process."""
 
     def __init__(self, log: Path) -> None:
         self.phone = Phone()
@@ -84,11 +84,11 @@ class Server:
             self.process.kill()
             self.process.wait()
             self.phone.close()
-            print(self.log.read_text())  # noqa: T201  # pytest shows it with what failed.
+            print(self.log.read_text())  # noqa: T201  # pytest shows it with a failed test.
 
 
 def get(connection: http.client.HTTPConnection, path: str, status: int = 200) -> bytes:
-    """Make a request and read all of the response."""
+    """Make a request, and read the whole response."""
     connection.request("GET", path, headers={"User-Agent": "test"})
     response = connection.getresponse()
     assert response.status == status
@@ -97,7 +97,7 @@ def get(connection: http.client.HTTPConnection, path: str, status: int = 200) ->
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[list[Server]]:
-    """The servers that were started: one, unless a test ended it before the last one came."""
+    """Return the servers that were started: one, unless a test ends it earlier."""
     servers: list[Server] = []
 
     with contextlib.ExitStack() as stack:
@@ -109,7 +109,7 @@ def servers() -> Iterator[list[Server]]:
 
 @pytest.fixture
 def server(servers: list[Server], tmp_path: Path) -> Server:
-    """The server, for all tests of this module."""
+    """Return the server for all tests of this module."""
     if not servers or servers[-1].process.poll() is not None:
         servers.append(Server(tmp_path / "log"))
 
@@ -117,7 +117,7 @@ def server(servers: list[Server], tmp_path: Path) -> Server:
 
 
 def test_the_client_does_not_wait(server: Server) -> None:
-    """The client has the whole response while the receiver still waits, and the same connection serves it meanwhile."""
+    """The client has the whole response while the receiver still waits, and its connection serves it meanwhile."""
     with server.connect() as connection:
         assert get(connection, "/?q=lamps") == b"index" * 1000
         kept = connection.sock
@@ -130,7 +130,7 @@ def test_the_client_does_not_wait(server: Server) -> None:
 
 
 def test_a_streamed_response(server: Server) -> None:
-    """A stream has come to its end before the receiver runs."""
+    """A stream has ended before the receiver runs."""
     with server.connect() as connection:
         assert get(connection, "/stream") == STREAM
 
@@ -139,7 +139,7 @@ def test_a_streamed_response(server: Server) -> None:
 
 
 def test_a_client_that_leaves(server: Server) -> None:
-    """When the client leaves in the middle of a stream, the receiver runs all the same."""
+    """The receiver runs even if the client leaves in the middle of a stream."""
     with server.connect() as connection:
         connection.request("GET", "/endless")
         assert connection.getresponse().read(20) == b"part\n" * 4
@@ -149,7 +149,7 @@ def test_a_client_that_leaves(server: Server) -> None:
 
 
 def test_a_failing_receiver(server: Server) -> None:
-    """The client has its response, the failure is logged by the application, and the next request is served."""
+    """The client has its response, the application logs the failure, and the next request is served."""
     with server.connect() as connection:
         assert get(connection, "/fails") == b"fails"
 
@@ -162,7 +162,7 @@ def test_a_failing_receiver(server: Server) -> None:
 
 
 def test_an_error_that_the_server_answers(server: Server) -> None:
-    """Where an exception leaves the application, the client has its 500 while the receiver still waits."""
+    """If an exception leaves the application, the client has its 500 while the receiver still waits."""
     with server.connect() as connection:
         assert get(connection, "/error", 500) == b""
 
@@ -171,7 +171,7 @@ def test_an_error_that_the_server_answers(server: Server) -> None:
 
 
 def test_a_server_that_shuts_down(server: Server) -> None:
-    """When the server is told to end, receivers that run and wait are run first, and then it ends."""
+    """A server that shuts down runs all waiting receivers first, and then ends."""
     with server.connect() as connection:
         assert get(connection, "/slow") == b"slow"
 

@@ -1,4 +1,4 @@
-"""The same tests with Aldis in Blinker's place, in a process of their own."""
+"""The same tests with Aldis in Blinker's place, in their own process."""
 
 from __future__ import annotations
 

@@ -316,7 +316,7 @@ def test_a_key_that_not_every_database_takes(ready_postgresql_url: str, make_eng
 @pytest.mark.parametrize("make", ["queue", "route"])
 def test_a_key_that_is_no_keyword_is_refused(shop: Shop, make: str) -> None:
     """E12: The key must be one of the declared keywords; the message names them."""
-    with pytest.raises(InvalidOptionError, match=r"key='order' is no keyword of .*: order_id, note"):
+    with pytest.raises(InvalidOptionError, match=r"key='order' is not a keyword of .*: order_id, note"):
         if make == "queue":
             shop.connect(audit, via=shop.relay.durable("billing", key="order"))
         else:

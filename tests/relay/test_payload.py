@@ -201,7 +201,7 @@ def test_a_payload_that_no_upgrader_leads_on_from(desk: Desk) -> None:
     desk.write('{"number": 4}', 1)
     deploy(desk, 3, {2: doubled})
 
-    assert desk.reason() == "no upgrader makes version 2 of a payload of version 1"
+    assert desk.reason() == "no upgrader turns a payload of version 1 into version 2"
 
 
 def raising(payload: dict[str, Any]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def test_effects_are_of_a_receiver(program: Program) -> None:
 @pytest.mark.parametrize("given", [None, "session", Session, 7])
 def test_an_effect_without_a_transaction(program: Program, given: Any) -> None:
     """once() takes what has a transaction."""
-    with pytest.raises(TransactionError, match="A transaction is that of a Session"):
+    with pytest.raises(TransactionError, match="Pass a Session or a Connection"):
         program.relay.first_time(given, "id")
 
 

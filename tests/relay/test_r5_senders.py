@@ -179,7 +179,7 @@ def test_a_proxy_is_registered_as_what_it_stands_for(process: Process) -> None:
 
 def test_a_proxy_that_stands_for_nothing_is_refused(process: Process) -> None:
     """E12: Outside of the context there is nothing to register, and the error says so."""
-    with pytest.raises(UnboundProxyError, match="stands for no object"):
+    with pytest.raises(UnboundProxyError, match="points to no object"):
         process.relay.register_sender(current_app, "shop")
 
     unbound: Any = LocalProxy(raising)

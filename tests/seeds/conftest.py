@@ -1,4 +1,4 @@
-"""Runs what people paste from Flask's documentation, as it stands, in an interpreter of its own."""
+"""Run snippets of Flask's documentation unchanged, each in its own interpreter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 PROLOGUES = {
     "aldis": "import aldis\naldis.install_as_blinker()\nimport blinker\nassert blinker.Signal is aldis.Signal\n",
-    # The same on Blinker itself, so that nothing is asked of Aldis here that Blinker does not do.
+    # The same on Blinker itself, so that the tests ask nothing of Aldis that Blinker does not do.
     "blinker": "import blinker, sys\nassert 'aldis' not in sys.modules\n",
 }
 
@@ -22,14 +22,14 @@ Run = Callable[..., str]
 
 @pytest.fixture(params=PROLOGUES)
 def library(request: pytest.FixtureRequest) -> str:
-    """Which library stands behind ``import blinker``."""
+    """Return the name of the library behind ``import blinker``."""
     name: str = request.param
     return name
 
 
 @pytest.fixture
 def run(library: str, tmp_path: Path) -> Run:
-    """Runs the pieces of a program, one after the other, with warnings as errors, and gives what it prints.
+    """Return a function that runs the pieces of a program in turn, with warnings as errors, and returns its output.
 
     The program finds ``LIBRARY`` in its globals: "aldis" or "blinker".
     """
@@ -42,7 +42,7 @@ def run(library: str, tmp_path: Path) -> Run:
         ended = subprocess.run(
             command,
             cwd=tmp_path,
-            # Coverage is measured elsewhere: to start it takes these small programs as long as what they do.
+            # Coverage is measured elsewhere: starting it takes as long as these small programs.
             env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
             capture_output=True,
             encoding="utf-8",

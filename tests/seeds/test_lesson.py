@@ -1,4 +1,4 @@
-"""The examples that the lesson on signals describes, and its quiz, on Aldis in Blinker's place and on Blinker."""
+"""The examples and the quiz of the lesson on signals, on Aldis in Blinker's place and on Blinker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.program
 
 
 def test_every_request_is_recorded(run: Run) -> None:
-    """Contract: ``request_started`` notifies of a page and of a 404 alike."""
+    """Contract: ``request_started`` is sent for a page and for a 404 alike."""
     printed = run(
         """
         from flask import Flask, request, request_started
@@ -38,7 +38,7 @@ def test_every_request_is_recorded(run: Run) -> None:
 
 
 def test_template_and_context_keys_are_recorded(run: Run) -> None:
-    """Contract: ``template_rendered`` tells the template and the variables that it was given."""
+    """Contract: ``template_rendered`` sends the template and its variables."""
     run(
         """
         from flask import Flask, render_template, template_rendered
@@ -66,7 +66,7 @@ def test_template_and_context_keys_are_recorded(run: Run) -> None:
 
 
 def test_user_registered_with_two_receivers(run: Run) -> None:
-    """Contract: two receivers react to one signal, and who sends it knows neither."""
+    """Contract: two receivers are called for one signal, and the sender knows neither."""
     run(
         """
         from blinker import signal
@@ -100,7 +100,7 @@ def test_user_registered_with_two_receivers(run: Run) -> None:
 
 
 def test_page_views_with_two_receivers(run: Run) -> None:
-    """Contract: the lesson's exercise: a signal for page views, tracked in two ways, from a real request."""
+    """Contract: the lesson's exercise: a signal for page views has two receivers, and a real request sends it."""
     run(
         """
         from collections import Counter
@@ -139,8 +139,9 @@ def test_page_views_with_two_receivers(run: Run) -> None:
     )
 
 
-def test_receiver_that_never_fires(run: Run) -> None:
-    """Contract: the lesson's first trap: another instance is another signal, and the same name is the same one."""
+def test_a_receiver_that_is_never_called(run: Run) -> None:
+    """Contract: the lesson's first trap: another Signal() is another signal, and the same name in a namespace is the
+    same signal."""
     run(
         """
         from blinker import Namespace, Signal, signal
@@ -334,7 +335,7 @@ for question in questions:
 
 
 def test_quiz(run: Run) -> None:
-    """Contract: the ten facts of the lesson's quiz hold."""
+    """Contract: the ten facts of the lesson's quiz are true."""
     assert run(QUIZ).splitlines() == [
         "which_pattern_do_signals_implement",
         "which_library_powers_flasks_signals",

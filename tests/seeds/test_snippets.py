@@ -1,7 +1,7 @@
-"""The snippets from which people learn Flask's signals run as they stand, on Aldis in Blinker's place.
+"""The snippets from which people learn Flask's signals run unchanged, on Aldis in Blinker's place.
 
-Each test is a program of three pieces: what the snippet takes for granted, the snippet, and what it should have
-done. All run on Blinker too.
+Each test is a program of three pieces: the setup that the snippet assumes, the snippet, and assertions about its
+result. All programs run on Blinker too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Run = Callable[..., str]
 
 pytestmark = pytest.mark.program
 
-# What most snippets take for granted: an app, with a page that renders a template.
+# The setup that most snippets assume: an app, with a page that renders a template.
 APP = """
 from flask import Flask, render_template
 from jinja2 import DictLoader
@@ -77,7 +77,7 @@ def log_message(app, recipient, body):
 
 
 def test_connecting_to_signals(run: Run) -> None:
-    """Contract: the receiver is connected, called, and, as long as nobody asks for its log line, harmless."""
+    """Contract: the receiver is connected and called, and does no harm while its log level is off."""
     run(
         APP,
         LOG_TEMPLATE,
@@ -89,7 +89,8 @@ def test_connecting_to_signals(run: Run) -> None:
 
 
 def test_connecting_to_signals_with_the_log_on(run: Run) -> None:
-    """Contract: with the log on, the snippet fails: logging takes no such keywords, whichever library calls it."""
+    """Contract: with the log level on, the snippet fails under both libraries, because logging accepts no such
+    keywords."""
     run(
         APP,
         LOG_TEMPLATE,
@@ -134,7 +135,7 @@ def test_custom_signals(run: Run) -> None:
 
 
 def test_signals_are_not_asynchronous(run: Run) -> None:
-    """Contract: receivers run one after the other, in the thread of the sender, before the send returns."""
+    """Contract: receivers run one after the other, in the sender's thread, before the send returns."""
     run(
         APP,
         CUSTOM_SIGNALS,
@@ -172,7 +173,8 @@ def test_signals_are_not_asynchronous(run: Run) -> None:
 
 
 def test_captured_templates(run: Run) -> None:
-    """Contract: the context manager of Flask's documentation records what was rendered in its block, and no more."""
+    """Contract: the context manager of Flask's documentation records exactly the templates that are rendered in its
+    block."""
     run(
         APP,
         CAPTURED_TEMPLATES,
@@ -194,7 +196,7 @@ def test_captured_templates(run: Run) -> None:
 
 
 def test_captured_templates_of_two_apps(run: Run) -> None:
-    """Contract: the sender that Flask's documentation says to provide keeps other apps out."""
+    """Contract: with a sender, as Flask's documentation says, the templates of other apps are not recorded."""
     run(
         APP,
         "other = app",
@@ -211,9 +213,9 @@ def test_captured_templates_of_two_apps(run: Run) -> None:
 
 
 def test_captured_templates_with_connected_to(run: Run) -> None:
-    """Contract: ``connected_to`` holds a function that nobody else holds, for as long as its block lasts.
+    """Contract: ``connected_to`` keeps a function alive that no other object refers to, while its block runs.
 
-    In the documentation, ``...`` stands for the request. The rest is as it stands there.
+    The documentation has ``...`` in place of the request. The rest of the snippet is unchanged.
     """
     run(
         APP,
@@ -242,7 +244,8 @@ def test_captured_templates_with_connected_to(run: Run) -> None:
 
 
 def test_creating_and_sending_signals(run: Run) -> None:
-    """Contract: a namespace of ``blinker`` makes named signals, and an object that sends is its own sender."""
+    """Contract: a namespace of ``blinker`` makes named signals, and an object that sends with ``self`` is the
+    sender."""
     run(
         """
         from blinker import Namespace
@@ -281,7 +284,7 @@ def test_creating_and_sending_signals(run: Run) -> None:
 
 
 def test_passing_proxies_as_senders(run: Run) -> None:
-    """E6: ``_get_current_object()`` is right, as the documentation has it. On Aldis, the proxy is right as well."""
+    """E6: ``_get_current_object()`` is right, as the documentation says. On Aldis, the proxy is right as well."""
     run(
         APP,
         CUSTOM_SIGNALS,
@@ -303,7 +306,7 @@ def test_passing_proxies_as_senders(run: Run) -> None:
 
 
 def test_request_context(run: Run) -> None:
-    """Contract: ``flask.g`` is there from ``request_started`` to ``request_finished``, and is the request's own."""
+    """Contract: ``flask.g`` exists from ``request_started`` to ``request_finished``, and belongs to the request."""
     run(
         APP,
         """
@@ -333,7 +336,7 @@ def test_request_context(run: Run) -> None:
 
 
 def test_decorator_based_subscriptions(run: Run) -> None:
-    """Contract: ``connect_via`` connects the function below it to one app, and leaves it a function."""
+    """Contract: ``connect_via`` connects the function to one app, and returns the function."""
     printed = run(
         APP,
         """
@@ -352,7 +355,7 @@ def test_decorator_based_subscriptions(run: Run) -> None:
 
 
 def test_subscribing_temporarily(run: Run) -> None:
-    """Contract: ``connect`` takes the sender second, and ``disconnect`` undoes it."""
+    """Contract: ``connect`` takes the sender as second argument, and ``disconnect`` undoes the connect."""
     run(
         APP,
         """

@@ -1,4 +1,4 @@
-"""Receivers that run when the transaction was committed."""
+"""Receivers that run after the transaction is committed."""
 
 from __future__ import annotations
 
@@ -34,10 +34,11 @@ class Order(Base):
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    """A database in memory, shared by all connections of the test."""
+    """A database in memory, which all connections of the test share."""
     made = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
 
-    # As SQLAlchemy's documentation has it for savepoints with this driver: the driver must not begin by itself.
+    # SQLAlchemy's documentation says so for savepoints with this driver: the driver must not begin a transaction
+    # itself.
     @event.listens_for(made, "connect")
     def on_connect(connection: Any, record: Any) -> None:
         connection.isolation_level = None
@@ -52,7 +53,7 @@ def engine() -> Iterator[Engine]:
 
 
 class Desk:
-    """A session, a signal with a receiver that runs after its commits, and what came of it."""
+    """A session, a signal with a receiver that runs after the session's commits, and a log of the results."""
 
     def __init__(self, session: Any) -> None:
         self.session = session
@@ -65,7 +66,7 @@ class Desk:
         return sender
 
     def send(self, sender: Any) -> None:
-        """Send inside a transaction, which it begins if there is none."""
+        """Send inside a transaction, and begin one if there is none."""
         self.session.execute(text("SELECT 1"))
         assert (self.receive, None) in self.signal.send(sender)
 
@@ -76,8 +77,8 @@ def desk(engine: Engine) -> Iterator[Desk]:
         yield Desk(session)
 
 
-def test_it_runs_after_the_commit(desk: Desk) -> None:
-    """The receiver runs when the transaction was committed, and only once."""
+def test_the_receiver_runs_after_the_commit(desk: Desk) -> None:
+    """The receiver runs after the commit, and only once."""
     desk.send("a")
     desk.send("b")
     assert desk.log == []
@@ -89,8 +90,8 @@ def test_it_runs_after_the_commit(desk: Desk) -> None:
     assert desk.log == ["a", "b"]
 
 
-def test_what_was_committed_is_there(desk: Desk, engine: Engine) -> None:
-    """In the receiver, the row is there for everybody, and the session has no transaction."""
+def test_the_receiver_sees_the_committed_row(desk: Desk, engine: Engine) -> None:
+    """In the receiver, the row is visible to every connection, and the session has no transaction."""
 
     def receiver(sender: Any) -> None:
         assert not desk.session.in_transaction()
@@ -106,8 +107,8 @@ def test_what_was_committed_is_there(desk: Desk, engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("end", ["rollback", "close", "reset"])
-def test_what_is_not_committed_is_forgotten(desk: Desk, end: str) -> None:
-    """After a rollback, a close or a reset the receiver does not run, not with the next commit either."""
+def test_a_send_that_is_not_committed_is_forgotten(desk: Desk, end: str) -> None:
+    """After a rollback, a close or a reset the receiver does not run, not even at the next commit."""
     desk.send("lost")
     getattr(desk.session, end)()
     desk.send("strong_ref")
@@ -115,8 +116,8 @@ def test_what_is_not_committed_is_forgotten(desk: Desk, end: str) -> None:
     assert desk.log == ["strong_ref"]
 
 
-def test_a_commit_that_fails_forgets(desk: Desk) -> None:
-    """When the database refuses the commit, nothing runs."""
+def test_a_failed_commit_forgets_its_sends(desk: Desk) -> None:
+    """When the database refuses the commit, no receiver runs."""
     desk.session.add_all([Order(item="tea"), Order(item="tea")])
     assert desk.signal.send("lost") == [(desk.receive, None)]
 
@@ -128,7 +129,7 @@ def test_a_commit_that_fails_forgets(desk: Desk) -> None:
 
 
 def test_blocks(desk: Desk) -> None:
-    """session.begin() as a block commits at its end, and forgets when it fails."""
+    """session.begin() as a block commits at its end, and forgets its sends when it fails."""
     with desk.session.begin():
         desk.send("strong_ref")
 
@@ -143,7 +144,8 @@ def test_blocks(desk: Desk) -> None:
 
 
 def test_a_released_savepoint_waits_for_the_transaction(desk: Desk) -> None:
-    """A savepoint that is released is no commit: it waits for the outermost one, in the order of ends."""
+    """Releasing a savepoint is no commit: its sends wait for the commit of the outermost transaction, in the order
+    in which savepoints ended."""
     desk.send("outer")
 
     with desk.session.begin_nested():
@@ -157,8 +159,9 @@ def test_a_released_savepoint_waits_for_the_transaction(desk: Desk) -> None:
     assert desk.log == ["outer", "inner", "innermost"]
 
 
-def test_a_rolled_back_savepoint_forgets_only_its_own(desk: Desk) -> None:
-    """What was sent in it, released savepoints inside it included, is forgotten; the rest is not."""
+def test_a_rolled_back_savepoint_forgets_its_own_sends(desk: Desk) -> None:
+    """The sends inside a rolled back savepoint are forgotten, also those in released savepoints inside it; other
+    sends are not."""
     desk.send("before")
     savepoint = desk.session.begin_nested()
     desk.send("lost")
@@ -173,7 +176,7 @@ def test_a_rolled_back_savepoint_forgets_only_its_own(desk: Desk) -> None:
 
 
 def test_a_released_savepoint_in_a_transaction_that_is_rolled_back(desk: Desk) -> None:
-    """It goes with the transaction."""
+    """A rollback of the transaction also forgets the sends of a released savepoint."""
     with desk.session.begin_nested():
         desk.send("lost")
 
@@ -183,7 +186,7 @@ def test_a_released_savepoint_in_a_transaction_that_is_rolled_back(desk: Desk) -
 
 
 def test_a_savepoint_alone(desk: Desk) -> None:
-    """With nothing sent around it, what was sent in a savepoint still waits for the transaction."""
+    """If all sends are in a savepoint, they still wait for the commit of the transaction."""
     with desk.session.begin(), desk.session.begin_nested():
         desk.signal.send("inner")
 
@@ -191,7 +194,7 @@ def test_a_savepoint_alone(desk: Desk) -> None:
 
 
 def test_sent_during_a_flush(desk: Desk) -> None:
-    """A send from a mapper event belongs to the transaction that the flush is in."""
+    """A send in a mapper event belongs to the transaction of the flush."""
 
     def on_insert(mapper: Any, connection: Any, order: Order) -> None:
         desk.signal.send(order.item)
@@ -213,7 +216,7 @@ def test_sent_during_a_flush(desk: Desk) -> None:
 
 
 def test_sent_in_a_savepoint_of_a_flush(desk: Desk) -> None:
-    """A savepoint that an event begins during a flush is one of the transaction around, not of the flush."""
+    """A savepoint that an event begins during a flush belongs to the transaction around the flush."""
 
     def on_insert(mapper: Any, connection: Any, order: Order) -> None:
         with desk.session.begin_nested():
@@ -236,13 +239,13 @@ def test_sent_in_a_savepoint_of_a_flush(desk: Desk) -> None:
 
 
 def test_outside_a_transaction_it_runs_at_once(desk: Desk) -> None:
-    """Without a transaction the receiver runs in the send, and its result is in the results."""
+    """Without a transaction the receiver runs during the send, and its result is in the results."""
     assert desk.signal.send("now") == [(desk.receive, "now")]
     assert desk.log == ["now"]
 
 
 def test_sessions_do_not_mix(engine: Engine) -> None:
-    """What is sent for one session does not run with another's commit."""
+    """The commit of one session does not run receivers of sends for another session."""
     with Session(engine) as one, Session(engine) as two:
         first, second = Desk(one), Desk(two)
         one.begin()
@@ -254,8 +257,8 @@ def test_sessions_do_not_mix(engine: Engine) -> None:
         assert (first.log, second.log) == (["first"], ["second"])
 
 
-def test_a_registry_means_the_current_session(engine: Engine) -> None:
-    """With a scoped_session, the session that is current where the signal is sent counts: here, each thread's."""
+def test_a_registry_uses_the_current_session(engine: Engine) -> None:
+    """A scoped_session means the session that is current at the send; here, each thread has its own."""
     registry = scoped_session(sessionmaker(engine))
     desk = Desk(registry)
     registry.begin()
@@ -275,7 +278,7 @@ def test_a_registry_means_the_current_session(engine: Engine) -> None:
 
 
 def test_flask_sqlalchemy(tmp_path: Any) -> None:
-    """db.session will do, and each request's session is its own."""
+    """db.session of Flask-SQLAlchemy works, and each request has its own session."""
     db: Any = SQLAlchemy()
     app = Flask("shop", instance_path=str(tmp_path))
     app.config["SQLALCHEMY_DATABASE_URI"] = "sqlite://"
@@ -300,7 +303,7 @@ def test_flask_sqlalchemy(tmp_path: Any) -> None:
 
 
 def test_a_failure_cannot_undo_the_commit(desk: Desk, engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
-    """What a receiver raises does not reach who commits: it is logged, and the others run."""
+    """The caller of commit() does not get the exception of a receiver: it is logged, and the other receivers run."""
 
     def broken(sender: Any) -> None:
         raise OSError("disk full")
@@ -322,7 +325,7 @@ def test_a_failure_cannot_undo_the_commit(desk: Desk, engine: Engine, caplog: py
 
 
 def test_a_failure_goes_to_a_callable_policy(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    """With a callable as failure policy, that is handed it instead."""
+    """If the failure policy is a callable, it receives the failure, and the failure is not logged."""
     failures: list[Failure] = []
     desk.signal.errors = failures.append
 
@@ -336,8 +339,8 @@ def test_a_failure_goes_to_a_callable_policy(desk: Desk, caplog: pytest.LogCaptu
     assert not caplog.records
 
 
-def test_what_stops_the_process_is_not_held_back(desk: Desk) -> None:
-    """KeyboardInterrupt and its like come out of commit()."""
+def test_an_interrupt_is_raised_by_the_commit(desk: Desk) -> None:
+    """KeyboardInterrupt and similar exceptions are raised by commit()."""
 
     def stop(sender: Any) -> None:
         raise KeyboardInterrupt
@@ -350,7 +353,7 @@ def test_what_stops_the_process_is_not_held_back(desk: Desk) -> None:
 
 
 def test_a_receiver_may_send_and_commit(desk: Desk) -> None:
-    """A receiver may use the session, in a transaction of its own, and send in it."""
+    """A receiver may use the session, in its own transaction, and send inside it."""
 
     def receiver(sender: Any) -> None:
         if sender == "a":
@@ -366,7 +369,7 @@ def test_a_receiver_may_send_and_commit(desk: Desk) -> None:
 
 
 def test_nothing_is_left_behind(desk: Desk) -> None:
-    """After commits, rollbacks and savepoints the session keeps nothing of them."""
+    """After commits, rollbacks and savepoints the session keeps nothing of them alive."""
     for end in ("commit", "rollback") * 3:
         desk.send("a")
 
@@ -398,7 +401,7 @@ def awaited(check: Callable[[AsyncSession], Any]) -> None:
 
 
 def test_an_async_session() -> None:
-    """With an AsyncSession, sync and async receivers run in the commit, which awaits them."""
+    """With an AsyncSession, sync and async receivers run during the commit, which awaits the async ones."""
 
     async def check(session: AsyncSession) -> None:
         desk = Desk(session)
@@ -420,7 +423,8 @@ def test_an_async_session() -> None:
 
 
 def test_an_async_session_without_a_transaction() -> None:
-    """Outside a transaction, send_async awaits an async receiver at once; send cannot, and says so."""
+    """Outside a transaction, send_async awaits an async receiver at once; send cannot, and raises an error that says
+    so."""
 
     async def check(session: AsyncSession) -> None:
         signal = Signal()
@@ -439,7 +443,7 @@ def test_an_async_session_without_a_transaction() -> None:
 
 
 def test_an_async_registry() -> None:
-    """An async_scoped_session means the session that is current."""
+    """An async_scoped_session means the session that is current at the send."""
 
     async def check(session: AsyncSession) -> None:
         registry = async_scoped_session(async_sessionmaker(session.bind), scopefunc=asyncio.current_task)
@@ -454,11 +458,11 @@ def test_an_async_registry() -> None:
     awaited(check)
 
 
-# What is refused.
+# Refused arguments.
 
 
 def test_async_receivers_need_an_async_session(desk: Desk) -> None:
-    """With a sync session nothing could await an async receiver: connect refuses it."""
+    """connect refuses an async receiver for a sync session, because nothing could await it."""
 
     async def receiver(sender: Any) -> None: ...
 
@@ -467,12 +471,12 @@ def test_async_receivers_need_an_async_session(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("wrong", [None, 3, Session, sessionmaker(), "session"])
-def test_what_is_no_session_is_refused(wrong: Any) -> None:
-    """Something that is no session is refused at once, with what to give."""
+def test_an_invalid_session_is_refused(wrong: Any) -> None:
+    """An object that is no session is refused at once, with a message that says what to pass."""
     with pytest.raises(InvalidOptionError, match=r"db\.session"):
         after_commit(wrong)
 
 
 def test_the_repr(desk: Desk) -> None:
-    """It names the kind of session."""
+    """The repr names the class of the session."""
     assert repr(after_commit(desk.session)) == "after_commit(Session)"

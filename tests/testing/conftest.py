@@ -1,4 +1,4 @@
-"""What the tests of aldis.testing share: both libraries, and receivers that note their calls."""
+"""Shared by the tests of aldis.testing: both libraries, and receivers that record their calls."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ LIBRARIES: dict[str, Any] = {"aldis": aldis, "blinker": blinker}
 
 @pytest.fixture(params=LIBRARIES)
 def library(request: pytest.FixtureRequest) -> Any:
-    """Aldis or Blinker."""
+    """Return Aldis or Blinker."""
     return LIBRARIES[request.param]
 
 
 @pytest.fixture
 def namespace(library: Any) -> Any:
-    """A namespace with two signals."""
+    """Return a namespace with two signals."""
     made = library.Namespace()
     made.signal("saved")
     made.signal("deleted")
@@ -29,18 +29,18 @@ def namespace(library: Any) -> Any:
 
 @pytest.fixture
 def saved(namespace: Any) -> Any:
-    """A signal."""
+    """Return a signal."""
     return namespace["saved"]
 
 
 @pytest.fixture
 def deleted(namespace: Any) -> Any:
-    """Another signal of the same namespace."""
+    """Return another signal of the same namespace."""
     return namespace["deleted"]
 
 
 class Log(list[str]):
-    """What receivers that it makes have noted."""
+    """Makes receivers, and stores their calls."""
 
     def receiver(self, name: str, *, is_async: bool = False, raises: bool = False) -> Any:
         def note(sender: Any, **payload: Any) -> str:
@@ -59,15 +59,15 @@ class Log(list[str]):
 
 @pytest.fixture
 def log() -> Log:
-    """An empty log."""
+    """Return an empty log."""
     return Log()
 
 
 class Thing:
-    """Something that can send, be referenced weakly, and be told from its like."""
+    """A sender that can be referenced weakly and matches by identity."""
 
 
 @pytest.fixture
 def thing() -> Thing:
-    """A sender."""
+    """Return a sender."""
     return Thing()

@@ -1,4 +1,4 @@
-"""The testing room with Flask's signals as aldis.flask has them, while Flask itself runs on Blinker."""
+"""aldis.testing with the signals of aldis.flask, while Flask itself runs on Blinker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aldis.testing import fake, isolate, record
 
 @pytest.fixture
 def app() -> flask.Flask:
-    """An application with one page."""
+    """Return an application with one page."""
     app = flask.Flask(__name__)
     app.add_url_rule("/", view_func=lambda: "hello")
     return app
@@ -23,8 +23,9 @@ def receiver(sender: Any, **payload: Any) -> None:
     pytest.fail("called")
 
 
-def test_recorders_hear_what_flask_sends(app: flask.Flask) -> None:
-    """A recorder of our signal hears Flask's, though nobody else is connected, and nothing stays on Flask's after."""
+def test_recordings_get_the_signals_that_flask_sends(app: flask.Flask) -> None:
+    """A recording of an Aldis signal gets Flask's sends, even without other receivers, and leaves nothing on Flask's
+    signal."""
     with record([signals_of_flask.request_started, signals_of_flask.request_finished], sender=app) as sent:
         app.test_client().get("/")
 
@@ -33,8 +34,9 @@ def test_recorders_hear_what_flask_sends(app: flask.Flask) -> None:
     assert not flask.request_started.receivers
 
 
-def test_fakes_stop_receivers_of_either(app: flask.Flask) -> None:
-    """A fake of our signal stops ours; one of Flask's stops those that hear by way of it, too."""
+def test_fakes_stop_receivers_of_both(app: flask.Flask) -> None:
+    """A fake of an Aldis signal stops its receivers; a fake of Flask's signal also stops the Aldis receivers behind
+    it."""
     signals_of_flask.request_started.connect(receiver, app)
 
     with fake(signals_of_flask.request_started, only=receiver) as ours:
@@ -49,8 +51,8 @@ def test_fakes_stop_receivers_of_either(app: flask.Flask) -> None:
     assert not flask.request_started.receivers
 
 
-def test_isolation_takes_the_way_back_too(app: flask.Flask) -> None:
-    """What isolation puts back is reached by Flask again, and what it takes away is not."""
+def test_isolation_also_restores_the_link_to_flask(app: flask.Flask) -> None:
+    """Flask's sends reach the receivers that isolate restores, and not the receivers that it removes."""
     calls = []
 
     def note(sender: Any, **payload: Any) -> None:

@@ -1,4 +1,4 @@
-"""captured_templates(), as Flask's documentation has it, whichever library Flask runs on."""
+"""captured_templates(), as Flask's documentation has it, with Flask on either library."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ TEMPLATES = DictLoader({"index.html": "{{ items | length }} items"})
 
 @pytest.fixture
 def app() -> Flask:
-    """An application with one page, made of a template."""
+    """Return an application with one page, which is rendered from a template."""
     app = Flask(__name__)
     app.jinja_loader = TEMPLATES  # pyright: ignore[reportAttributeAccessIssue]
     app.add_url_rule("/", view_func=lambda: render_template("index.html", items=list(range(10))))
     return app
 
 
-def test_the_form_that_gives_a_list(app: Flask) -> None:
-    """The documentation's first form gives a list of templates and contexts."""
+def test_the_form_that_returns_a_list(app: Flask) -> None:
+    """The documentation's first form yields a list of templates and contexts."""
     with captured_templates(app) as templates:
         rv = app.test_client().get("/")
         assert rv.status_code == 200
@@ -42,8 +42,8 @@ def test_the_form_that_gives_a_list(app: Flask) -> None:
     assert not template_rendered.receivers
 
 
-def test_the_form_that_takes_a_list(app: Flask) -> None:
-    """The documentation's second form appends to a list that it is given, and takes further keywords."""
+def test_the_form_that_accepts_a_list(app: Flask) -> None:
+    """The documentation's second form appends to the list that it receives, and accepts further keywords."""
     templates: list[Any] = []
     extra = {"more": "than is used"}
 
@@ -56,23 +56,23 @@ def test_the_form_that_takes_a_list(app: Flask) -> None:
 
 
 def test_other_applications_are_not_captured(app: Flask) -> None:
-    """Templates of another application are not recorded."""
+    """Templates of another application are not captured."""
     with captured_templates(Flask("another")) as templates:
         app.test_client().get("/")
 
     assert templates == []
 
 
-def test_current_app_will_do(app: Flask) -> None:
-    """A proxy means the application behind it."""
+def test_current_app_is_accepted(app: Flask) -> None:
+    """A proxy counts as the application that it points to."""
     with app.app_context(), captured_templates(current_app) as templates:
         render_template("index.html", items=())
 
     assert len(templates) == 1
 
 
-def test_subclasses_of_applications_will_do() -> None:
-    """An application's class may be derived from Flask's."""
+def test_subclasses_of_applications_are_accepted() -> None:
+    """The application's class may be a subclass of Flask."""
 
     class Shop(Flask):
         pass
@@ -86,8 +86,8 @@ def test_subclasses_of_applications_will_do() -> None:
     assert len(templates) == 1
 
 
-def test_quart_too() -> None:
-    """The same for an application of Quart."""
+def test_quart_is_accepted() -> None:
+    """captured_templates() works for a Quart application too."""
     app = Quart(__name__)
     app.jinja_loader = TEMPLATES  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -102,8 +102,8 @@ def test_quart_too() -> None:
     assert (template.name, context["items"]) == ("index.html", ())
 
 
-def test_all_at_once_for_a_whole_test(app: Flask) -> None:
-    """The object for whole tests captures templates until it is closed."""
+def test_signal_tester_captures_until_it_is_closed(app: Flask) -> None:
+    """SignalTester captures templates until it is closed."""
     with SignalTester() as signals:
         templates = signals.captured_templates(app)
         app.test_client().get("/")
@@ -113,10 +113,9 @@ def test_all_at_once_for_a_whole_test(app: Flask) -> None:
 
 
 @pytest.mark.parametrize("installs", ["", "aldis.install_as_blinker()"], ids=["on Blinker", "on Aldis"])
-def test_whichever_library_flask_runs_on(installs: str) -> None:
-    """Both forms work where Flask runs on Blinker, and where it runs on Aldis; importing aldis.testing imports neither
-    Flask nor Blinker.
-    """
+def test_flask_may_run_on_either_library(installs: str) -> None:
+    """Both forms work with Flask on Blinker and on Aldis, and importing aldis.testing imports neither Flask nor
+    Blinker."""
     program = f"""
         import sys
         import aldis

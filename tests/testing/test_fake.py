@@ -1,4 +1,4 @@
-"""What fake() keeps from running, on Aldis and on Blinker."""
+"""fake() keeps receivers from running, on Aldis and on Blinker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ async def async_receiver(sender: Any, **payload: Any) -> str:
 
 
 def test_no_receiver_runs(saved: Any, log: Any) -> None:
-    """Inside the block receivers are not called and give no results; after it they are, and do."""
+    """Inside the block no receiver is called and sends return no results; after the block receivers are called
+    again."""
     receiver = saved.connect(log.receiver("one"))
 
     with fake(saved) as sent:
@@ -33,7 +34,7 @@ def test_no_receiver_runs(saved: Any, log: Any) -> None:
 
 
 def test_a_namespace_is_faked_as_a_whole(namespace: Any, saved: Any, deleted: Any, log: Any) -> None:
-    """All signals of a namespace are faked."""
+    """A fake of a namespace stops the receivers of all its signals."""
     one, two = saved.connect(log.receiver("one")), deleted.connect(log.receiver("two"))
 
     with fake(namespace) as sent:
@@ -45,7 +46,7 @@ def test_a_namespace_is_faked_as_a_whole(namespace: Any, saved: Any, deleted: An
 
 
 def test_other_signals_are_not_faked(saved: Any, deleted: Any, log: Any) -> None:
-    """Signals that are not given go on as ever."""
+    """A fake does not change other signals."""
     receiver = deleted.connect(log.receiver("two"))
 
     with fake(saved) as sent:
@@ -55,7 +56,7 @@ def test_other_signals_are_not_faked(saved: Any, deleted: Any, log: Any) -> None
 
 
 def test_only_some_receivers_are_stopped(saved: Any, log: Any, thing: object) -> None:
-    """With only=, others run; recorded is what would have called one of those that are stopped."""
+    """With only=, other receivers run, and the fake records the sends that would have called a stopped receiver."""
     mail, audit = saved.connect(log.receiver("mail"), thing), saved.connect(log.receiver("audit"))
 
     with fake(saved, only=mail) as sent:
@@ -68,7 +69,7 @@ def test_only_some_receivers_are_stopped(saved: Any, log: Any, thing: object) ->
 
 
 def test_several_receivers_can_be_stopped(namespace: Any, saved: Any, deleted: Any, log: Any) -> None:
-    """only= takes a collection, too, whose members may be connected to different signals."""
+    """only= also accepts a collection of receivers, which may be connected to different signals."""
     one, two, three = log.receiver("one"), log.receiver("two"), log.receiver("three")
     saved.connect(one)
     deleted.connect(two)
@@ -83,7 +84,7 @@ def test_several_receivers_can_be_stopped(namespace: Any, saved: Any, deleted: A
 
 
 def test_bound_methods_can_be_stopped(saved: Any) -> None:
-    """A bound method is the same receiver each time it is asked for; that of another object is another."""
+    """A bound method is the same receiver at each access, and the method of another object is another receiver."""
 
     class Mailer:
         def __init__(self) -> None:
@@ -103,7 +104,7 @@ def test_bound_methods_can_be_stopped(saved: Any) -> None:
 
 
 def test_async_sends_are_faked(saved: Any) -> None:
-    """Async receivers do not run either, nor do they need a way to cross."""
+    """Async receivers do not run either, and need no wrapper."""
     saved.connect(async_receiver)
 
     with fake(saved) as sent:
@@ -114,8 +115,8 @@ def test_async_sends_are_faked(saved: Any) -> None:
     assert asyncio.run(saved.send_async("bob")) == [(async_receiver, "async")]
 
 
-def test_other_threads_receivers_do_not_run(saved: Any, log: Any) -> None:
-    """A fake holds in all threads, also those that began before the block."""
+def test_receivers_in_other_threads_do_not_run(saved: Any, log: Any) -> None:
+    """A fake works in all threads, also in those that began before the block."""
     receiver, go = saved.connect(log.receiver("one")), threading.Event()
 
     def send() -> None:
@@ -133,7 +134,7 @@ def test_other_threads_receivers_do_not_run(saved: Any, log: Any) -> None:
     assert sent.one().stopped == (receiver,)
 
 
-def test_what_is_connected_inside_is_stopped_too(saved: Any, log: Any) -> None:
+def test_a_receiver_connected_inside_is_stopped_too(saved: Any, log: Any) -> None:
     """A receiver that is connected inside the block does not run in it, and stays connected."""
     with fake(saved):
         receiver = saved.connect(log.receiver("one"))
@@ -144,7 +145,7 @@ def test_what_is_connected_inside_is_stopped_too(saved: Any, log: Any) -> None:
 
 
 def test_a_muted_send_is_not_recorded(saved: Any, log: Any) -> None:
-    """A mute and a fake together: nobody would have been called."""
+    """A fake does not record a muted send, because it would have called no receiver."""
     receiver = saved.connect(log.receiver("one"))
 
     with fake(saved) as sent, saved.muted():
@@ -155,8 +156,8 @@ def test_a_muted_send_is_not_recorded(saved: Any, log: Any) -> None:
     assert receiver
 
 
-def test_fakes_and_recorders_nest(saved: Any, log: Any) -> None:
-    """Each block counts for itself: what an outer fake stops is still what an inner one would have stopped."""
+def test_fakes_and_recordings_nest(saved: Any, log: Any) -> None:
+    """Each block counts separately: an inner fake also records the sends that an outer fake stops."""
     one, two = saved.connect(log.receiver("one")), saved.connect(log.receiver("two"))
 
     with fake(saved, only=one) as outer, record(saved) as sent:
@@ -172,7 +173,7 @@ def test_fakes_and_recorders_nest(saved: Any, log: Any) -> None:
 
 
 def test_a_receiver_that_is_connected_twice_is_stopped_once(saved: Any, log: Any) -> None:
-    """A receiver for a sender and for any is named once."""
+    """A receiver that is connected to a sender and to any sender is listed once."""
     receiver = log.receiver("one")
     saved.connect(receiver)
     saved.connect(receiver, "ada")
@@ -185,7 +186,7 @@ def test_a_receiver_that_is_connected_twice_is_stopped_once(saved: Any, log: Any
 
 
 def test_a_once_receiver_is_not_used_up(log: Any) -> None:
-    """A once receiver that was kept from running has its call still to come."""
+    """A once receiver that was stopped can still be called once."""
     signal = aldis.Signal()
     receiver = signal.connect(log.receiver("one"), once=True)
 
@@ -198,8 +199,8 @@ def test_a_once_receiver_is_not_used_up(log: Any) -> None:
     assert signal.send() == []
 
 
-def test_deliveries_are_given_nothing(log: Any) -> None:
-    """A receiver with a delivery is stopped before that hears of it."""
+def test_deliveries_receive_no_call(log: Any) -> None:
+    """A fake stops a receiver before its delivery gets the call."""
     signal = aldis.Signal()
 
     with ThreadPoolExecutor(1) as executor:
@@ -212,8 +213,8 @@ def test_deliveries_are_given_nothing(log: Any) -> None:
     assert len(sent) == 1
 
 
-def test_receivers_run_in_order_without_those_that_are_stopped(log: Any) -> None:
-    """The order of the others does not change, nor does what a receiver disconnects meanwhile."""
+def test_other_receivers_run_in_order(log: Any) -> None:
+    """The order of the other receivers does not change, and a receiver that another one disconnects is not called."""
     signal = aldis.Signal()
     receivers = [signal.connect(log.receiver(str(number)), priority=number) for number in range(5)]
 
@@ -225,7 +226,7 @@ def test_receivers_run_in_order_without_those_that_are_stopped(log: Any) -> None
 
 
 def test_declared_signals_can_be_faked() -> None:
-    """A fake takes any declared payload, with the defaults filled in."""
+    """A fake accepts any declared payload, with the defaults filled in."""
     signals, called = aldis.Namespace(), []
 
     @signals.declare
@@ -242,8 +243,8 @@ def test_declared_signals_can_be_faked() -> None:
     assert sent.one().payload == {"user_id": 7, "plan": "free"}
 
 
-def test_signals_that_find_receivers_themselves_can_be_faked(log: Any) -> None:
-    """Receivers that a subclass gives by itself are stopped, too, by name as well as all of them."""
+def test_signals_that_override_receivers_for_can_be_faked(log: Any) -> None:
+    """Receivers that a subclass's receivers_for returns are stopped too, all of them or by name."""
     chosen, other = log.receiver("chosen"), log.receiver("other")
 
     class Choosing(aldis.Signal[Any, ..., Any]):
@@ -261,8 +262,8 @@ def test_signals_that_find_receivers_themselves_can_be_faked(log: Any) -> None:
     assert sent.one().stopped == (chosen,)
 
 
-def test_receivers_that_have_died_are_not_recorded() -> None:
-    """A weak receiver that died is not named, and nothing is kept of it."""
+def test_dead_receivers_are_not_recorded() -> None:
+    """A weak receiver that has died is not listed, and the fake keeps nothing of it alive."""
     signal = aldis.Signal()
     dying = [lambda sender, **payload: None]
     signal.connect(dying[0])
@@ -280,7 +281,7 @@ def test_receivers_that_have_died_are_not_recorded() -> None:
 
 
 def test_nothing_is_left_on_the_signal(saved: Any, log: Any) -> None:
-    """After the block, and after one that raises, the signal is as it was."""
+    """After the block, also after one that raises, the signal is as it was before."""
     receiver = saved.connect(log.receiver("one"))
 
     with pytest.raises(KeyError), fake(saved):

@@ -1,4 +1,4 @@
-"""What isolate() puts back."""
+"""isolate() restores the connections of signals."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from aldis.testing import SignalTester, fake, isolate, record
 
 @pytest.fixture
 def library() -> Any:
-    """Aldis: signals of Blinker are refused."""
+    """Return Aldis: isolate refuses signals of Blinker."""
     return aldis
 
 
 class Sender:
-    """A sender that can die."""
+    """A sender that can be referenced weakly."""
 
 
 class Slotted:
@@ -35,7 +35,7 @@ class Slotted:
 
 
 class Listener:
-    """Has a bound method to connect."""
+    """An object with a bound method to connect."""
 
     def hear(self, sender: Any, **payload: Any) -> None: ...
 
@@ -53,7 +53,7 @@ def three(sender: Any, **payload: Any) -> str:
 
 
 def state(signal: Any) -> Any:
-    """All that can be told of a signal's connections, in order where there is one."""
+    """Return everything that a test can see of a signal's connections, in order where there is an order."""
     records = connections(signal)
     order = [record.receiver for record in records]
     return order, sorted(map(repr, records))
@@ -63,8 +63,8 @@ def receivers(signal: Any, sender: Any) -> set[Any]:
     return set(signal.receivers_for(sender))
 
 
-def test_who_was_connected_inside_is_disconnected(saved: Any, thing: object) -> None:
-    """Receivers that came in the block are gone after it."""
+def test_receivers_connected_inside_are_disconnected(saved: Any, thing: object) -> None:
+    """Receivers that are connected in the block are disconnected after it."""
     with isolate(saved):
         saved.connect(one)
         saved.connect(two, thing, weak=False)
@@ -75,8 +75,9 @@ def test_who_was_connected_inside_is_disconnected(saved: Any, thing: object) -> 
     assert not receivers(saved, "ada")
 
 
-def test_who_was_disconnected_inside_is_back(saved: Any, thing: object) -> None:
-    """Receivers that went in the block are back after it: with their senders, weak or strong, and in their order."""
+def test_receivers_disconnected_inside_are_restored(saved: Any, thing: object) -> None:
+    """Receivers that are disconnected in the block are connected after it: with their senders, weak or strong, and
+    in their order."""
     saved.connect(one, "ada")
     saved.connect(two, thing, weak=False)
     saved.connect(three)
@@ -98,7 +99,7 @@ def test_who_was_disconnected_inside_is_back(saved: Any, thing: object) -> None:
     assert state(saved) == before
 
 
-def test_an_exception_does_not_keep_it_from_being_put_back(saved: Any) -> None:
+def test_a_block_that_raises_is_undone(saved: Any) -> None:
     """A block that raises is undone, and the exception goes on."""
     saved.connect(one)
 
@@ -109,8 +110,8 @@ def test_an_exception_does_not_keep_it_from_being_put_back(saved: Any) -> None:
     assert receivers(saved, "ada") == {one}
 
 
-def test_options_are_put_back() -> None:
-    """Priority, once, strength and delivery of a connection that was changed are as they were, and so is the order."""
+def test_options_are_restored() -> None:
+    """The priority, once, strength, delivery and order of a connection that was changed in the block are restored."""
     signal = aldis.Signal()
     signal.connect(one, priority=1)
     signal.connect(two)
@@ -129,8 +130,8 @@ def test_options_are_put_back() -> None:
     assert [result for _, result in signal.send()] == ["one", "two"]
 
 
-def test_the_order_is_that_of_the_beginning() -> None:
-    """Those of the same priority keep the order in which they were connected, and later ones come after them."""
+def test_the_original_order_is_restored() -> None:
+    """Receivers of the same priority keep the order of connecting, and later receivers come after them."""
     signal = aldis.Signal()
     signal.connect(one)
     signal.connect(two)
@@ -144,8 +145,8 @@ def test_the_order_is_that_of_the_beginning() -> None:
     assert [result for _, result in signal.send()] == ["one", "two", "three"]
 
 
-def test_a_once_receiver_gets_its_call_back() -> None:
-    """A once receiver that was called in the block will be called again after it, once."""
+def test_a_used_up_once_receiver_is_restored() -> None:
+    """A once receiver that was called in the block can be called once more after it."""
     signal = aldis.Signal()
     signal.connect(one, once=True)
 
@@ -157,8 +158,8 @@ def test_a_once_receiver_gets_its_call_back() -> None:
     assert signal.send() == []
 
 
-def test_what_is_connected_inside_again_is_one_connection(saved: Any) -> None:
-    """A receiver that was disconnected and connected again inside is connected as before, and not twice."""
+def test_a_receiver_reconnected_inside_is_one_connection(saved: Any) -> None:
+    """A receiver that was disconnected and connected again inside is connected as before, and only once."""
     saved.connect(one)
     before = state(saved)
 
@@ -171,7 +172,7 @@ def test_what_is_connected_inside_again_is_one_connection(saved: Any) -> None:
 
 
 def test_weak_receivers_may_die_inside(saved: Any) -> None:
-    """The block keeps no weak receiver alive; what has died stays dead, and leaves nothing behind."""
+    """The block keeps no weak receiver alive; a receiver that has died stays away, and leaves nothing behind."""
     listener, alive = Listener(), Listener()
     function = lambda sender, **payload: None  # noqa: E731
     saved.connect(listener.hear)
@@ -190,7 +191,7 @@ def test_weak_receivers_may_die_inside(saved: Any) -> None:
 
 
 def test_weak_receivers_may_die_after_they_were_disconnected(saved: Any) -> None:
-    """A weak receiver that is disconnected inside and then dies stays away."""
+    """A weak receiver that is disconnected inside and then dies is not restored."""
     listener = Listener()
     saved.connect(listener.hear)
     dead = weakref.ref(listener)
@@ -204,7 +205,7 @@ def test_weak_receivers_may_die_after_they_were_disconnected(saved: Any) -> None
 
 
 def test_weak_receivers_may_die_after_the_block(saved: Any) -> None:
-    """A weak receiver that was put back is still held weakly."""
+    """A weak receiver that was restored is still held weakly."""
     listener = Listener()
     saved.connect(listener.hear)
 
@@ -219,8 +220,9 @@ def test_weak_receivers_may_die_after_the_block(saved: Any) -> None:
     assert not saved.receivers
 
 
-def test_strong_receivers_are_kept(saved: Any) -> None:
-    """A strong receiver that nobody else holds survives its disconnection inside; not so one of the block's own."""
+def test_strong_receivers_survive(saved: Any) -> None:
+    """A strong receiver that nothing else refers to survives its disconnect inside, except one that was connected
+    inside."""
     saved.connect(lambda sender, **payload: "strong_ref", weak=False)
     inner = Listener()
     dead = weakref.ref(inner)
@@ -237,7 +239,8 @@ def test_strong_receivers_are_kept(saved: Any) -> None:
 
 
 def test_senders_may_die_inside(saved: Any) -> None:
-    """The block keeps no sender alive; connections to one that has died stay away, of strong receivers too."""
+    """The block keeps no sender alive; connections to a dead sender are not restored, even those of strong
+    receivers."""
     sender, other = Sender(), Sender()
     saved.connect(one, sender)
     saved.connect(lambda sender, **payload: None, sender, weak=False)
@@ -254,7 +257,7 @@ def test_senders_may_die_inside(saved: Any) -> None:
 
 
 def test_a_sender_that_dies_after_its_receivers_were_disconnected() -> None:
-    """A sender that is referred to no more, and dies, is not waited for."""
+    """The block does not keep a sender alive whose receivers were disconnected inside."""
     signal, sender = aldis.Signal(), Sender()
     signal.connect(one, sender)
 
@@ -266,8 +269,8 @@ def test_a_sender_that_dies_after_its_receivers_were_disconnected() -> None:
     assert signal._registry.filters == {}
 
 
-def test_another_sender_at_the_same_place_is_another() -> None:
-    """A new object that got the id of a sender which died inside has none of its receivers."""
+def test_a_new_sender_at_the_address_of_a_dead_one_has_no_receivers() -> None:
+    """A new object with the id of a sender that died inside gets none of its receivers."""
     signal, sender = aldis.Signal(), Sender()
     signal.connect(one, sender)
     place = id(sender)
@@ -283,8 +286,8 @@ def test_another_sender_at_the_same_place_is_another() -> None:
 
 
 @pytest.mark.parametrize("sender", [None, (), Slotted(), 0, "", b"ada", 7, "ada", one])
-def test_senders_of_all_kinds_are_put_back(sender: Any) -> None:
-    """Senders that match by value and senders that cannot be referenced weakly are put back."""
+def test_senders_of_all_kinds_are_restored(sender: Any) -> None:
+    """Connections to senders that match by value, or cannot be referenced weakly, are restored."""
     signal = aldis.Signal()
     signal.connect(one, sender)
 
@@ -296,8 +299,8 @@ def test_senders_of_all_kinds_are_put_back(sender: Any) -> None:
     assert signal.send(Sender()) == []
 
 
-def test_receivers_that_cannot_be_referenced_weakly_are_put_back(saved: Any) -> None:
-    """A strong receiver that no weak reference can hold is put back."""
+def test_unreferable_receivers_are_restored(saved: Any) -> None:
+    """A strong receiver that cannot be referenced weakly is restored."""
     receiver = Slotted()
     saved.connect(receiver, weak=False)
 
@@ -307,8 +310,8 @@ def test_receivers_that_cannot_be_referenced_weakly_are_put_back(saved: Any) -> 
     assert saved.send() == [(receiver, "slotted")]
 
 
-def test_a_sender_that_still_has_others_inside() -> None:
-    """A connection is put back beside another of the same sender, which came inside and goes."""
+def test_a_sender_with_another_receiver_inside() -> None:
+    """A connection is restored beside a connection of the same sender that was made inside and is removed."""
     signal, sender = aldis.Signal(), Sender()
     signal.connect(one, sender)
     signal.connect(three, sender)
@@ -324,8 +327,9 @@ def test_a_sender_that_still_has_others_inside() -> None:
 # With blocks of connected_to().
 
 
-def test_outer_blocks_end_as_ever() -> None:
-    """A connected_to() block around takes its receiver away at its end, though that was disconnected inside."""
+def test_outer_blocks_end_as_usual() -> None:
+    """A connected_to() block around isolate() removes its receiver at its end, even if the receiver was disconnected
+    inside."""
     signal = aldis.Signal()
 
     with signal.connected_to(one, "ada"):
@@ -338,8 +342,9 @@ def test_outer_blocks_end_as_ever() -> None:
     assert not signal.receivers
 
 
-def test_blocks_that_end_inside_have_ended() -> None:
-    """A connected_to() block that began before and ended inside leaves nothing, unless connect() was called too."""
+def test_blocks_that_end_inside_stay_ended() -> None:
+    """A connected_to() block that began before and ended inside leaves no connection, unless connect() was called
+    too."""
     signal = aldis.Signal()
     block, other = signal.connected_to(one), signal.connected_to(two)
     signal.connect(two)
@@ -355,8 +360,9 @@ def test_blocks_that_end_inside_have_ended() -> None:
     assert [record.is_weak for record in connections(signal)] == [True]
 
 
-def test_blocks_that_began_inside_are_over() -> None:
-    """A connected_to() block that began inside and is still open has no receiver any more, and can end."""
+def test_blocks_that_began_inside_lose_their_receiver() -> None:
+    """A connected_to() block that began inside and is still open has lost its receiver, and can end without an
+    error."""
     signal = aldis.Signal()
     block = signal.connected_to(one)
 
@@ -368,8 +374,8 @@ def test_blocks_that_began_inside_are_over() -> None:
     assert not signal.receivers
 
 
-def test_what_only_blocks_want_goes_with_them() -> None:
-    """Connected by a block before and by connect() inside: when both have gone, so has the receiver."""
+def test_connections_of_ended_blocks_are_not_restored() -> None:
+    """A receiver that a block connected before, and connect() inside, is gone when both of them have ended."""
     signal = aldis.Signal()
     block = signal.connected_to(one)
     block.__enter__()
@@ -382,8 +388,8 @@ def test_what_only_blocks_want_goes_with_them() -> None:
     assert not signal.receivers
 
 
-def test_what_a_block_still_wants_stays_and_is_kept() -> None:
-    """Connected by a block and, inside, by connect() too: afterwards the block's is left, and held strongly."""
+def test_connections_of_open_blocks_stay_strong() -> None:
+    """If an open block and, inside, connect() connected a receiver, the block's strong connection is left."""
     signal = aldis.Signal()
 
     with signal.connected_to(lambda sender, **payload: "held"):
@@ -400,8 +406,8 @@ def test_what_a_block_still_wants_stays_and_is_kept() -> None:
 # Namespaces.
 
 
-def test_a_namespace_is_put_back_as_a_whole(namespace: Any, saved: Any, deleted: Any) -> None:
-    """All signals of a namespace are put back, those too that were taken out of it inside."""
+def test_a_namespace_is_restored_as_a_whole(namespace: Any, saved: Any, deleted: Any) -> None:
+    """All signals of a namespace are restored, even those that were removed from it inside."""
     saved.connect(one)
     deleted.connect(two)
 
@@ -414,8 +420,8 @@ def test_a_namespace_is_put_back_as_a_whole(namespace: Any, saved: Any, deleted:
     assert receivers(deleted, ANY) == {two}
 
 
-def test_signals_that_are_new_lose_their_receivers(namespace: Any) -> None:
-    """Signals that were made inside stay in their namespace, with nobody connected."""
+def test_new_signals_lose_their_receivers(namespace: Any) -> None:
+    """Signals that were made inside stay in their namespace, without receivers."""
     with isolate(namespace):
         new = namespace.signal("new")
         new.connect(one)
@@ -427,7 +433,7 @@ def test_signals_that_are_new_lose_their_receivers(namespace: Any) -> None:
 
 
 def test_an_empty_namespace_can_be_isolated() -> None:
-    """Isolating a namespace before its signals are made is no mistake."""
+    """Isolating a namespace that has no signals yet is allowed."""
     signals = aldis.Namespace()
 
     with isolate(signals):
@@ -436,8 +442,8 @@ def test_an_empty_namespace_can_be_isolated() -> None:
     assert not signals["saved"].receivers
 
 
-def test_several_are_put_back_at_once() -> None:
-    """Several arguments and lists may mix signals and namespaces; one that is there twice is put back once."""
+def test_several_arguments_are_restored() -> None:
+    """Arguments and lists may mix signals and namespaces, and a signal that is passed twice is restored once."""
     ours, more = aldis.Signal(), aldis.Namespace()
     plain = more.signal("plain")
     ours.connect(one)
@@ -451,11 +457,11 @@ def test_several_are_put_back_at_once() -> None:
     assert receivers(plain, "ada") == {one}
 
 
-# Together with others.
+# Together with other functions.
 
 
 def test_it_is_a_decorator_too(saved: Any) -> None:
-    """isolate() decorates functions; each call is a block of its own."""
+    """isolate() decorates functions, and each call is its own block."""
 
     @isolate(saved)
     def connect() -> Any:
@@ -468,7 +474,7 @@ def test_it_is_a_decorator_too(saved: Any) -> None:
 
 
 def test_isolation_nests(saved: Any) -> None:
-    """An inner block puts back what it found, an outer one what it found."""
+    """An inner block and an outer block each restore the state in which they began."""
     with isolate(saved):
         saved.connect(one)
 
@@ -481,8 +487,8 @@ def test_isolation_nests(saved: Any) -> None:
     assert not saved.receivers
 
 
-def test_recorders_and_isolation_do_not_mind_each_other(saved: Any) -> None:
-    """A recorder around goes on after the block, and one that ended inside does not come back."""
+def test_recordings_and_isolation_are_independent(saved: Any) -> None:
+    """A recording around the block goes on after it, and a recording that ended inside does not come back."""
     early = SignalTester()
     early.record(saved)
 
@@ -499,7 +505,7 @@ def test_recorders_and_isolation_do_not_mind_each_other(saved: Any) -> None:
 
 
 def test_a_fake_may_begin_inside(saved: Any) -> None:
-    """A fake that is open when isolation ends can end after it."""
+    """A fake that is still open when isolation ends can end afterwards."""
     saved.connect(one)
     block = fake(saved)
 
@@ -511,8 +517,8 @@ def test_a_fake_may_begin_inside(saved: Any) -> None:
     assert saved.send() == [(one, "one")]
 
 
-def test_lost_receivers_are_still_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In development mode, a receiver that was put back and is lost later is reported with its first place."""
+def test_lost_receivers_are_still_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In development mode, a restored receiver that is lost later is reported with the place of its first connect."""
     monkeypatch.setattr("aldis._core.devmode.enabled", True)
     signal = aldis.Signal()
     function = lambda sender, **payload: None  # noqa: E731
@@ -529,7 +535,7 @@ def test_lost_receivers_are_still_told_of(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_destructors_run_without_the_lock(uncaught_destructor: Any) -> None:
-    """What is let go of at the end may connect and send: no lock of the tables is held then."""
+    """Destructors that run at the end of the block may connect and send, because no lock of the tables is held then."""
     signal, log = aldis.Signal(), []
 
     class Last:
@@ -551,7 +557,7 @@ def test_destructors_run_without_the_lock(uncaught_destructor: Any) -> None:
 
 @pytest.fixture
 def uncaught_destructor(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Fails when a destructor raised."""
+    """Fail the test if a destructor raised."""
     caught: list[str] = []
     monkeypatch.setattr("sys.unraisablehook", lambda args: caught.append(repr(args.exc_value)))
     yield caught
@@ -559,7 +565,8 @@ def uncaught_destructor(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_sends_in_other_threads_see_all_or_nothing(hurry: None) -> None:
-    """While connections are put back, a send in another thread finds those of the beginning, or of the block."""
+    """While connections are restored, a send in another thread calls either the receivers from before, or those of
+    the block."""
     signal, seen, stop = aldis.Signal(), set(), threading.Event()
     signal.connect(one)
     signal.connect(two)
@@ -583,7 +590,7 @@ def test_sends_in_other_threads_see_all_or_nothing(hurry: None) -> None:
 
 @pytest.fixture
 def hurry() -> Any:
-    """Have the interpreter switch threads as often as it can."""
+    """Let the interpreter switch threads as often as it can."""
     import sys
 
     before = sys.getswitchinterval()

@@ -1,4 +1,4 @@
-"""The pytest plugin is loaded by name and by no entry point. Each run of pytest is a process; warnings are errors."""
+"""The pytest plugin is loaded by name and has no entry point. Each run of pytest is a process; warnings are errors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TESTS = """
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
-    """Runs the test in a new interpreter, with no plugin but those that are named."""
+    """Run the test in a new interpreter, with only the plugins that are named."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
@@ -53,12 +53,12 @@ LOADS = 'pytest_plugins = ["aldis.pytest_plugin"]'
     ],
 )
 def test_it_is_loaded_by_name_whatever_was_imported_before(run: Callable[..., pytest.RunResult], conftest: str) -> None:
-    """A conftest that has imported Aldis, or the plugin itself, can load the plugin: pytest does not warn."""
+    """A conftest that has imported Aldis, or the plugin itself, can load the plugin without a warning of pytest."""
     run(conftest, "--aldis-leaks").assert_outcomes(passed=1)
 
 
 def test_it_is_loaded_by_an_option(run: Callable[..., pytest.RunResult]) -> None:
-    """-p loads it, on the command line or in addopts, also when Aldis is imported before."""
+    """-p loads the plugin, on the command line or in addopts, even if Aldis is imported before."""
     run("import aldis", "-p", "aldis.pytest_plugin").assert_outcomes(passed=1)
     run("import aldis", "-o", "addopts=-p aldis.pytest_plugin").assert_outcomes(passed=1)
 
@@ -71,6 +71,6 @@ def test_without_its_name_there_is_no_fixture(run: Callable[..., pytest.RunResul
 
 
 def test_the_package_has_no_entry_point_for_pytest() -> None:
-    """Installed, Aldis is not imported by runs of pytest that do not use it."""
+    """A run of pytest that does not use Aldis does not import it."""
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert "pytest11" not in project["entry-points"]

@@ -1,4 +1,4 @@
-"""The pytest plugin, in test runs of its own."""
+"""The pytest plugin, in its own test runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["pytester"]
 
-# Each test runs pytest in a process of its own. What the plugin does hangs on pytest, which is the same on all Pythons.
+# Each test runs pytest in its own process. The plugin depends on pytest, which is the same on all Pythons.
 pytestmark = pytest.mark.program
 
 SHOP = """
@@ -32,7 +32,7 @@ SHOP = """
 
 @pytest.fixture
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Callable[..., pytest.RunResult]:
-    """Runs tests in a new interpreter, with the plugin and no other. They may import from ``shop``."""
+    """Run tests in a new interpreter, with this plugin and no other. The tests may import from ``shop``."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
@@ -50,7 +50,7 @@ def text(result: pytest.RunResult) -> str:
 
 
 def test_the_fixture_ends_with_the_test(run: Any) -> None:
-    """What the fixture began holds until the end of the test, and is undone before the next."""
+    """A block that the fixture began lasts until the end of the test, and is undone before the next test."""
     result = run(
         """
         from shop import audit, mail, saved, signals
@@ -83,7 +83,8 @@ def test_the_fixture_ends_with_the_test(run: Any) -> None:
 
 
 def test_a_test_that_leaves_connections_behind_fails(run: Any) -> None:
-    """With the option, a test that leaves connections behind fails, and all that is left is named with its place."""
+    """With the option, a test that leaves connections behind fails, and the message lists each connection with its
+    place."""
     tests = """
         from shop import audit, mail, saved
 
@@ -125,7 +126,8 @@ def test_a_test_that_leaves_connections_behind_fails(run: Any) -> None:
 
 
 def test_fixtures_of_wider_scope_are_not_blamed_on_a_test(run: Any) -> None:
-    """What a fixture of a class, a module or the session connects is its own affair; a test's own fixtures are not."""
+    """Connections of a fixture for a class, a module or the session are not a test's leak; those of its own fixtures
+    are."""
     result = run(
         """
         import unittest
@@ -189,8 +191,8 @@ def test_fixtures_of_wider_scope_are_not_blamed_on_a_test(run: Any) -> None:
     result.stdout.fnmatch_lines(["*ERROR at teardown of TestCareless.test_unit *", "*sender 'unit'"])
 
 
-def test_what_goes_with_the_test_is_not_left_behind(run: Any) -> None:
-    """Signals, senders and receivers that only the test or its fixtures held are gone with them."""
+def test_connections_that_die_with_the_test_are_no_leak(run: Any) -> None:
+    """Signals, senders and receivers that only the test or its fixtures held are freed with them."""
     result = run(
         """
         import unittest
@@ -235,7 +237,7 @@ def test_what_goes_with_the_test_is_not_left_behind(run: Any) -> None:
 
 
 def test_modules_that_a_test_imports_are_not_blamed_on_it(run: Any, pytester: pytest.Pytester) -> None:
-    """Receivers of a module that is imported for the first time inside a test may stay; other functions may not."""
+    """Receivers of a module that a test imports for the first time may stay; other functions may not."""
     pytester.makepyfile(
         extension="""
         from shop import saved
@@ -276,8 +278,8 @@ def test_modules_that_a_test_imports_are_not_blamed_on_it(run: Any, pytester: py
     result.stdout.fnmatch_lines(["*ERROR at teardown of test_object *", "  shop.audit *"])
 
 
-def test_only_tests_that_passed_are_looked_at(run: Any) -> None:
-    """A test that failed or was skipped gets no second error, and what it left is not blamed on the next."""
+def test_only_passed_tests_are_checked(run: Any) -> None:
+    """A test that failed or was skipped gets no second error, and the next test does not fail for its connections."""
     result = run(
         """
         import pytest
@@ -326,7 +328,7 @@ def test_only_tests_that_passed_are_looked_at(run: Any) -> None:
 
 
 def test_the_fixture_leaves_nothing_behind(run: Any) -> None:
-    """Recorders that the fixture began are gone when the option looks, and isolation has cleaned up."""
+    """Recordings that the fixture began are gone when the option checks, and isolation has restored the signals."""
     run(
         """
         from shop import audit, saved
@@ -341,7 +343,7 @@ def test_the_fixture_leaves_nothing_behind(run: Any) -> None:
 
 
 def test_dying_objects_of_a_session_do_no_harm(run: Any) -> None:
-    """A signal or a sender that is dead but not yet cleaned up is nobody's leak, and stops nothing."""
+    """A signal or a sender that is dead but not yet removed is no leak, and causes no error."""
     run(
         """
         import gc
@@ -365,8 +367,8 @@ def test_dying_objects_of_a_session_do_no_harm(run: Any) -> None:
     ).assert_outcomes(passed=2)
 
 
-def test_the_option_is_explained() -> None:
-    """pytest --help tells of the option and of its setting."""
+def test_the_option_is_documented() -> None:
+    """pytest --help describes the option and its setting."""
     command = [sys.executable, "-m", "pytest", "--help", "-p", "aldis.pytest_plugin"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     assert "--aldis-leaks" in done.stdout

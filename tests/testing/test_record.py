@@ -1,4 +1,4 @@
-"""What record() gives, on Aldis and on Blinker."""
+"""record() stores the sends of signals, on Aldis and on Blinker."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def async_receiver(sender: Any, **payload: Any) -> str:
 
 
 def is_left_alone(signal: Any) -> bool:
-    """Whether nothing is on a signal any more."""
+    """Return whether nothing is left on a signal."""
     if isinstance(signal, aldis.Signal):
         return not signal.receivers and signal._registry.interceptors == () and signal._registry.is_ordinary
 
@@ -30,7 +30,7 @@ def is_left_alone(signal: Any) -> bool:
 
 
 def test_each_send_is_recorded_with_signal_sender_and_payload(saved: Any) -> None:
-    """A send in the block is recorded; one before it or after it is not."""
+    """A send in the block is recorded; a send before it or after it is not."""
     saved.send("before")
 
     with record(saved) as sent:
@@ -59,16 +59,16 @@ def test_a_recording_is_a_sequence(saved: Any) -> None:
     assert next(reversed(sent)) is sent.last()
 
 
-def test_one_gives_the_only_send(saved: Any) -> None:
-    """one() gives the send when there was exactly one."""
+def test_one_returns_the_only_send(saved: Any) -> None:
+    """one() returns the send if there was exactly one."""
     with record(saved) as sent:
         saved.send("ada", title="Home")
 
     assert sent.one() is sent[0] is sent.last()
 
 
-def test_one_says_that_nothing_was_sent(saved: Any) -> None:
-    """one() and last fail with the name of the signal when nothing was sent."""
+def test_one_fails_if_nothing_was_sent(saved: Any) -> None:
+    """one() and last() fail with the name of the signal if nothing was sent."""
     with record(saved) as sent:
         pass
 
@@ -79,8 +79,8 @@ def test_one_says_that_nothing_was_sent(saved: Any) -> None:
         _ = sent.last()
 
 
-def test_one_lists_what_was_sent_instead(saved: Any, thing: object) -> None:
-    """one() fails with a list of all sends, their senders, names and values."""
+def test_one_lists_the_sends_if_there_are_several(saved: Any, thing: object) -> None:
+    """one() fails with a list of all sends, with their senders, names and values, if there are several."""
     with record(saved) as sent:
         saved.send("ada", title="Home", number=7)
         saved.send("bob")
@@ -95,8 +95,8 @@ def test_one_lists_what_was_sent_instead(saved: Any, thing: object) -> None:
     )
 
 
-def test_texts_stay_short() -> None:
-    """Long values and long lists are cut, and a value whose repr fails does no harm."""
+def test_messages_stay_short() -> None:
+    """Long values and long lists are cut, and a value whose repr raises does no harm."""
 
     class Bad:
         def __repr__(self) -> str:
@@ -115,8 +115,8 @@ def test_texts_stay_short() -> None:
     assert len(text) < 20 * 300
 
 
-def test_texts_name_what_has_no_name() -> None:
-    """A signal without a name is called by its class, and a sender that is waited for is named too."""
+def test_messages_name_signals_without_a_name() -> None:
+    """A signal without a name is named by its class, and a sender that the recording filters by is named too."""
     signal = aldis.Signal()
 
     with record(signal, sender="ada") as sent:
@@ -128,8 +128,9 @@ def test_texts_name_what_has_no_name() -> None:
     assert repr(sent) == "<Recording of a Signal by 'ada': nothing was sent.>"
 
 
-def test_payload_can_be_read_as_attributes(saved: Any) -> None:
-    """What is in the payload is an attribute of the send, unless the send has one of that name itself."""
+def test_the_payload_can_be_read_as_attributes(saved: Any) -> None:
+    """Each payload keyword is an attribute of the recorded send, unless the send itself has an attribute of that
+    name."""
     with record(saved) as sent:
         saved.send("ada", title="Home", signal="shadowed")
 
@@ -149,7 +150,7 @@ def test_payload_can_be_read_as_attributes(saved: Any) -> None:
 
 
 def test_a_send_can_be_copied(saved: Any) -> None:
-    """Copies of a recorded send are like it: reading attributes of one in the making does not go round in circles."""
+    """A copy of a recorded send is equal to it, and attribute access during the copy does not recurse without end."""
     sent = Sent(saved, "ada", {"title": "Home"}, ())
     twin = copy.copy(sent)
 
@@ -158,7 +159,7 @@ def test_a_send_can_be_copied(saved: Any) -> None:
 
 
 def test_only_the_sends_of_one_sender_are_recorded(saved: Any, thing: object) -> None:
-    """With a sender, sends by others are not recorded; objects are told by identity, values by value."""
+    """With a sender, sends by other senders are not recorded; objects match by identity, values by value."""
     with (
         record(saved, sender=thing) as by_thing,
         record(saved, sender="ada") as by_ada,
@@ -176,8 +177,8 @@ def test_only_the_sends_of_one_sender_are_recorded(saved: Any, thing: object) ->
     assert by_any.last().sender is None
 
 
-def test_a_proxy_as_sender_means_what_is_behind_it(thing: object, saved: Any) -> None:
-    """record() of a proxy's sends records those of the object behind it."""
+def test_a_proxy_as_sender_counts_as_the_object_it_points_to(thing: object, saved: Any) -> None:
+    """record() with a proxy as sender records the sends of the object that the proxy points to."""
 
     class Proxy:
         def _get_current_object(self) -> object:
@@ -189,8 +190,8 @@ def test_a_proxy_as_sender_means_what_is_behind_it(thing: object, saved: Any) ->
     assert sent.one().sender is thing
 
 
-def test_code_that_asks_for_receivers_first_is_recorded(saved: Any, thing: object) -> None:
-    """Inside the block the signal says that somebody listens, to those who ask before they send."""
+def test_a_sender_that_asks_for_receivers_first_is_recorded(saved: Any, thing: object) -> None:
+    """Inside the block the signal has receivers, for code that asks before it sends."""
     assert not saved.receivers
 
     with record(saved):
@@ -204,8 +205,8 @@ def test_code_that_asks_for_receivers_first_is_recorded(saved: Any, thing: objec
     assert not saved.receivers
 
 
-def test_results_are_what_they_are_without_a_recorder(saved: Any, log: Any) -> None:
-    """The recorder is in nobody's results."""
+def test_results_are_the_same_as_without_a_recording(saved: Any, log: Any) -> None:
+    """The results of a send contain no entry of the recording."""
     receiver = saved.connect(log.receiver("one"))
 
     with record(saved):
@@ -215,8 +216,8 @@ def test_results_are_what_they_are_without_a_recorder(saved: Any, log: Any) -> N
     assert log == ["one"]
 
 
-def test_a_receiver_that_raises_hides_nothing(saved: Any, log: Any) -> None:
-    """A send is recorded before its first receiver runs, so that one which raises hides nothing."""
+def test_a_receiver_that_raises_hides_no_send(saved: Any, log: Any) -> None:
+    """A send is recorded before its first receiver runs, so that a receiver that raises does not hide it."""
     receivers = [saved.connect(log.receiver(str(number), raises=True)) for number in range(5)]
 
     with record(saved) as sent, pytest.raises(RuntimeError):
@@ -228,7 +229,7 @@ def test_a_receiver_that_raises_hides_nothing(saved: Any, log: Any) -> None:
 
 @pytest.mark.parametrize("policy", ["propagate", "collect", lambda failure: None])
 def test_failure_policies_do_not_matter(policy: Any, log: Any) -> None:
-    """Under each failure policy, each send is recorded once, and is treated as without the recorder."""
+    """Under each failure policy, each send is recorded once, and has the same result as without the recording."""
     signal = aldis.Signal(errors=policy)
     receiver = signal.connect(log.receiver("one", raises=True), priority=float("inf"))
     raised = []
@@ -246,7 +247,7 @@ def test_failure_policies_do_not_matter(policy: Any, log: Any) -> None:
 
 
 def test_async_sends_are_recorded_too(saved: Any) -> None:
-    """A recorder needs no way to cross: send_async and send record alike, with receivers and without."""
+    """A recording needs no wrapper: send_async and send are both recorded, with receivers and without."""
 
     async def main() -> Any:
         await saved.send_async("ada", title="Home")
@@ -261,8 +262,8 @@ def test_async_sends_are_recorded_too(saved: Any) -> None:
     assert sent[1].payload == {"title": "Home"}
 
 
-def test_wrappers_are_not_payload(saved: Any, log: Any) -> None:
-    """The wrappers that are given to one send are not recorded as payload, and are used."""
+def test_wrappers_are_not_in_the_payload(saved: Any, log: Any) -> None:
+    """Wrappers that are passed to one send are not recorded as payload, and are used."""
     receiver, crossed = saved.connect(log.receiver("one")), []
 
     def to_async(function: Any) -> Any:
@@ -290,7 +291,7 @@ def test_wrappers_are_not_payload(saved: Any, log: Any) -> None:
 
 
 def test_async_policies_do_not_matter() -> None:
-    """With receivers side by side, too, a send is recorded once, and the recorder is not in its results."""
+    """With concurrent receivers, too, a send is recorded once, and the results contain no entry of the recording."""
     signal = aldis.Signal(async_policy=Concurrent())
     signal.connect(async_receiver)
 
@@ -300,8 +301,8 @@ def test_async_policies_do_not_matter() -> None:
     assert len(sent) == 1
 
 
-def test_what_could_not_be_sent_for_want_of_a_way_to_cross_still_raises() -> None:
-    """A recorder does not make a send to async receivers succeed that fails without it."""
+def test_a_send_without_a_needed_wrapper_still_raises() -> None:
+    """A send to async receivers that fails without the recording also fails with it."""
     signal = aldis.Signal()
     signal.connect(async_receiver)
 
@@ -309,8 +310,8 @@ def test_what_could_not_be_sent_for_want_of_a_way_to_cross_still_raises() -> Non
         signal.send("ada")
 
 
-def test_muted_sends_reach_nobody(saved: Any) -> None:
-    """What is sent while the signal is muted is not recorded."""
+def test_muted_sends_are_not_recorded(saved: Any) -> None:
+    """A send while the signal is muted is not recorded."""
     with record(saved) as sent:
         with saved.muted():
             saved.send("muted")
@@ -323,7 +324,7 @@ def test_muted_sends_reach_nobody(saved: Any) -> None:
     assert sent.one().sender == "ada"
 
 
-def test_single_receivers_that_are_muted_do_not_matter(log: Any) -> None:
+def test_sends_with_some_receivers_muted_are_recorded(log: Any) -> None:
     """A send with some receivers muted is recorded."""
     signal = aldis.Signal()
     receiver = signal.connect(log.receiver("one"))
@@ -336,7 +337,7 @@ def test_single_receivers_that_are_muted_do_not_matter(log: Any) -> None:
 
 
 def test_other_threads_are_recorded(saved: Any) -> None:
-    """What other threads send is recorded, also that of threads which began before the block."""
+    """Sends of other threads are recorded, also of threads that began before the block."""
     go = threading.Event()
 
     def send() -> None:
@@ -358,7 +359,7 @@ def test_other_threads_are_recorded(saved: Any) -> None:
 
 
 def test_blocks_nest(saved: Any) -> None:
-    """Blocks on the same signal do not know each other, in whatever order they end."""
+    """Blocks on the same signal are independent, in whatever order they end."""
     outer, inner = record(saved), record(saved)
 
     with outer as all_of_it:
@@ -376,15 +377,15 @@ def test_blocks_nest(saved: Any) -> None:
 
 
 def test_a_block_that_raises_ends_too(saved: Any) -> None:
-    """An exception leaves nothing on the signal, and goes on."""
+    """A block that raises leaves nothing on the signal, and the exception goes on."""
     with pytest.raises(KeyError), record(saved):
         raise KeyError
 
     assert is_left_alone(saved)
 
 
-def test_a_signal_that_refuses_the_recorder_is_left_alone() -> None:
-    """When connecting fails, nothing is left on this signal, nor on those before it."""
+def test_a_recording_that_cannot_connect_leaves_nothing() -> None:
+    """When connecting to a signal fails, nothing is left on this signal or on those before it."""
 
     class Closed(aldis.Signal[Any, ..., Any]):
         def connect(self, *args: Any, **options: Any) -> Any:
@@ -400,7 +401,8 @@ def test_a_signal_that_refuses_the_recorder_is_left_alone() -> None:
 
 
 def test_several_signals_are_recorded_in_the_order_of_sending(namespace: Any, saved: Any, deleted: Any) -> None:
-    """A namespace, or a list of signals, is recorded as one, each signal once; of() gives one signal's part."""
+    """A namespace or a list of signals makes one recording, with each signal once; of() returns the part of one
+    signal."""
     with record(namespace) as all_of_it, record((saved, [deleted, saved], namespace)) as both:
         saved.send(1)
         deleted.send(2)
@@ -416,7 +418,7 @@ def test_several_signals_are_recorded_in_the_order_of_sending(namespace: Any, sa
 
 
 def test_a_recording_can_be_cleared(saved: Any) -> None:
-    """clear() forgets what was sent until then."""
+    """clear() removes all earlier sends from the recording."""
     with record(saved) as sent:
         saved.send(1)
         sent.clear()
@@ -426,7 +428,8 @@ def test_a_recording_can_be_cleared(saved: Any) -> None:
 
 
 def test_declared_signals_are_recorded_with_their_defaults() -> None:
-    """The payload of a declared signal is recorded as receivers get it; a send that does not fit is not recorded."""
+    """The payload of a declared signal is recorded as receivers get it, and a send that does not fit is not
+    recorded."""
     signals = Namespace()
 
     @signals.declare
@@ -441,8 +444,8 @@ def test_declared_signals_are_recorded_with_their_defaults() -> None:
     assert sent.one().payload == {"user_id": 7, "plan": "free"}
 
 
-def test_what_is_recorded_does_not_change_with_the_payload(saved: Any) -> None:
-    """The recorded payload is a dictionary of its own, with the very values that were sent."""
+def test_a_record_does_not_change_with_the_payload(saved: Any) -> None:
+    """The recorded payload is a separate dict, with the very values that were sent."""
     items: list[int] = []
     payload = {"items": items}
 
@@ -454,8 +457,8 @@ def test_what_is_recorded_does_not_change_with_the_payload(saved: Any) -> None:
     assert sent.one().payload == {"items": items}
 
 
-def test_signals_that_find_receivers_themselves_are_recorded() -> None:
-    """A subclass that gives receivers of its own choice is recorded like any other."""
+def test_signals_that_override_receivers_for_are_recorded() -> None:
+    """A signal whose class overrides receivers_for is recorded like any other."""
 
     def chosen(sender: Any, **payload: Any) -> str:
         return "chosen"
@@ -472,8 +475,8 @@ def test_signals_that_find_receivers_themselves_are_recorded() -> None:
     assert len(sent) == 1
 
 
-def test_who_calls_receivers_himself_finds_nothing_in_the_way(saved: Any) -> None:
-    """Code that calls what receivers_for() gives may call the recorder's own receiver, which does nothing."""
+def test_code_that_calls_receivers_itself_still_works(saved: Any) -> None:
+    """Code that calls the receivers of receivers_for() may call the recording's own receiver, which does nothing."""
     with record(saved) as sent:
         for receiver in saved.receivers_for("ada"):
             receiver("ada", title="Home")
@@ -481,8 +484,9 @@ def test_who_calls_receivers_himself_finds_nothing_in_the_way(saved: Any) -> Non
     assert not sent
 
 
-def test_a_verb_that_was_replaced_before_is_replaced_after() -> None:
-    """An attribute that a Blinker signal had of its own is there again after the block, and is called inside it."""
+def test_a_replaced_method_is_restored() -> None:
+    """If a Blinker signal had its own attribute in place of a method, it is called inside the block and restored
+    after it."""
     signal: Any = blinker.Signal()
     calls: list[Any] = []
 
@@ -500,8 +504,8 @@ def test_a_verb_that_was_replaced_before_is_replaced_after() -> None:
     assert len(sent) == 1
 
 
-def test_a_verb_that_was_replaced_meanwhile_stays() -> None:
-    """What somebody puts in a Blinker signal's place inside the block is not taken away, and goes on to work."""
+def test_a_method_replaced_inside_stays() -> None:
+    """A method of a Blinker signal that other code replaces inside the block stays replaced, and works."""
     signal: Any = blinker.Signal()
 
     with record(signal) as sent:
@@ -515,7 +519,7 @@ def test_a_verb_that_was_replaced_meanwhile_stays() -> None:
 
 
 def test_old_signals_without_send_async_are_recorded() -> None:
-    """A library whose signals have fewer verbs than Blinker 1.9 will do."""
+    """Signals of a library with fewer methods than Blinker 1.9 can be recorded."""
 
     class Old:
         def __init__(self) -> None:
@@ -548,7 +552,7 @@ def test_old_signals_without_send_async_are_recorded() -> None:
 
 
 def test_any_is_the_default_sender() -> None:
-    """Aldis' own ANY is taken for any sender, like none."""
+    """Aldis' own ANY as sender means any sender, as no sender does."""
     signal = aldis.Signal()
 
     with record(signal, sender=ANY) as sent:
@@ -558,8 +562,8 @@ def test_any_is_the_default_sender() -> None:
 
 
 def test_many_threads_record_the_same_signal() -> None:
-    """Blocks that begin and end in many threads at once each hear their own sender's sends, all of them and once."""
-    saved: Any = aldis.NamedSignal("saved")  # Blinker's connect and disconnect are not for several threads.
+    """Blocks that begin and end in many threads at once each record their own sender's sends, each send once."""
+    saved: Any = aldis.NamedSignal("saved")  # Blinker's connect and disconnect are not thread-safe.
     wrong: list[str] = []
 
     def run(name: str) -> None:

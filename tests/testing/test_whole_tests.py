@@ -1,4 +1,4 @@
-"""SignalTester: what pytest's fixture gives, and what unittest users enter in setUp."""
+"""SignalTester: the object behind pytest's fixture, which unittest users enter in setUp."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def receiver(sender: Any, **payload: Any) -> str:
 
 
 def test_blocks_last_until_it_is_closed() -> None:
-    """What a SignalTester has begun goes on until it is closed, and is undone then."""
+    """The blocks that a SignalTester begins last until it is closed, and are undone then."""
     namespace = aldis.Namespace()
     saved, deleted = namespace.signal("saved"), namespace.signal("deleted")
     signals = SignalTester()
@@ -38,7 +38,7 @@ def test_blocks_last_until_it_is_closed() -> None:
 
 
 def test_it_is_a_context_manager(saved: Any) -> None:
-    """A SignalTester is closed at the end of a with block, also of one that raises."""
+    """The end of a with block closes a SignalTester, also if the block raises."""
     signals = SignalTester()
     sent = signals.record(saved)
 
@@ -49,8 +49,8 @@ def test_it_is_a_context_manager(saved: Any) -> None:
     assert not sent
 
 
-def test_unittest_has_the_same() -> None:
-    """In unittest, enterContext() takes a SignalTester and each of the functions, and the signal is left as it was."""
+def test_unittest_can_use_them() -> None:
+    """In unittest, enterContext() accepts a SignalTester and each of the functions, and the signal is restored."""
     saved = aldis.Namespace().signal("saved")
 
     class Tests(unittest.TestCase):

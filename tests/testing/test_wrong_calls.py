@@ -1,6 +1,6 @@
-"""Everything wrong that can be passed to aldis.testing, and the error it gets. Nothing is left on a signal then."""
+"""Every mistake that a caller can make with aldis.testing, and its error. A failed call leaves nothing on a signal."""
 
-# Wrong calls are what this file is about.
+# This file tests wrong calls.
 # mypy: disable-error-code="arg-type, call-arg"
 # pyright: reportArgumentType=false, reportCallIssue=false
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Unbound:
-    """A proxy that stands for nothing."""
+    """A proxy that points to nothing."""
 
     def _get_current_object(self) -> Any:
         raise RuntimeError("working outside of context")
@@ -37,14 +37,14 @@ class Mailer:
 
 
 class NoMapping:
-    """Has half of what a mapping has."""
+    """An object with half of the methods of a mapping."""
 
     keys: Any = None
     values: Any = None
 
 
 class Flask:
-    """Of the right name, and from elsewhere."""
+    """A class with the name of Flask from another module."""
 
 
 def connected(sender: Any, **payload: Any) -> None: ...
@@ -77,14 +77,14 @@ TAKES = r"\(\) takes signals( of Aldis)?, namespaces, and lists of these, "
 
 
 def begin(function: Callable[..., Any], *args: Any, **options: Any) -> None:
-    """Begin a block, which must not begin."""
+    """Begin a block that must fail to begin."""
     with function(*args, **options):
         pytest.fail("the block began")
 
 
 @pytest.fixture(autouse=True)
 def unchanged() -> Any:
-    """Whatever went wrong, the signals are as they were."""
+    """Assert after the test that the signals are as they were."""
     yield
     assert SAVED._registry.is_ordinary
     assert SAVED.send() == [(connected, None)]
@@ -94,8 +94,9 @@ def unchanged() -> Any:
 
 @pytest.mark.parametrize("function", [record, fake, isolate])
 @pytest.mark.parametrize("what", NO_SIGNALS)
-def test_what_is_no_signal_is_refused(function: Any, what: str) -> None:
-    """All functions take signals, namespaces and lists of such, and say so to who gives something else."""
+def test_an_invalid_signal_is_refused(function: Any, what: str) -> None:
+    """All functions accept signals, namespaces and lists of these, and refuse other arguments with a message that
+    says so."""
     value, text = NO_SIGNALS[what]
 
     with pytest.raises(InvalidOptionError, match=f"^{function.__name__}{TAKES}{text}"):
@@ -108,13 +109,13 @@ def test_what_is_no_signal_is_refused(function: Any, what: str) -> None:
 @pytest.mark.parametrize("function", [record, fake])
 @pytest.mark.parametrize("nothing", [Namespace(), [], {}, (), [Namespace(), ()]])
 def test_no_signals_at_all_are_refused(function: Any, nothing: Any) -> None:
-    """Recording nothing is taken for a mistake: an empty namespace gets its signals later, and they would be missed."""
+    """An empty namespace is refused, because its signals are made later and the recording would miss them."""
     with pytest.raises(InvalidOptionError, match=rf"^{function.__name__}\(\) found no signals\. .*import"):
         begin(function, nothing)
 
 
-def test_a_sender_that_stands_for_nothing_is_refused() -> None:
-    """A proxy outside of its context is refused, as by connect()."""
+def test_an_unbound_proxy_as_sender_is_refused() -> None:
+    """A proxy outside its context is refused, as connect() refuses it."""
     with pytest.raises(UnboundProxyError, match="<unbound>"):
         begin(record, SAVED, sender=Unbound())
 
@@ -133,8 +134,8 @@ def test_a_sender_that_stands_for_nothing_is_refused() -> None:
         ({connected: 1}, "not a dict"),
     ],
 )
-def test_what_is_no_receiver_is_refused(only: Any, text: str) -> None:
-    """only= takes a receiver or a collection of some."""
+def test_an_invalid_receiver_is_refused(only: Any, text: str) -> None:
+    """only= accepts a receiver or a collection of receivers."""
     with pytest.raises(InvalidOptionError, match=rf"^fake\(only=\.\.\.\) takes a receiver or a list of .*, {text}"):
         begin(fake, SAVED, only=only)
 
@@ -142,13 +143,13 @@ def test_what_is_no_receiver_is_refused(only: Any, text: str) -> None:
 @pytest.mark.parametrize("signal", [SAVED, PLAIN], ids=["aldis", "blinker"])
 @pytest.mark.parametrize("only", [other, [connected, other], partial(connected), Mailer().hear, Mailer])
 def test_receivers_that_are_not_connected_are_refused(signal: Any, only: Any) -> None:
-    """A fake that would stop nothing is refused, since the receiver that was meant would run."""
+    """A fake that would stop no receiver is refused, because the intended receiver would run."""
     with pytest.raises(InvalidOptionError, match=r"cannot stop .*, because it is not connected\. Begin"):
         begin(fake, signal, only=only)
 
 
 def test_a_signal_that_is_not_recorded_is_refused() -> None:
-    """of() takes one of the signals that are recorded."""
+    """of() accepts only a signal that is recorded."""
     with record(SAVED, PLAIN) as sent, pytest.raises(InvalidOptionError, match="They are: 'saved' or 'plain'"):
         sent.of("saved")
 
@@ -170,23 +171,23 @@ def test_a_signal_that_is_not_recorded_is_refused() -> None:
         (Flask, "not the class Flask"),
     ],
 )
-def test_what_is_no_application_is_refused(app: Any, text: str) -> None:
-    """captured_templates() takes an application of Flask or Quart."""
+def test_an_invalid_application_is_refused(app: Any, text: str) -> None:
+    """captured_templates() accepts an application of Flask or Quart."""
     with pytest.raises(InvalidOptionError, match=rf"^captured_templates\(\) takes an application .*, {text}"):
         begin(captured_templates, app)
 
 
 @pytest.mark.parametrize("recorded", ["", 7, {}, ()])
-def test_what_cannot_be_appended_to_is_refused(recorded: Any) -> None:
-    """captured_templates() appends to what it is given, an empty list included."""
+def test_an_invalid_list_is_refused(recorded: Any) -> None:
+    """captured_templates() accepts any object with append, also an empty list, and refuses other objects."""
     with pytest.raises(InvalidOptionError, match=r"^captured_templates\(\) appends to a list, not to a "):
         begin(captured_templates, APP, recorded)
 
 
-def test_senders_do_not_fit_into_other_places() -> None:
-    """isolate() and fake() take no sender, and record() takes it by keyword."""
+def test_senders_are_refused_in_other_positions() -> None:
+    """isolate() and fake() accept no sender, and record() accepts it by keyword only."""
     for function in (isolate, fake, record):
-        with pytest.raises(InvalidOptionError, match=r"not a str\. .*pass all else by keyword"):
+        with pytest.raises(InvalidOptionError, match=r"not a str\. .*Pass other arguments by keyword"):
             begin(function, SAVED, "ada")
 
     for function in (isolate, fake):
@@ -195,21 +196,21 @@ def test_senders_do_not_fit_into_other_places() -> None:
 
 
 def test_values_are_not_shown() -> None:
-    """The messages name kinds, and not what is in a value."""
+    """The messages name the class of a value, and not its content."""
     with pytest.raises(InvalidOptionError) as error:
         begin(record, {"password": "secret"})
 
     assert "secret" not in str(error.value)
 
 
-def test_receivers_of_both_kinds_must_fit_the_verb() -> None:
-    """What is no receiver at all is refused by connect(), inside a block as outside."""
+def test_an_invalid_receiver_is_refused_inside_a_block() -> None:
+    """connect() refuses an object that is no receiver, inside a block as outside."""
     with record(SAVED), pytest.raises(InvalidReceiverError):
         SAVED.connect("connected")  # type: ignore[call-overload]
 
 
-def test_without_flask_it_says_what_is_missing() -> None:
-    """Who has no Flask gets Python's own error, and only when templates are to be captured."""
+def test_without_flask_the_error_says_so() -> None:
+    """A program without Flask gets Python's ModuleNotFoundError, and only when it captures templates."""
     program = """
 import sys
 sys.modules["flask"] = None

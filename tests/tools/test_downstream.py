@@ -1,4 +1,4 @@
-"""``tools/downstream``: what makes a run of another project's suite a failure."""
+"""``tools/downstream``: the results that make a run of another project's test suite a failure."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ SCRIPT = Path(__file__).parents[2] / "tools" / "downstream" / "__main__.py"
 
 @pytest.fixture(scope="module")
 def downstream() -> Iterator[Any]:
-    """The script as a module."""
+    """Return the script as a module."""
     spec = importlib.util.spec_from_file_location("downstream", SCRIPT)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["downstream"] = module  # Dataclasses look their module up.
+    sys.modules["downstream"] = module  # Dataclasses look up their module.
 
     try:
         spec.loader.exec_module(module)
@@ -32,7 +32,8 @@ def downstream() -> Iterator[Any]:
 
 
 def compare(downstream: Any, left_out: tuple[str, ...] = (), **aldis: Any) -> list[str]:
-    """The faults of a run on Aldis, beside one on Blinker in which one test passed, failed and was skipped."""
+    """Return the faults of a run on Aldis, compared with a run on Blinker in which one test passed, failed and was
+    skipped."""
     outcomes = {"passes": "passed", "fails": "failed", "skips": "skipped", "layout": "passed"}
     on_blinker = downstream.Run(exit_status=1, library="blinker", outcomes=outcomes, sends=0)
     changed = {**outcomes, **aldis.pop("outcomes", {})}
@@ -45,13 +46,13 @@ def compare(downstream: Any, left_out: tuple[str, ...] = (), **aldis: Any) -> li
     return found
 
 
-def test_a_run_that_is_like_blinkers_has_no_fault(downstream: Any) -> None:
-    """Downstream: what fails on Blinker too is not Aldis' fault."""
+def test_a_run_like_blinkers_has_no_fault(downstream: Any) -> None:
+    """Downstream: a test that also fails on Blinker is not a fault of Aldis."""
     assert compare(downstream) == []
 
 
-def test_a_run_that_is_better_than_blinkers_has_no_fault(downstream: Any) -> None:
-    """Downstream: Aldis may pass what Blinker does not."""
+def test_a_run_better_than_blinkers_has_no_fault(downstream: Any) -> None:
+    """Downstream: a test may pass on Aldis and fail on Blinker."""
     assert compare(downstream, outcomes={"fails": "passed", "skips": "passed"}) == []
 
 
@@ -78,8 +79,8 @@ def test_faults_of_a_run(downstream: Any, aldis: dict[str, Any], fault: str) -> 
     assert found.startswith(fault)
 
 
-def test_a_test_that_is_left_out_has_to_fail(downstream: Any) -> None:
-    """Downstream: no more tests are left out than must be."""
+def test_a_test_that_is_left_out_must_fail(downstream: Any) -> None:
+    """Downstream: a test that is left out must fail; otherwise it must not be left out."""
     assert compare(downstream, ("layout",), outcomes={"layout": "failed"}) == []
     assert compare(downstream, ("layout",)) == [
         "layout is left out, but passed on Aldis: take it off the list",

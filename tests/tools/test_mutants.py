@@ -1,7 +1,10 @@
-"""The mutation check: every break fits the source, and the engine that makes breaks refuses what is not clear."""
+"""The mutation check: every break fits the source, and ambiguous breaks are refused."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +16,7 @@ from tools.mutants.runner import Runner
 from tools.mutants.source import Package
 from tools.mutants.splice import edit
 from tools.mutants.suite import Suite
-from tools.mutants.workshop import Outcome, RunError, Workshop
+from tools.mutants.workshop import Outcome, RunError, Workshop, kill_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +81,7 @@ def make_break(at: str, old: str, new: str, **more: object) -> Break:
 
 @pytest.fixture
 def package(tmp_path: Path) -> Package:
-    """A package of two modules."""
+    """Return a package of two modules."""
     (tmp_path / "inner").mkdir()
     (tmp_path / "lamp.py").write_text(SOURCE, encoding="utf-8")
     (tmp_path / "inner" / "other.py").write_text("def twice(b):\n    return 2 * b\n\nOTHER = 1\n", encoding="utf-8")
@@ -86,7 +89,7 @@ def package(tmp_path: Path) -> Package:
 
 
 def test_every_break_fits_the_source() -> None:
-    """Each break finds its one piece of code, changes it, and leaves Python that compiles."""
+    """Each break matches exactly one piece of code, changes it, and the result is valid Python."""
     package = Package(ROOT / "src" / "aldis")
     problems = []
 
@@ -101,14 +104,14 @@ def test_every_break_fits_the_source() -> None:
 
 
 def test_every_test_file_that_a_break_names_exists() -> None:
-    """Each name stands for exactly one test file."""
+    """Each name in a break's list of tests matches exactly one test file."""
     suite = Suite(ROOT / "tests")
     names = {name for promise in load() for broken in promise.breaks for name in broken.tests}
     assert [suite.find(name).name for name in names] == [name.rpartition("/")[2] for name in names]
 
 
-def test_every_promise_says_what_it_is() -> None:
-    """Each file of breaks has a docstring, and each break says what goes wrong and which tests should notice."""
+def test_every_break_is_described() -> None:
+    """Each file of breaks has a docstring, and each break says what goes wrong and which tests should notice it."""
     for promise in load():
         assert promise.summary
         assert promise.breaks
@@ -143,14 +146,14 @@ def test_every_promise_says_what_it_is() -> None:
     ],
 )
 def test_a_piece_of_code_is_replaced(package: Package, at: str, old: str, new: str, before: str, after: str) -> None:
-    """Code is found whatever its spaces and quotes are, and all the rest of the file stays as it is."""
+    """A piece of code is found in any layout and with any quotes, and the rest of the file does not change."""
     change = edit(package, make_break(at, old, new, beside="Lamp" if at == "<module>" else None, nth=None))
     assert SOURCE.count(before) == 1
     assert change.data.decode() == SOURCE.replace(before, after)
 
 
 def test_statements_move_with_their_block(package: Package) -> None:
-    """What `...` stands for is moved to its new column, but for the lines of a string, which would change."""
+    """The code that `...` stands for is indented anew, except the lines inside a string, whose value would change."""
     old = """
         with self.lock:
             ...
@@ -199,11 +202,13 @@ two\"\"\"
         (make_break("Lamp.blink", "pause_s: float = 0.5", "pass"), "only another assignment can replace an argument"),
         (make_break("Lamp.blink", "range(...)", "print(..., ...)"), "the new code has `...` more often than the old"),
         (make_break("Lamp.blink", "...\nreturn []", "pass"), "`...` cannot stand beside"),
+        (make_break("Lamp.blink", "x is not None", "y"), "Lamp.blink does not know y, so it would just fail"),
         (make_break("Lamp.blink", "{LIMIT}", "1"), "Lamp.blink does not contain"),
     ],
 )
-def test_what_is_not_clear_is_refused(package: Package, broken: Break, message: str) -> None:
-    """No definition or several, no occurrence or several, and code that stays the same: the break is refused."""
+def test_an_ambiguous_break_is_refused(package: Package, broken: Break, message: str) -> None:
+    """A break is refused if its definition or its code is missing or occurs twice, or if the code would stay the
+    same."""
     with pytest.raises(BreakError) as caught:
         edit(package, broken)
 
@@ -211,7 +216,7 @@ def test_what_is_not_clear_is_refused(package: Package, broken: Break, message: 
 
 
 def test_code_does_not_depend_on_its_file(package: Package, tmp_path: Path) -> None:
-    """A break fits the source after a move and in another format."""
+    """A break still fits the source after the code is moved to another file or formatted differently."""
     broken = make_break("Lamp.blink", "times > LIMIT", "LIMIT > times")
     (tmp_path / "lamp.py").rename(tmp_path / "inner" / "moved.py")
     moved = tmp_path / "inner" / "moved.py"
@@ -235,7 +240,7 @@ function stop() { return list; }
 
 
 def test_javascript_is_found_by_its_words(tmp_path: Path) -> None:
-    """Code of the live page is found in a named function, whatever its spaces and comments are."""
+    """Code of the live page is found in a named function, in any layout and with any comments."""
     (tmp_path / "page.js").write_text(SCRIPT, encoding="utf-8")
     package = Package(tmp_path)
     broken = make_break("show", "if(list.open) start(list); else", "if (!list)", language="javascript")
@@ -259,7 +264,7 @@ def test_javascript_is_found_by_its_words(tmp_path: Path) -> None:
 
 
 def test_test_files_are_found_by_name(tmp_path: Path) -> None:
-    """A test file is named without its folder, unless several have the same name."""
+    """A break names a test file without its folder, unless several files have the same name."""
     for name in ("core/test_a.py", "core/deep/test_b.py", "web/test_b.py", "web/test_c.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -278,8 +283,26 @@ def test_test_files_are_found_by_name(tmp_path: Path) -> None:
         suite.find("test_b.py")
 
 
+LEADER = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; print('ready', flush=True); time.sleep(600)"], process_group=0)
+time.sleep(600)
+"""
+
+
+def test_a_run_that_hangs_leaves_no_process() -> None:
+    """The processes of a run are killed with it, also those in process groups of their own."""
+    run = subprocess.Popen([sys.executable, "-c", LEADER], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert run.stdout is not None
+    assert run.stdout.readline() == "ready\n"
+    kill_session(run.pid)
+    output, _ = run.communicate(timeout=60)  # Ends when no process has the pipe any more.
+    assert output == ""
+    assert run.returncode == -signal.SIGKILL
+
+
 class FakeWorkshop(Workshop):
-    """Notices the breaks whose new code is 2. It runs nothing."""
+    """A workshop that runs nothing, and notices the breaks whose new code is 2."""
 
     def __init__(self, package: Package) -> None:
         self.package = package
@@ -297,7 +320,7 @@ class FakeWorkshop(Workshop):
 
 
 def test_each_break_gets_a_row(package: Package, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A break that cannot be tried is reported and counted, and the others are tried. Results can be continued."""
+    """A break that cannot be tried is reported and counted, the other breaks are tried, and a run can be continued."""
     suite = Suite(tmp_path / "tests")
     (tmp_path / "tests").mkdir()
 

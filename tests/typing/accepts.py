@@ -1,4 +1,4 @@
-"""What type checkers must accept, and the types that they must find. Checked by check.py; never executed."""
+"""Code that type checkers must accept, with the types that they must find. check.py checks it; it is never executed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Results: TypeAlias = list[tuple[Callable[..., Any], Any]]
 
 
 class App:
-    """Stands for a Flask application."""
+    """Replacement for a Flask application."""
 
 
 app = App()
@@ -43,7 +43,7 @@ signals = Namespace(
     errors="collect", async_wrapper=async_to_sync, sync_wrapper=sync_to_async, async_policy=Concurrent()
 )
 
-# A signal that is not declared takes any receiver, any sender and any payload, as Blinker's does.
+# A signal that is not declared accepts any receiver, any sender and any payload, as in Blinker.
 
 saved = signals.signal("saved", "A row was saved.")
 assert_type(saved.name, str)
@@ -66,7 +66,7 @@ def mail(sender: App, row: int = 0) -> float:
     return row / 2
 
 
-# Decorators leave the receivers' own types as they are.
+# Decorators do not change the receivers' own types.
 assert_type(audit(app, row=1), str)
 assert_type(index(None, x=1), None)
 assert_type(mail(app), float)
@@ -79,7 +79,7 @@ saved.disconnect(audit, sender=app)
 with saved.connected_to(mail, sender=app), saved.muted(), saved.muted(audit, mail):
     pass
 
-# Signals made by hand, and without type arguments.
+# Signals made by hand, with and without type arguments.
 
 bare = Signal("made by hand")
 bare.connect(audit)
@@ -92,7 +92,7 @@ default_namespace.signal("default").send("sender")
 
 
 def plugs_in(any_signal: Signal, any_named: NamedSignal) -> None:
-    """Annotations as they are written for Blinker, without type arguments."""
+    """Use annotations as code for Blinker has them, without type arguments."""
     any_signal.connect(audit)
     any_signal.send(app, row=1)
     any_signal.connect_via(app)(mail)
@@ -164,7 +164,7 @@ async def later(sender: App, *, user_id: int, **extra: object) -> None: ...
 
 
 class Mailer:
-    """A receiver that is a bound method, and one that is an object."""
+    """An object with a bound method as receiver, which is also a callable object."""
 
     def welcome(self, sender: App, *, user_id: int, **extra: object) -> None: ...
 
@@ -181,7 +181,7 @@ async def sends() -> None:
     await saved.send_async(app, _sync_wrapper=sync_to_async, row=1)
 
 
-# Policies and deliveries of one's own.
+# Custom policies and deliveries.
 
 
 def note(failure: Failure) -> None:
@@ -207,7 +207,7 @@ class Backwards:
 
 
 def ensure_sync(receiver: Callable[..., Any]) -> Callable[..., Any]:
-    """As Flask's application has it."""
+    """Copy the signature of a Flask application's ensure_sync."""
     return receiver
 
 
@@ -241,7 +241,7 @@ class Later(Now):
 
 saved.connect(audit, via=Later())
 
-# Looking.
+# Queries.
 
 if saved.receivers and saved.has_receivers_for(app):
     assert_type(len(saved.receivers), int)
@@ -256,11 +256,11 @@ contract = user_registered.contract
 if contract is not None:
     contract(app, user_id=7)
 
-# Subclasses, as programs that know Blinker write them.
+# Subclasses, as programs that use Blinker write them.
 
 
 class Loud(Signal):
-    """Without type arguments."""
+    """A subclass without type arguments."""
 
     def send(self, sender: Any = None, /, **payload: Any) -> Results:
         return super().send(sender, **payload)
@@ -273,11 +273,11 @@ S = TypeVar("S")
 
 
 class Typed(NamedSignal[S, ..., str], Generic[S]):
-    """With type arguments."""
+    """A subclass with type arguments."""
 
 
 class Plugins(Namespace):
-    """With a method of its own."""
+    """A namespace with a method of its own."""
 
     def event(self, name: str) -> NamedSignal:
         return self.signal(f"event-{name}")
@@ -378,7 +378,7 @@ async def ship(sender: App, *, order_id: int) -> None:
         assert_type(await relay.first_time(session, "message"), bool)
 
 
-# The decorators leave the receivers' own types as they are.
+# The decorators do not change the receivers' own types.
 assert_type(invoice(app, order_id=7), None)
 
 

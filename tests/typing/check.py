@@ -1,16 +1,16 @@
-"""Holds mypy (strict) and pyright (strict) against accepts.py and rejects.py.
+"""Compare the errors that mypy (strict) and pyright (strict) report with accepts.py and rejects.py.
 
-Each line of rejects.py that must fail says with which errors::
+Each line of rejects.py that must fail has a marker with the expected errors::
 
     user_registered.send(app)  # E: mypy=call-arg pyright=CallIssue
 
-Both checkers must report exactly that: no error more, none less, in either file. Pyright's rules are named
+Both checkers must report exactly these errors in the two files. Pyright's rules are named
 without the ``report`` in front. Usage::
 
     python tests/typing/check.py [PYTHON]
 
-``PYTHON`` is the interpreter that has Aldis installed; by default, the one that runs this. mypy and pyright
-are run by the one that runs this.
+``PYTHON`` is the interpreter that has Aldis installed; by default, the interpreter that runs this
+script. The interpreter that runs this script also runs mypy and pyright.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ HERE = Path(__file__).parent
 CASES = ("accepts.py", "rejects.py")
 MARKER = re.compile(r"  # E: (?P<expected>mypy=\S+ pyright=\S+)$")
 CONSEQUENCE = re.compile(r"untyped-decorator|Untyped|Unknown")
-"""What a checker reports because it does not know what became of the error that it has just reported."""
+"""Follow-up errors: a checker does not know the type of an expression in which it has just reported an error."""
 MYPY_LINE = re.compile(r"(?P<file>[^:]+):(?P<line>\d+): error: .* \[(?P<code>[\w-]+)\]$")
 
 
 def expected(checker: str) -> Errors:
-    """What the markers say."""
+    """Return the errors that the markers name."""
     errors: Errors = {}
 
     for case in CASES:
@@ -52,17 +52,17 @@ def expected(checker: str) -> Errors:
 
 
 def run(*command: str, cwd: Path) -> str:
-    """What a checker prints. It fails when there are errors, which is what is wanted here."""
+    """Return the output of a checker. Its exit code 1 is no failure here: errors are expected."""
     result = subprocess.run([sys.executable, "-m", *command], cwd=cwd, capture_output=True, text=True, check=False)
 
     if result.returncode not in {0, 1}:
-        sys.exit(f"{' '.join(command)} broke down:\n{result.stdout}{result.stderr}")
+        sys.exit(f"{' '.join(command)} failed:\n{result.stdout}{result.stderr}")
 
     return result.stdout
 
 
 def mypy(folder: Path, python: str) -> Errors:
-    """What mypy reports."""
+    """Return the errors that mypy reports."""
     errors: Errors = defaultdict(set)
     output = run(
         "mypy", "--strict", "--python-version=3.11", f"--python-executable={python}", "--hide-error-context",
@@ -81,14 +81,14 @@ def mypy(folder: Path, python: str) -> Errors:
 
 
 def pyright(folder: Path, python: str) -> Errors:
-    """What pyright reports."""
+    """Return the errors that pyright reports."""
     errors: Errors = defaultdict(set)
     settings = {"include": CASES, "typeCheckingMode": "strict", "pythonVersion": "3.11"}
     (folder / "pyrightconfig.json").write_text(json.dumps(settings), "utf-8")
     report = json.loads(run("pyright", "--outputjson", "--pythonpath", python, cwd=folder))
 
     if report["summary"]["filesAnalyzed"] != len(CASES):
-        sys.exit(f"pyright looked at {report['summary']['filesAnalyzed']} files.")
+        sys.exit(f"pyright checked {report['summary']['filesAnalyzed']} files.")
 
     for error in report["generalDiagnostics"]:
         line = error["range"]["start"]["line"] + 1
@@ -98,13 +98,13 @@ def pyright(folder: Path, python: str) -> Errors:
 
 
 def without_consequences(errors: Errors) -> Errors:
-    """Leave out what only follows from another error of the same line."""
+    """Leave out errors that only follow from another error of the same line."""
     first = {place: {code for code in codes if not CONSEQUENCE.match(code)} for place, codes in errors.items()}
     return {place: first[place] or codes for place, codes in errors.items()}
 
 
 def main() -> None:
-    """Compare, and exit with what differs."""
+    """Compare expected and reported errors, and exit with a list of the differences."""
     python = str(Path(sys.argv[1]).absolute()) if len(sys.argv) > 1 else sys.executable
     wrong: list[str] = []
     count = 0
@@ -112,7 +112,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
 
-        for case in CASES:  # Away from the project, whose own settings and sources must not be found.
+        for case in CASES:  # Outside of the project, so that its settings and sources are not found.
             shutil.copy(HERE / case, folder)
 
         for checker in (mypy, pyright):
@@ -126,9 +126,9 @@ def main() -> None:
             )
 
     if wrong or not count:
-        sys.exit("\n".join([*wrong, f"{len(wrong)} lines are not as rejects.py and accepts.py have them."]))
+        sys.exit("\n".join([*wrong, f"{len(wrong)} lines do not match rejects.py and accepts.py."]))
 
-    print(f"mypy and pyright report the {count} errors that they must, and no others.")  # noqa: T201
+    print(f"mypy and pyright report the {count} expected errors, and no other errors.")  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What type checkers must refuse, at the lines that say so and at no others. Checked by check.py; never executed.
+"""Code that type checkers must refuse, at the marked lines only. check.py checks it; it is never executed.
 
-A marker names the errors of its line, with commas between several.
+A marker names the errors of its line, separated by commas.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from aldis.testing import fake, isolate, record
 
 
 class App:
-    """Stands for a Flask application."""
+    """Replacement for a Flask application."""
 
 
 class Plugins(Namespace):
-    """A namespace of a program's own."""
+    """A namespace class of a program."""
 
 
 app = App()
@@ -112,7 +112,7 @@ async def wrong_async_result(sender: App, *, item: str) -> str:
 async def wrong_async_type(sender: App, *, user_id: str, **extra: object) -> None: ...
 
 
-# The same, by a decorator with options, by connect_via and by a plain call.
+# The same receivers, connected by a decorator with options, by connect_via and by a plain call.
 
 
 @user_registered.connect(sender=app, priority=3)  # E: mypy=arg-type pyright=ArgumentType,CallIssue
@@ -175,7 +175,7 @@ signals.declare("user-registered")  # E: mypy=call-overload pyright=ArgumentType
 signals["user-registered"] = "no signal"  # E: mypy=assignment pyright=ArgumentType
 
 
-# Annotations with type arguments hold.
+# Type arguments in annotations are checked.
 
 
 def takes_typed(typed: Signal[App, ..., int]) -> None:
@@ -188,7 +188,7 @@ takes_typed("no signal")  # E: mypy=arg-type pyright=ArgumentType
 
 
 class Quiet(Signal):
-    """A subclass whose send does not fit."""
+    """A subclass whose send has an incompatible signature."""
 
     def send(self, sender: str) -> int:  # E: mypy=override pyright=IncompatibleMethodOverride
         return 1

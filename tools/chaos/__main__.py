@@ -1,10 +1,10 @@
-"""Kill senders and workers of the relay by ``kill -9``, and count what became of orders, messages and effects.
+"""Kill senders and workers of the relay with ``kill -9``, and count orders, messages and effects afterwards.
 
     python -m tools.chaos                     1,000 kills in all
     python -m tools.chaos --kills 100 --seed 7 --database sqlite
 
-Prints the seed, so that the same choices can be made again (what the machine does meanwhile is another matter), and a
-table by scenario and database. Databases are made for it, and dropped. Exits with 1 when a promise was broken.
+Prints the seed, and a table by scenario and database. The same seed makes the same choices; the machine's own timing
+still differs. Makes databases for this, and drops them. Exits with 1 when a promise was broken.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ COLUMNS: Final = (
 
 
 def line(first: str, second: str, cells: Iterable[object]) -> str:
-    """A line of the table."""
+    """Return one line of the table."""
     return f"{first:<20}{second:<12}" + "".join(
         f"{cell!s:>{len(column) + 2}}" for column, cell in zip(COLUMNS, cells, strict=True)
     )
@@ -36,9 +36,9 @@ def line(first: str, second: str, cells: Iterable[object]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=1000, help="how many in all (default: 1000)")
-    parser.add_argument("--seed", type=int, default=None, help="of an earlier run")
-    parser.add_argument("--database", choices=DATABASES, action="append", help="may be given several times")
+    parser.add_argument("--kills", type=int, default=1000, help="the number of kills in all (default: 1000)")
+    parser.add_argument("--seed", type=int, default=None, help="the seed of an earlier run")
+    parser.add_argument("--database", choices=DATABASES, action="append", help="may be repeated (default: all)")
     options = parser.parse_args()
     databases = options.database or ["sqlite", "postgresql"]
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed

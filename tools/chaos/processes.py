@@ -1,7 +1,7 @@
-"""What chaos stands on: processes that can be started quickly and killed at any moment, and databases to be dropped.
+"""The base of chaos: processes that start quickly and can be killed at any moment, and databases for one run.
 
-Processes are forked from one that has imported everything and has no thread, no engine and no connection. Children say
-things by lines of JSON, in a pipe that all of them share; a line is short enough to be written whole or not at all.
+Processes are forked from a process that has imported everything and has no thread, engine or connection. They report by
+lines of JSON, in a pipe that all of them share. A line is short enough to be written as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ SOON_S: Final = 60.0
 
 
 class TooLateError(Exception):
-    """Something that was waited for did not happen."""
+    """An awaited event did not happen in time."""
 
 
 def soon(condition: Callable[[], object], what: str, *, within_s: float = SOON_S) -> None:
     """Wait until something is true.
 
-    :raises TooLateError: when it does not become so.
+    :raises TooLateError: when it is not true in time.
     """
     until = time.monotonic() + within_s
 
@@ -54,7 +54,7 @@ def soon(condition: Callable[[], object], what: str, *, within_s: float = SOON_S
 
 @contextmanager
 def made_database(kind: str, folder: Path) -> Generator[str, None, None]:
-    """A database of a kind for the time of a ``with`` block. Gives its URL."""
+    """Make a database for a ``with`` block, and return its URL."""
     name = f"aldis_chaos_{uuid4().hex}"
 
     if kind == "sqlite":
@@ -81,7 +81,7 @@ def made_database(kind: str, folder: Path) -> Generator[str, None, None]:
 class Child:
     """One process.
 
-    :ivar status: how it ended, as :attr:`subprocess.Popen.returncode` has it; ``None`` as long as it runs.
+    :ivar status: its exit status, as in :attr:`subprocess.Popen.returncode`; ``None`` while it runs.
     """
 
     def __init__(self, nursery: Nursery, pid: int) -> None:
@@ -90,7 +90,7 @@ class Child:
         self._nursery = nursery
 
     def heard(self, what: str, *, within_s: float = SOON_S) -> dict[str, Any]:
-        """Wait until it says something. Gives what it says with it."""
+        """Wait until it reports something, and return the details of the report."""
         return self._nursery.heard(self.pid, what, within_s)
 
     def send_signal(self, number: int) -> None:
@@ -98,19 +98,19 @@ class Child:
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """Kill it as ``kill -9`` does, and wait until it is gone."""
+        """Kill it with ``kill -9``, and wait for its end."""
         self.send_signal(signal.SIGKILL)
         self.ended()
 
     def poll(self) -> int | None:
-        """How it ended, if it has."""
+        """Return its exit status, or None while it runs."""
         if self.status is None:
             self.status = self._nursery.poll(self.pid)
 
         return self.status
 
     def ended(self) -> int:
-        """Wait for its end. Gives how it ended."""
+        """Wait for its end, and return its exit status."""
         soon(lambda: self.poll() is not None, f"the end of process {self.pid}")
         assert self.status is not None
         return self.status
@@ -118,12 +118,12 @@ class Child:
 
 @final
 class Nursery:
-    """Starts processes, for the time of a ``with`` block. At its end, those that are left are killed.
+    """Starts processes inside a ``with`` block, and kills those that still run at its end.
 
     :param script: the file whose ``serve`` is called: see :func:`serve`.
-    :param environment: what is another than here, for all of them.
-    :ivar log: where children's logs go.
-    :cvar open: those in whose block somebody is.
+    :param environment: environment variables of all processes, in addition to those of this process.
+    :ivar log: the file with the logs of all processes.
+    :cvar open: the nurseries whose block is open.
     """
 
     open: ClassVar[set[Nursery]] = set()
@@ -138,7 +138,7 @@ class Nursery:
 
     def __enter__(self) -> Nursery:
         paths = [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]
-        # What is killed tells no coverage, and to be traced costs it several times its time.
+        # A killed process writes no coverage data, and tracing makes it several times slower.
         untraced = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 
         with self.log.open("ab") as log:
@@ -169,18 +169,18 @@ class Nursery:
         self._server.stdout.close()
 
     def start(self, program: str, **arguments: Any) -> Child:
-        """Start a program in a process of its own."""
+        """Start a program in its own process."""
         child = Child(self, self._asked("start", program=program, arguments=arguments))
         self._children[child.pid] = child
         return child
 
     def poll(self, pid: int) -> int | None:
-        """How a child ended, if it has."""
+        """Return the exit status of a child, or None while it runs."""
         found: int | None = self._asked("poll", pid=pid)
         return found
 
     def heard(self, pid: int, what: str, within_s: float) -> dict[str, Any]:
-        """Wait until a child says something. Other things that it says meanwhile are forgotten."""
+        """Wait until a child reports something. Other reports that come meanwhile are dropped."""
         until = time.monotonic() + within_s
 
         while True:
@@ -191,13 +191,13 @@ class Nursery:
                     return said
 
             if time.monotonic() > until:
-                raise TooLateError(f"process {pid} said nothing of {what!r} within {within_s:g} s")
+                raise TooLateError(f"process {pid} did not report {what!r} within {within_s:g} s")
 
             if not self._read() and self._children[pid].poll() is not None:
                 raise TooLateError(f"process {pid} ended with {self._children[pid].status}, not with {what!r}")
 
     def account(self) -> str:
-        """What children have logged, with what those that run are doing: to see why something was too late."""
+        """Return the children's logs and what each running child does, to explain why an event came too late."""
         for child in self._children.values():
             if child.poll() is None:
                 child.send_signal(signal.SIGUSR1)
@@ -241,7 +241,7 @@ class Nursery:
 
 
 def say(what: str, **values: Any) -> None:
-    """Say something to the parent's parent, who started this process by a :class:`Nursery`."""
+    """Report something to the process that started this one by a :class:`Nursery`."""
     _write({"pid": os.getpid(), "said": what, **values})
 
 
@@ -250,8 +250,9 @@ def _write(said: dict[str, Any]) -> None:
 
 
 def serve(programs: Mapping[str, Callable[..., object]]) -> None:
-    """Be the process that others are forked from, until nobody asks for more."""
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # In those too, until they have handlers of their own.
+    """Run the process from which the others are forked, until its input ends."""
+    # Also in forked processes, until they set their own handlers.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
     for line in sys.stdin:
         asked = json.loads(line)
@@ -266,7 +267,9 @@ def serve(programs: Mapping[str, Callable[..., object]]) -> None:
 
 
 def _forked(program: Callable[..., object], arguments: dict[str, Any]) -> int:
-    """Have a child run a program. Its signals count when this returns: Python forgets those that come with the fork."""
+    """Fork a child and run a program in it. Return when the child handles signals: Python drops signals during the
+    fork.
+    """
     here, there = os.pipe()
     pid = os.fork()
 
@@ -281,7 +284,7 @@ def _forked(program: Callable[..., object], arguments: dict[str, Any]) -> int:
 
 
 def _run(program: Callable[..., object], arguments: dict[str, Any]) -> None:
-    """Run a program, and end this process. No line after this is the parent's."""
+    """Run a program, and end this process. It never returns to the parent's code."""
     code = 1
 
     try:
@@ -293,7 +296,7 @@ def _run(program: Callable[..., object], arguments: dict[str, Any]) -> None:
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:
-        traceback.print_exc()  # In the log.
+        traceback.print_exc()  # This goes into the log.
     finally:
         sys.stderr.flush()
         os._exit(code)

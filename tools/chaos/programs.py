@@ -1,7 +1,7 @@
-"""The programs of chaos, which run in processes of their own: a shop that sells, and workers that receive.
+"""The programs of chaos, which run in their own processes: a shop that sells, and workers that receive.
 
-``orders`` are the business rows. Each has a message, which has an ``effect``: made with ``relay.first_time``, but
-nothing in the table would refuse a second one. ``deliveries`` are all attempts to receive, guarded by nothing.
+Each row of ``orders`` has a message. Each message has an ``effect``, which is made with ``relay.first_time``; the table
+itself would accept a second one. ``deliveries`` has one row for each attempt, without any protection.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def order_placed(sender: str, /, *, number: int) -> object:
 class Shop:
     """A program's database, relay and signal.
 
-    :param patience_s: how long to wait for others that write, in SQLite.
+    :param patience_s: how long to wait for other writers, in SQLite.
     """
 
     def __init__(self, url: str, patience_s: float = 60.0) -> None:
@@ -80,7 +80,7 @@ class Shop:
         self.signal.connect(receive, weak=False, via=self.relay.durable(name, **options))
 
     def place(self, session: Session, number: int, chance: Random, *, is_kept: bool) -> None:
-        """Place an order in a transaction: the row and the message, or the other way round."""
+        """Place an order in a transaction: first the row and then the message, or the other way round."""
         steps: list[Callable[[], object]] = [
             lambda: session.execute(insert(orders), {"number": number, "is_kept": is_kept}),
             lambda: self.signal.send("shop", number=number),
@@ -91,13 +91,13 @@ class Shop:
             step()
 
     def deliver(self, number: int) -> None:
-        """Note that a message is received, come what may."""
+        """Record an attempt in its own transaction, which is committed even if the attempt fails."""
         with self.sessions.begin() as session:
             attempt = self.relay.current().attempt
             session.execute(insert(deliveries), {"number": number, "attempt": attempt})
 
     def have_effect(self, session: Session, number: int) -> None:
-        """Have the one effect of the message that is being received."""
+        """Make the effect of the current message, once."""
         if self.relay.first_time(session):
             session.execute(insert(effects), {"number": number})
 
@@ -106,7 +106,7 @@ class Shop:
 
 
 def sell(url: str, seed: str, first: int) -> None:
-    """Have one business transaction after the other, until the process is killed."""
+    """Run one business transaction after the other, until the process is killed."""
     shop = Shop(url)
     chance = Random(seed)
 
@@ -139,11 +139,12 @@ def _sell_one(shop: Shop, chance: Random, number: int) -> None:
 
 
 def work(url: str, lease: float, aim: str = "", at: int = 1, pause: float = 0.0, **settings: Any) -> None:
-    """Be a worker whose receiver has an effect.
+    """Run a worker whose receiver has an effect.
 
-    :param aim: where to say so and wait to be killed, by the time that the receiver comes there for the ``at``-th time:
-        ``before`` the effect's transaction, ``inside`` of it, or ``after`` it.
-    :param pause: how many seconds the receiver takes besides.
+    :param aim: the point at which it reports and waits for its kill, when the receiver gets there for the ``at``-th
+        time:
+        ``before``, ``inside`` or ``after`` the effect's transaction.
+    :param pause: how many more seconds the receiver takes.
     """
     shop = Shop(url)
     times = count(1)
@@ -168,11 +169,11 @@ def work(url: str, lease: float, aim: str = "", at: int = 1, pause: float = 0.0,
 def _wait_at(place: str, aim: str, number: int) -> None:
     if place == aim:
         say("here", number=number)
-        time.sleep(60)  # Until it is killed.
+        time.sleep(60)  # It is killed during this time.
 
 
 def die(url: str, lease: float, poison: list[int], max_attempts: int) -> None:
-    """Be a worker whose receiver kills it, for some of the messages."""
+    """Run a worker whose receiver kills the process, for some of the messages."""
     shop = Shop(url)
 
     def receive(number: int) -> None:
@@ -189,7 +190,7 @@ def die(url: str, lease: float, poison: list[int], max_attempts: int) -> None:
 
 
 def linger(url: str, lease: float, gate: str) -> None:
-    """Be a worker whose receiver says that it has begun, and has its effect when there is a file."""
+    """Run a worker whose receiver reports that it has begun, and makes its effect when a file exists."""
     shop = Shop(url)
 
     def receive(number: int) -> None:

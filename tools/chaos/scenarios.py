@@ -1,4 +1,4 @@
-"""The scenarios of chaos: who is killed, frozen or stopped, and what must be true of what is left."""
+"""The scenarios of chaos: which processes are killed, frozen or stopped, and what must be true afterwards."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ MAX_ATTEMPTS: Final = 5
 
 @dataclass
 class Tally:
-    """What came of one scenario.
+    """The results of one scenario.
 
-    :ivar counts: by what the columns of the table are called.
-    :ivar broken: the promises that were, each with how.
+    :ivar counts: the numbers, by the name of the table's column.
+    :ivar broken: the broken promises, each with the difference.
     """
 
     scenario: str
@@ -44,9 +44,9 @@ class Tally:
     broken: list[str] = field(default_factory=list)
 
     def expect(self, promise: str, found: object, expected: object) -> None:
-        """Note a promise that was broken."""
+        """Record a broken promise if the two values differ."""
         if found != expected:
-            self.broken.append(f"{promise}: {_short(found)}, and not {_short(expected)}")
+            self.broken.append(f"{promise}: {_short(found)}, expected {_short(expected)}")
 
 
 def _number_in(payload: str) -> int:
@@ -62,7 +62,7 @@ def _short(value: object) -> str:
 class Place:
     """One database, and the processes that use it.
 
-    :ivar sent: how many messages were sent by :meth:`send`. Their numbers are from 0 on.
+    :ivar sent: the number of messages that :meth:`send` has sent. They are numbered from 0.
     """
 
     def __init__(self, url: str, folder: Path, nursery: Nursery, chance: random.Random) -> None:
@@ -79,40 +79,40 @@ class Place:
         return self._nursery.start(program, url=self.url, **arguments)
 
     def column(self, statement: Any) -> list[Any]:
-        """What a statement gives, in one transaction of its own."""
+        """Return the first column of a statement's rows, read in its own transaction."""
         with self.shop.engine.begin() as connection:
             return list(connection.execute(statement).scalars())
 
     def count(self, table: Any) -> int:
-        """How many rows a table has."""
+        """Return the number of rows of a table."""
         found: int = self.column(select(func.count()).select_from(table))[0]
         return found
 
     def messages(self) -> Counter[tuple[int, str]]:
-        """How many messages there are, by the number of the order and the receiver."""
+        """Return the number of messages, by the number of the order and the receiver."""
         with self.shop.engine.begin() as connection:
             rows = connection.execute(select(messages.c.payload, messages.c.receiver))
             return Counter((_number_in(payload), receiver) for payload, receiver in rows)
 
     def dead(self) -> list[int]:
-        """The numbers of the dead letters, in order."""
+        """Return the numbers of the dead letters, in order."""
         return sorted(map(_number_in, self.column(select(dead_letters.c.payload))))
 
     def rows(self) -> list[Any]:
-        """All messages as they are."""
+        """Return all queue rows."""
         with self.shop.engine.begin() as connection:
             return [tuple(row) for row in connection.execute(select(messages).order_by(messages.c.id))]
 
     def held(self) -> int:
-        """How many messages are claimed."""
+        """Return the number of claimed messages."""
         return len(self.column(select(messages.c.id).where(messages.c.token.is_not(None))))
 
     def numbers(self, table: Any) -> Counter[int]:
-        """How often a number is in a table."""
+        """Return how often each number is in a table."""
         return Counter(self.column(select(table.c.number)))
 
     def attempts(self, numbers: Collection[int]) -> dict[int, set[int]]:
-        """The attempts in which messages were delivered."""
+        """Return the attempts in which messages were received."""
         found: dict[int, set[int]] = {number: set() for number in numbers}
 
         with self.shop.engine.begin() as connection:
@@ -123,7 +123,7 @@ class Place:
         return found
 
     def send(self, count: int, shop: Shop | None = None) -> None:
-        """Send messages, all in one transaction; the receiver is in other processes."""
+        """Send messages in one transaction. Their receiver is in other processes."""
         shop = shop or self.shop
 
         with shop.sessions.begin() as session, shop.relay.using(session):
@@ -133,8 +133,9 @@ class Place:
         self.sent += count
 
     def target(self, worker: Child) -> int:
-        """Send until the worker is where it is to be killed. Gives the number of the message that it has in hand."""
-        hasty = Shop(self.url, patience_s=0.1)  # The worker may have SQLite's lock, and nobody kills it meanwhile.
+        """Send until the worker is at the point where it must be killed. Return the number of its current message."""
+        # The worker may hold SQLite's lock, and it is not killed before this call ends.
+        hasty = Shop(self.url, patience_s=0.1)
         hasty.connect("billing")
 
         try:
@@ -149,10 +150,10 @@ class Place:
         finally:
             hasty.engine.dispose()
 
-        raise TooLateError("a worker does not come to where it is to be killed")
+        raise TooLateError("a worker did not reach the point where it must be killed")
 
     def freeze(self, worker: Child) -> None:
-        """Stop a worker, at an instant at which it holds no lock that others would wait for."""
+        """Freeze a worker at a moment at which it holds no lock that other processes wait for."""
 
         def try_it() -> bool:
             worker.send_signal(signal.SIGSTOP)
@@ -166,7 +167,7 @@ class Place:
         soon(try_it, "an instant without a lock")
 
     def finish(self, *workers: Child) -> None:
-        """Have workers receive what is left, and stop them."""
+        """Let workers receive the rest, and stop them."""
         soon(lambda: not self.count(messages), "the end of all messages")
 
         for worker in workers:
@@ -177,7 +178,7 @@ class Place:
                 raise TooLateError(f"a worker ended with {worker.status}")
 
     def wait_for_silence(self) -> None:
-        """Wait until the server has noticed that its clients are dead, and ended their transactions."""
+        """Wait until the server has noticed that its clients are dead, and has ended their transactions."""
         queries = {
             "postgresql": "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()",
             "mariadb": "SELECT count(*) FROM information_schema.processlist WHERE db = DATABASE()",
@@ -188,7 +189,7 @@ class Place:
             soon(lambda: self.column(text(query)) == [1], "the end of the dead clients' sessions")
 
     def is_free(self) -> bool:
-        """Whether no transaction holds a lock on a message; in SQLite, on the database."""
+        """Return whether no transaction holds a lock on a message or, in SQLite, on the database."""
         is_sqlite = self.shop.engine.dialect.name == "sqlite"
         statements = ("PRAGMA busy_timeout = 100", "BEGIN IMMEDIATE", "ROLLBACK")
 
@@ -199,12 +200,12 @@ class Place:
         except DBAPIError:
             return False
         finally:
-            self.shop.engine.dispose()  # What was set is of no use to others.
+            self.shop.engine.dispose()  # Other code must not get connections with these settings.
 
         return True
 
     def rest(self, most_s: float) -> None:
-        """Let a random time pass."""
+        """Wait a random time."""
         time.sleep(self.chance.uniform(0, most_s))
 
     def close(self) -> None:
@@ -212,11 +213,11 @@ class Place:
         self.shop.engine.dispose()
 
 
-# Scenarios. Each gets a place that is empty, how often to kill, and a tally.
+# Scenarios. The parameters are an empty place, the number of kills, and a tally.
 
 
 def kill_senders(place: Place, kills: int, tally: Tally) -> None:
-    """R1: A sender killed at any instant leaves no order without its messages, and no message without its order."""
+    """R1: A sender killed at any moment leaves no order without its messages, and no message without an order."""
     for number in range(1, kills + 1):
         sender = place.start("sell", seed=str(place.chance.random()), first=number * FAR)
         sender.heard("sells")
@@ -241,10 +242,10 @@ AIMS: Final = ("before", "inside", "after", "", "")
 
 
 def kill_workers(place: Place, kills: int, tally: Tally) -> None:
-    """R2, R3: A worker killed at any instant loses no message, and no effect is made twice.
+    """R2, R3: When workers are killed at any moment, no message is lost, and no effect is made twice.
 
-    Two work at a time. One is killed again and again, by turns at a random instant, and before, in or after the
-    transaction of an effect; the other now and then.
+    Two workers run at a time. The first is killed again and again, by turns at a random moment, and before, in or after
+    the transaction of an effect. The second is killed now and then.
     """
     place.shop.connect("billing")
     other = place.start("work", lease=LEASE_S)
@@ -276,7 +277,7 @@ def kill_workers(place: Place, kills: int, tally: Tally) -> None:
 
 
 def kill_all(place: Place, kills: int, tally: Tally) -> None:
-    """R1, R2, R3: Senders and workers are killed at the same time: each order that is there has its effect, once."""
+    """R1, R2, R3: Senders and workers are killed at the same time, and each order that exists has its effect once."""
 
     def start(number: int, program: str) -> Child:
         if program == "work":
@@ -305,7 +306,7 @@ def kill_all(place: Place, kills: int, tally: Tally) -> None:
 
 
 def kill_by_poison(place: Place, kills: int, tally: Tally) -> None:
-    """R3: A message that kills its worker each time is a dead letter after its attempts; the others are received."""
+    """R3: A message that kills its worker each time ends as a dead letter; other messages are received."""
     place.shop.connect("billing")
     poison = [number * 7 + place.chance.randint(0, 6) for number in range(max(kills // MAX_ATTEMPTS, 1))]
     place.send(len(poison) * 7)
@@ -334,7 +335,7 @@ def kill_by_poison(place: Place, kills: int, tally: Tally) -> None:
 
 
 def freeze_workers(place: Place, times: int, tally: Tally) -> None:
-    """R3: A worker that is frozen for longer than its lease says nothing that counts when it comes back."""
+    """R3: A worker that was frozen for longer than its lease can no longer acknowledge its messages."""
     place.shop.connect("billing")
 
     for number in range(times):
@@ -346,7 +347,7 @@ def freeze_workers(place: Place, times: int, tally: Tally) -> None:
 
         second = place.start("linger", lease=LEASE_S, gate=str(gates[1]))
         second.heard("begun")
-        place.freeze(second)  # Or it would extend its lease meanwhile, and the row be another.
+        place.freeze(second)  # Otherwise it renews its lease, and the row has another state.
         before = place.rows()
         gates[0].touch()
         first.send_signal(signal.SIGCONT)
@@ -366,7 +367,7 @@ def freeze_workers(place: Place, times: int, tally: Tally) -> None:
 
 
 def stop_workers(place: Place, times: int, tally: Tally) -> None:
-    """R3: A worker that is told to stop in the midst of a batch loses nothing, and gives back what it has not begun."""
+    """R3: A worker that is stopped within a batch loses nothing, and releases the messages that it has not begun."""
     place.shop.connect("billing")
 
     for _ in range(times):
@@ -403,7 +404,7 @@ def _expect_effects(place: Place, numbers: Collection[int], tally: Tally) -> Non
 SCENARIOS: Final[dict[str, Callable[[Place, int, Tally], None]]] = {
     "workers killed": kill_workers,
     "all killed": kill_all,
-    "killed by messages": kill_by_poison,  # Two of them may die by one kill.
+    "killed by messages": kill_by_poison,  # One kill may be two workers' end.
     "senders killed": kill_senders,
     "workers frozen": freeze_workers,
     "workers stopped": stop_workers,
@@ -414,7 +415,7 @@ LAST: Final = "senders killed"
 
 
 def shares(kills: int) -> dict[str, int]:
-    """How often each scenario is to kill, freeze or stop, for so many kills. The last gets what is left."""
+    """Return how many kills, freezes or stops each scenario has, out of all. The last scenario has the rest."""
     poisoned = max(kills * 15 // 100 // MAX_ATTEMPTS, 1) * MAX_ATTEMPTS
     workers, together = max(kills * 25 // 100, 1), max(kills * 25 // 100, 2)
     senders = max(kills - poisoned - workers - together, 1)
@@ -423,7 +424,7 @@ def shares(kills: int) -> dict[str, int]:
 
 
 def run(name: str, database: str, count: int, seed: int, nursery: Nursery) -> Tally:
-    """Run one scenario, with a database of its own."""
+    """Run one scenario, with its own database."""
     tally = Tally(name, database)
     began = time.monotonic()
 
@@ -436,7 +437,7 @@ def run(name: str, database: str, count: int, seed: int, nursery: Nursery) -> Ta
         try:
             SCENARIOS[name](place, count, tally)
         except TooLateError as error:
-            tally.broken.append(f"{error}. The log ends so:\n{nursery.log.read_text(errors='replace')[-4000:]}")
+            tally.broken.append(f"{error}. The end of the log:\n{nursery.log.read_text(errors='replace')[-4000:]}")
         finally:
             place.close()
 
@@ -446,7 +447,7 @@ def run(name: str, database: str, count: int, seed: int, nursery: Nursery) -> Ta
 
 @contextmanager
 def nursery() -> Generator[Nursery, None, None]:
-    """Where the programs of chaos run, for the time of a ``with`` block."""
+    """Return the nursery of the programs of chaos, for a ``with`` block."""
     with (
         tempfile.TemporaryDirectory(prefix="aldis-chaos-") as folder,
         Nursery(PROGRAMS, Path(folder) / "log") as found,

@@ -1,16 +1,16 @@
-"""Run the test suites of projects that stand on Blinker, on Blinker and on Aldis in its place.
+"""Run the test suites of projects that use Blinker, first on Blinker and then with Aldis in its place.
 
     python -m tools.downstream              all suites
     python -m tools.downstream flask        some of them
 
-Each suite is its project's own, from the source distribution on PyPI, and is not changed. It runs in a
-virtual environment of its own with what ``uv.lock`` pins, and with the wheel in ``dist/`` (or, if there is
-none, with what the source tree gives). Everything is kept in ``build/downstream``, so that a second run is
-quick; delete that folder to begin anew.
+Each suite is the project's own, from the source distribution on PyPI, and is not changed. It runs in its own virtual
+environment, with the versions that ``uv.lock`` pins, and with the wheel in ``dist/`` (or, if there is none, with a
+wheel that is built from the source tree). All files stay in ``build/downstream``, so that a second run is quick. To
+start anew, delete that folder.
 
-A suite passes when nothing fails on Aldis that does not fail on Blinker, all tests that ran on Blinker ran
-on Aldis, and at least one send went through Aldis. Tests that cannot hold on Aldis are named below with the
-reason. They run all the same, and have to fail: one that passes must not be on the list.
+A suite passes if each test that fails on Aldis fails on Blinker too, if all tests that ran on Blinker ran on Aldis, and
+if at least one send went through Aldis. Tests that cannot pass on Aldis are listed below with the reason. They run too,
+and must fail: a test that passes must not be on the list.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 BUILD: Final = ROOT / "build" / "downstream"
 PLUGIN: Final = Path(__file__).with_name("plugin.py")
 
-# pytest exits with 0 when all tests passed and with 1 when some failed. All else is a run that went wrong.
+# pytest exits with 0 when all tests passed and with 1 when some failed. Any other code means that the run itself
+# failed.
 COMPLETED: Final = (0, 1)
 
 BETTER: Final = ("passed", "skipped", "failed")
@@ -46,10 +47,11 @@ class Suite:
     """A project whose tests are run.
 
     :ivar name: the project's name on PyPI.
-    :ivar version: which version; by default the one that ``uv.lock`` pins.
-    :ivar requires: what its tests need, beside the project itself. Versions are those that the project
-        itself pins, where its suite does not pass on later ones.
-    :ivar left_out: tests that cannot hold on Aldis, with the reason.
+    :ivar version: the version; by default the one that ``uv.lock`` pins.
+    :ivar requires: the packages that its tests need, beside the project itself. The versions are the project's own pins
+        if its
+        suite does not pass on later ones.
+    :ivar left_out: tests that cannot pass on Aldis, with the reason.
     """
 
     name: str
@@ -73,7 +75,7 @@ SUITES: Final = (
     ),
     Suite("flask", requires=("pytest==9.0.2", "werkzeug==3.1.5", "asgiref", "greenlet", "python-dotenv")),
     Suite("flask-login", version="0.6.3", requires=("pytest==9.0.2", "asgiref", "semantic-version")),
-    # Its models of SQLAlchemy 2.0 are refused by 2.1.
+    # SQLAlchemy 2.1 refuses its models of SQLAlchemy 2.0.
     Suite("flask-sqlalchemy", requires=("pytest==9.0.2", "sqlalchemy==2.0.45")),
     Suite(
         "quart-schema",
@@ -85,10 +87,10 @@ SUITES: Final = (
 
 @dataclass(frozen=True)
 class Run:
-    """What came of one run of a suite.
+    """The results of one run of a suite.
 
     :ivar outcomes: ``passed``, ``failed`` or ``skipped`` for each test.
-    :ivar library: whose signals the suite really got.
+    :ivar library: the library whose signals the suite really used.
     """
 
     exit_status: int
@@ -97,12 +99,12 @@ class Run:
     sends: int
 
     def but(self, tests: dict[str, str]) -> Counter[str]:
-        """How many tests came out how, but for some."""
+        """Count the outcomes, without those of some tests."""
         return Counter(outcome for test, outcome in self.outcomes.items() if test not in tests)
 
 
 class BrokenError(Exception):
-    """A suite could not be run at all."""
+    """A suite could not run at all."""
 
 
 def main() -> int:
@@ -123,7 +125,7 @@ def main() -> int:
 
 
 def check(suite: Suite) -> list[str]:
-    """Run a suite twice, print a line each, and say what is wrong."""
+    """Run a suite twice, print a line for each run, and return what is wrong."""
     version = suite.version or locked_versions()[suite.name]
     title = f"{suite.name} {version}"
 
@@ -149,7 +151,7 @@ def tell(title: str, library: str, counts: Counter[str], more: str) -> None:
 
 
 def compare(suite: Suite, blinker: Run, aldis: Run) -> list[str]:
-    """What must not be, in words."""
+    """Return the differences that must not exist, in words."""
     faults = []
 
     for meant, done in (("blinker", blinker), ("aldis", aldis)):
@@ -183,11 +185,11 @@ def compare(suite: Suite, blinker: Run, aldis: Run) -> list[str]:
     return faults
 
 
-# Setting up.
+# Set-up.
 
 
 def locked_versions() -> dict[str, str]:
-    """The versions in ``uv.lock``, of packages that have one for all Pythons and systems."""
+    """Return the versions in ``uv.lock`` of packages that have one version for all Pythons and systems."""
     packages = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))["package"]
     found: dict[str, list[str]] = {}
 
@@ -199,7 +201,7 @@ def locked_versions() -> dict[str, str]:
 
 
 def fetch(name: str, version: str) -> Path:
-    """The folder of a project's source distribution."""
+    """Return the folder of a project's source distribution, downloaded if necessary."""
     folder = BUILD / "sdists" / f"{name}-{version}"
 
     if folder.exists():
@@ -211,19 +213,19 @@ def fetch(name: str, version: str) -> Path:
     archive = next(archives.glob("*.tar.gz"), None)
 
     if archive is None:
-        raise BrokenError("PyPI has no source distribution of it")
+        raise BrokenError("PyPI has no source distribution")
 
     unpack(archive, folder)
     return folder
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack the one folder in an archive. All or nothing: ``folder`` is there only when it is whole."""
+    """Unpack the one folder in an archive. ``folder`` exists only when it is complete."""
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
 
     with tarfile.open(archive) as contents:
-        # The first releases of 3.11 do not have the filters.
+        # The first releases of Python 3.11 do not have the filters.
         safely: dict[str, Any] = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
         contents.extractall(partial, **safely)
 
@@ -233,19 +235,19 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def tools() -> Path:
-    """A Python with pip, to download with."""
+    """Return a Python with pip, for downloads."""
     return make_environment(BUILD / "tools")
 
 
 def prepare(suite: Suite, tests: Path) -> Path:
-    """An environment with a project, what its tests need, Aldis and the plugin. Returns its Python."""
+    """Make an environment with a project, the packages that its tests need, Aldis and the plugin. Return its Python."""
     folder = BUILD / "environments" / suite.name
     pinned = {suite.name, *(requirement.partition("==")[0] for requirement in suite.requires if "==" in requirement)}
     locked = [f"{name}=={version}\n" for name, version in locked_versions().items() if name not in pinned]
     constraints = BUILD / f"{suite.name}-constraints.txt"
     constraints.write_text("".join(locked), encoding="utf-8")
 
-    # The environment is made anew when what should be in it changes, and Aldis always.
+    # The environment is made anew when its list of packages changes. Aldis is always installed anew.
     wanted = "\n".join([sys.version, str(tests), *suite.requires, constraints.read_text(encoding="utf-8")])
     stamp = folder / "contents.txt"
 
@@ -267,7 +269,7 @@ def aldis_to_install() -> Path:
 
 
 def make_environment(folder: Path) -> Path:
-    """A virtual environment, made if there is none. Returns its Python."""
+    """Make a virtual environment if it does not exist. Return its Python."""
     python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
     if not python.exists():
@@ -294,7 +296,7 @@ def pip(python: Path, *arguments: str) -> None:
         raise BrokenError(f"pip {arguments[0]} failed:\n{done.stdout}")
 
 
-# Running.
+# Runs.
 
 
 def run(suite: Suite, tests: Path, python: Path, library: str) -> Run:
@@ -314,13 +316,13 @@ def run(suite: Suite, tests: Path, python: Path, library: str) -> Run:
         )
 
     if not report.exists():
-        raise BrokenError(f"pytest did not come to an end on {library}:\n{log.read_text(encoding='utf-8')[-4000:]}")
+        raise BrokenError(f"pytest did not finish on {library}:\n{log.read_text(encoding='utf-8')[-4000:]}")
 
     return Run(**json.loads(report.read_text(encoding="utf-8")))
 
 
 def clean_environment() -> dict[str, str]:
-    """This environment, without what would change how Python or pytest run."""
+    """Return this environment without the variables that change how Python or pytest run."""
     return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST", "FLASK"))}
 
 

@@ -1,10 +1,10 @@
 """The pytest plugin that ``tools.downstream`` puts into each suite's environment.
 
-Loaded with ``-p``, so before the suite's own files and before whatever else pytest loads. Told by the
-environment what to do:
+It is loaded with ``-p``, so before the suite's own files and before other plugins. It reads two environment variables:
 
-- ``DOWNSTREAM_LIBRARY``: ``aldis`` takes Blinker's place and counts sends; ``blinker`` leaves all as it is.
-- ``DOWNSTREAM_REPORT``: the file to write what came of it to, as JSON.
+- ``DOWNSTREAM_LIBRARY``: with ``aldis``, Aldis takes Blinker's place and sends are counted; with ``blinker``, nothing
+  changes.
+- ``DOWNSTREAM_REPORT``: the file for the results, as JSON.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LIBRARY: Final = os.environ["DOWNSTREAM_LIBRARY"]
 REPORT: Final = Path(os.environ["DOWNSTREAM_REPORT"])
 
-# What is worse stands for a test that has several outcomes: one can pass and then fail in its teardown.
+# The worst of several outcomes counts. A test can pass and then fail in its teardown.
 WORSE: Final = ("passed", "skipped", "failed")
 
 _outcomes: dict[str, str] = {}
@@ -57,7 +57,7 @@ def _note(test: str, outcome: str) -> None:
 
 
 def _library_in_use() -> str:
-    """Whose ``Signal`` the suite got, whatever was meant."""
+    """Return the library whose ``Signal`` the suite has really imported."""
     blinker = sys.modules.get("blinker")
     return "none" if blinker is None else blinker.Signal.__module__.partition(".")[0]
 
@@ -76,6 +76,6 @@ if LIBRARY == "aldis":
 
     aldis.install_as_blinker()
 
-    # Marks on the verbs, not in the engine: what they call is what it always is.
+    # The marks are on the methods, not in the engine, so that the code that they call is unchanged.
     aldis.Signal.send = _counted(aldis.Signal.send, _sends)  # type: ignore[method-assign]
     aldis.Signal.send_async = _counted(aldis.Signal.send_async, _sends)  # type: ignore[method-assign]

@@ -126,6 +126,28 @@ def find(statements: Iterable[ast.stmt], old: Piece, *, as_statements: bool) -> 
     return sorted(found, key=lambda match: _position(match.nodes[0]))
 
 
+def used_names(statements: Iterable[ast.stmt]) -> set[str]:
+    """Return the names that statements read."""
+    nodes = (node for statement in statements for node in ast.walk(statement))
+    return {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+
+
+def bound_names(statements: Iterable[ast.stmt]) -> set[str]:
+    """Return the names that statements define, assign, import or take as parameters."""
+    found: set[str] = set()
+
+    for node in (node for statement in statements for node in ast.walk(statement)):
+        match node:
+            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name) | ast.ExceptHandler(name=str(name)):
+                found.add(name)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                found.add(name)
+            case ast.alias(name=name, asname=other):
+                found.add(other or name.partition(".")[0])
+
+    return found
+
+
 def _walk(roots: list[ast.stmt]) -> Iterator[ast.AST]:
     """Walk through nodes, but not into f-strings: until Python 3.12 what is in these has no position."""
     todo: list[ast.AST] = [*roots]

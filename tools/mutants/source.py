@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from functools import cached_property
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from . import pattern
 from .breaks import BreakError
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 MODULE: Final = "<module>"
 
+_BUILTINS: Final = frozenset(dir(builtins))
 _FIRST_WORD: Final = re.compile(rb"^[ ]*(?:async )?(?:def |class )?(\w+)", re.MULTILINE)
 
 Function: TypeAlias = ast.FunctionDef | ast.AsyncFunctionDef
@@ -60,6 +63,12 @@ class Module:
         found[MODULE].append(tuple(others))
         return found
 
+    @cached_property
+    def names(self) -> set[str]:
+        """The names that the file defines or imports. Imports for type checkers alone do not count."""
+        imports = [n for n in _runtime_statements(self.tree.body) if isinstance(n, (ast.Import, ast.ImportFrom))]
+        return pattern.bound_names(imports) | {name for name in self.places if "." not in name}
+
     def line(self, node: ast.AST) -> int:
         """Return the number of the line in which a node begins; its decorators belong to it."""
         line: int = _first(node).lineno
@@ -88,8 +97,22 @@ class Module:
 class Place:
     """One definition: where a break looks for its old code."""
 
+    name: str
     module: Module
     statements: tuple[ast.stmt, ...]
+
+    def known_names(self) -> set[str]:
+        """Return the names that code in this place can use: its own, those of functions around it, and the module's."""
+        parts = self.name.split(".")
+        around = [".".join(parts[:end]) for end in range(1, len(parts))]
+        functions = [
+            statement
+            for name in around
+            for statements in self.module.places.get(name, ())
+            for statement in statements
+            if isinstance(statement, Function)
+        ]
+        return pattern.bound_names([*self.statements, *functions]) | self.module.names | _BUILTINS
 
 
 class Package:
@@ -108,7 +131,7 @@ class Package:
         # Only where these words begin a line: to parse all files would take most of the time of the whole check.
         words = {name.removesuffix(".setter").rpartition(".")[2].encode(), (beside or "").encode()} - {b"", b"<module>"}
         found = [
-            Place(module, statements)
+            Place(name, module, statements)
             for module in self.modules
             if words <= module.words and (beside is None or beside in module.places)
             for statements in module.places.get(name, ())
@@ -148,6 +171,19 @@ def _definitions(statements: Iterable[ast.stmt], prefix: str) -> Iterator[tuple[
             case _:
                 yield None, statement
                 yield from _named(_inner(statement), prefix)
+
+
+def _runtime_statements(statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
+    """Iterate over the statements of a module, but not over those for type checkers alone."""
+    for statement in statements:
+        match statement:
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                yield from _runtime_statements(statement.orelse)
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                yield statement
+            case _:
+                yield statement
+                yield from _runtime_statements(_inner(statement))
 
 
 def _named(statements: Iterable[ast.stmt], prefix: str) -> Iterator[tuple[str | None, ast.stmt]]:

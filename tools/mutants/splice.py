@@ -52,6 +52,11 @@ def _edit(package: Package, broken: Break) -> Edit:
     found = pattern.find(place.statements, old, as_statements=not new.is_expression)
     match = found[broken.choose(len(found))]
     module = place.module
+    unknown = pattern.used_names(new.body) - pattern.bound_names(new.body) - place.known_names()
+
+    if unknown:
+        raise BreakError(f"{broken.at} does not know {', '.join(sorted(unknown))}, so it would just fail:\n{new.text}")
+
     start, end = module.start(match.nodes[0]), module.end(match.nodes[-1])
     written = _written(module, match, new)
     # Only the statement around it: to compile whole files takes most of the time of checking all breaks.

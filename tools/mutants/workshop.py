@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sysconfig
 import venv
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -155,7 +156,7 @@ class Workshop:
 
     def _kill(self) -> None:
         if self._run is not None and self._run.poll() is None:
-            os.killpg(self._run.pid, signal.SIGKILL)
+            kill_session(self._run.pid)
 
     def _noted(self, name: str) -> str | None:
         """Return the last note of the plugin."""
@@ -165,3 +166,16 @@ class Workshop:
             return None
 
         return None if found is None else str(found)
+
+
+def kill_session(leader: int) -> None:
+    """Kill all processes of a session, in whatever group: the relay's workers have groups of their own."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # It may have ended.
+            # The name, in parentheses, may contain anything. Behind it come the state, the parent, group and session.
+            fields = (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
+
+            if int(fields[3]) == leader and int(process.name) != leader:
+                os.kill(int(process.name), signal.SIGKILL)
+
+    os.killpg(leader, signal.SIGKILL)

@@ -1,7 +1,8 @@
 """A small lamp shop on Flask, with signals by Aldis.
 
-``flask --app shop run --debug`` serves it, and ``flask --app shop relay worker`` does what need not be done at once.
-It does not mind what delivers Flask's own signals: Blinker, as there, or Aldis in Blinker's place, as in ``demo.py``.
+``flask --app shop run --debug`` serves it. ``flask --app shop relay worker`` calls the durable receivers.
+The shop works with both libraries behind Flask's own signals: with Blinker, as in the commands above, and with Aldis in
+Blinker's place, as in ``demo.py``.
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ __all__ = ["create_app"]
 
 
 def create_app(folder: Path | None = None) -> Flask:
-    """Make a shop, with lamps on its shelves.
+    """Make a shop with lamps in stock.
 
-    :param folder: where the database, the mails and the books go. Without it, the one that the environment's
-        ``SHOP_FOLDER`` names, or Flask's instance folder.
+    :param folder: the folder for the database, the mails and the journals. Without it, the folder is the environment
+        variable ``SHOP_FOLDER``, or Flask's instance folder.
     """
     app = Flask(__name__)
     folder = (folder or Path(os.environ.get("SHOP_FOLDER") or app.instance_path)).resolve()
     folder.mkdir(exist_ok=True)
 
     app.config.update(
-        ALDIS_ERRORS="log",  # A receiver of Flask's signals that fails is logged, and the customer does not notice.
-        PROPAGATE_EXCEPTIONS=False,  # In debug mode, too, she gets the shop's own page when a view fails.
+        ALDIS_ERRORS="log",  # A receiver of Flask's signals that fails is logged, and the customer sees no error.
+        PROPAGATE_EXCEPTIONS=False,  # The shop's own error page is shown in debug mode too.
         SECRET_KEY=secrets.token_hex(),
         SHOP_FOLDER=folder,
         SHOP_INVOICE_TAKES_S=float(os.environ.get("SHOP_INVOICE_TAKES_S") or 0),
         SQLALCHEMY_DATABASE_URI=f"sqlite:///{folder / 'shop.db'}",
-        SQLALCHEMY_TRACK_MODIFICATIONS=True,  # Flask-SQLAlchemy sends its signals only then.
+        SQLALCHEMY_TRACK_MODIFICATIONS=True,  # Without this, Flask-SQLAlchemy does not send its signals.
     )
     app.template_filter("money")(money)
     app.register_error_handler(404, not_found)

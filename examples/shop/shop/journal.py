@@ -1,4 +1,4 @@
-"""Books of what happened: a file each, in the shop's folder, with a line of JSON for each entry."""
+"""Journals of what happened: one file for each, in the shop's folder, with one line of JSON for each entry."""
 
 from __future__ import annotations
 

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 class UndeliverableError(Exception):
-    """Nobody takes mail for this address."""
+    """No mail server accepts mail for this address."""
 
 
 def send_mail(app: Flask, to: str, subject: str, text: str, key: str) -> None:
     """Write a mail to the folder ``mail``.
 
-    :param key: of mails with the same key, one is sent. Who sends mails for others calls it an idempotency key.
-    :raises UndeliverableError: for addresses that end in ``.invalid``, which lead nowhere by definition (RFC 2606).
+    :param key: an idempotency key. One mail is written for each key.
+    :raises UndeliverableError: for an address that ends in ``.invalid``, which never exists (RFC 2606).
     """
     if to.endswith(".invalid"):
         raise UndeliverableError("The domain does not exist.")
@@ -41,7 +41,7 @@ def folder(app: Flask) -> Path:
 
 
 def subjects(app: Flask) -> list[str]:
-    """The subjects of all mails that were sent."""
+    """Return the subjects of all mails that were sent."""
     mails = (email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in _sent(app))
     return [str(mail["Subject"]) for mail in mails]
 

@@ -1,6 +1,6 @@
-"""``GET /metrics``: how often signals were sent and what receivers took, for Prometheus and its like to collect.
+"""``GET /metrics``: the number of sends and the time that receivers took, in the format of Prometheus.
 
-In a shop that sells, the outer server would keep this page from customers.
+In a real shop, the outer server hides this page from customers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
-# Signals belong to the process, and so do these: each of several apps would count the sends of all.
+# Signals belong to the process, so these counters do too. A counter for each app would count the sends of all apps.
 counters = Counters()
 watch(counters)
 slow_receivers(0.5)  # Logs a warning.
@@ -31,7 +31,7 @@ def metrics() -> Response:
 
 
 def lines() -> Iterator[str]:
-    """The numbers, in the text format of Prometheus."""
+    """Return the numbers in the text format of Prometheus."""
     receivers = {
         f'{{signal="{signal}",receiver="{receiver}"}}': histogram
         for (signal, receiver), histogram in sorted(counters.receivers().items())

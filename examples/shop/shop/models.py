@@ -1,4 +1,4 @@
-"""What the shop remembers: users, lamps, orders, invoices and an audit of what happened, in SQLite."""
+"""The shop's database: users, lamps, orders, invoices and an audit, in SQLite."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Base(DeclarativeBase):
 
 db = SQLAlchemy(model_class=Base)
 
-# Makes some of the shop's receivers durable: what they are to do is a row in this database, written in the transaction
-# of the order or the registration. `flask --app shop relay worker` does it, in a process of its own.
+# Makes some of the shop's receivers durable: `send` writes a row into this database, in the transaction of the order or
+# the registration. `flask --app shop relay worker` calls the receiver later, in its own process.
 relay = Relay(db)
 
-# Flask-SQLAlchemy makes this class when the program runs. Type checkers may take it for what it is made of.
+# Flask-SQLAlchemy makes this class at run time. For type checkers, it is the class it is made of.
 if TYPE_CHECKING:
     Model = Base
 else:
@@ -90,7 +90,7 @@ class OrderLine(Model):
 
 
 class Invoice(Model):
-    """There is to be one for each order. The database would take two, so that one can see whether there are."""
+    """One invoice. An order must have exactly one. The table allows two, so that the demo can prove that it has one."""
 
     __tablename__ = "invoices"
 
@@ -109,7 +109,7 @@ class AuditEntry(Model):
 
 
 def init_app(app: Flask) -> None:
-    """Open the app's database, and fill the shelves of one that is new."""
+    """Open the app's database, and fill a new one with lamps."""
     db.init_app(app)
 
     with app.app_context():
@@ -122,13 +122,13 @@ def init_app(app: Flask) -> None:
 
 
 def audited(app: Flask) -> int:
-    """How many entries the audit has."""
+    """Return the number of audit entries."""
     with app.app_context():
         return db.session.scalars(select(func.count(AuditEntry.id))).one()
 
 
 def invoiced(app: Flask) -> dict[int, int]:
-    """How many invoices each order has."""
+    """Return the number of invoices of each order."""
     counts = select(Order.id, func.count(Invoice.id)).outerjoin(Invoice).group_by(Order.id)
 
     with app.app_context():
@@ -136,7 +136,7 @@ def invoiced(app: Flask) -> dict[int, int]:
 
 
 def waiting(app: Flask, receiver: str, messages: Sequence[str]) -> int:
-    """How many of these messages have a row still, for one of their receivers."""
+    """Return how many of these messages still have a queue row for a receiver."""
     rows = relay.metadata.tables["aldis_messages"].c
     count = select(func.count()).where(rows.receiver == receiver, rows.message_id.in_(messages))
 

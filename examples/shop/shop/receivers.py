@@ -1,6 +1,6 @@
-"""Who listens to what. The views know nothing of this module, and its receivers nothing of each other."""
+"""All receivers, and the signals they are connected to. The views do not know this module."""
 
-# ruff: noqa: ARG001  A receiver takes **extra for all that it does not use.
+# ruff: noqa: ARG001  A receiver takes **extra for the keywords that it does not use.
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 def connect(app: Flask) -> None:
     """Connect all receivers to one app.
 
-    They are functions of a module, which live as long as the program, so it is fine that signals hold them weakly.
-    The app is given as the sender, because there is one of each signal for all apps of the process.
+    The receivers are functions of a module, which live as long as the program. So a weak reference is enough.
+    The sender is the app, because all apps of the process share the signals.
     """
     committed = after_commit(db.session)
-    patience = Exponential(first_s=0.5)  # In a shop that sells, more of it: mail servers are away for hours.
+    patience = Exponential(first_s=0.5)  # A real shop waits longer: a mail server can be down for hours.
 
     user_registered.connect(audit_registration, app)
     user_registered.connect(welcome_mail, app, via=relay.durable("mail.welcome", max_attempts=3, backoff=patience))
@@ -45,7 +45,7 @@ def connect(app: Flask) -> None:
     )
     order_placed.connect(count_order, app, via=committed)
 
-    # Flask's own signals. Type checkers hold these receivers against what Flask sends.
+    # Flask's own signals. Type checkers compare these receivers with what Flask sends.
     request_started.connect(count_campaign, app)
     request_started.connect(start_clock, app, priority=10)  # Connected last, and called first.
     template_rendered.connect(count_template, app)
@@ -53,29 +53,29 @@ def connect(app: Flask) -> None:
     request_finished.connect(log_access, app)
     request_finished.connect(count_view, app, via=after_response)
 
-    # One of Flask-SQLAlchemy's, which is Blinker's where Aldis is not in its place. This works for both.
+    # A signal of Flask-SQLAlchemy. It is Blinker's signal unless Aldis is in Blinker's place. This line works for both.
     models_committed.connect(log_changes, app)
 
 
-# Of the shop's own signals. mypy and pyright hold these against the declarations, and so does connect().
+# The shop's own signals. mypy, pyright and connect() compare these receivers with the declarations.
 
 
 def audit_registration(sender: Flask, *, user_id: int, **extra: object) -> None:
-    """Runs at once, and writes into the transaction of the registration: there is none without the other."""
+    """Write an audit entry into the transaction of the registration: both are committed, or neither is."""
     db.session.add(AuditEntry(event="user registered", about=user_id))
 
 
 def welcome_mail(sender: Flask, *, user_id: int, **extra: object) -> None:
-    """Runs in a worker, and again if it fails: a row of the relay says so, which is there if the account is."""
+    """Send the welcome mail, in a worker, again after a failure. Its queue row exists exactly if the account does."""
     user = db.session.get_one(User, user_id)
     text = render_template("mail/welcome.txt", user=user)
     send_mail(sender, user.email, "Welcome aboard", text, key_of_mail())
 
 
 def count_registration(sender: Flask, *, source: str = "web", **extra: object) -> None:
-    """Runs after the commit: who was rolled back does not count. A process that dies in between forgets it.
+    """Count a registration after its commit. A rollback is not counted. A process that dies in between loses the count.
 
-    The view left ``source`` to the declaration, whose default it gets. That it has one is part of its type.
+    The view does not pass ``source``. It has the default of the declaration.
     """
     note(sender, "analytics", event="registration", source=source)
 
@@ -85,10 +85,9 @@ def audit_order(sender: Flask, *, order_id: int, **extra: object) -> None:
 
 
 def invoice(sender: Flask, *, order_id: int, total_cents: int, **extra: object) -> None:
-    """Runs in a worker, once or more: a worker may die when all is done and it has not said so yet.
+    """Write the invoice, in a worker. If a worker dies after the work and before it deletes the row, this runs again.
 
-    ``relay.first_time`` notes in the invoice's own transaction that it is made. So there is one, however often this
-    runs.
+    ``relay.first_time`` notes in the invoice's own transaction that the invoice exists. So one invoice is written.
     """
     sleep(sender.config["SHOP_INVOICE_TAKES_S"])
     is_first = relay.first_time(db.session)
@@ -100,7 +99,7 @@ def invoice(sender: Flask, *, order_id: int, total_cents: int, **extra: object) 
     message = relay.current()
     tried = {"message": message.id, "attempt": message.attempt, "worker": os.getpid()}
     note(sender, "billing", order=order_id, is_first=is_first, **tried)
-    sleep(sender.config["SHOP_INVOICE_TAKES_S"])  # The worst moment to die: it is made, and the row is still there.
+    sleep(sender.config["SHOP_INVOICE_TAKES_S"])  # The worst moment to die: the invoice is written, and the row exists.
 
 
 def confirmation_mail(sender: Flask, *, order_id: int, **extra: object) -> None:
@@ -110,7 +109,7 @@ def confirmation_mail(sender: Flask, *, order_id: int, **extra: object) -> None:
 
 
 def key_of_mail() -> str:
-    """The same in each attempt at a message: who has sent a mail with this key does not send it again."""
+    """Return a key that is the same in each attempt at a message, so that the mail service sends the mail once."""
     message = relay.current()
     return f"{message.receiver}-{message.id}"
 
@@ -119,7 +118,7 @@ def count_order(sender: Flask, *, total_cents: int, **extra: object) -> None:
     note(sender, "analytics", event="order", total_cents=total_cents)
 
 
-# Of Flask's signals. The extra keywords are for what Flask may add to a signal some day.
+# Receivers of Flask's signals. They take extra keywords, because Flask may add some in a later version.
 
 
 def start_clock(sender: Flask, **extra: object) -> None:
@@ -127,7 +126,7 @@ def start_clock(sender: Flask, **extra: object) -> None:
 
 
 def count_campaign(sender: Flask, **extra: object) -> None:
-    """Has a bug, to show what comes of one: marketing has begun to give campaigns names instead of numbers."""
+    """Count a campaign by its number. It fails on purpose: the campaigns now have names."""
     if "campaign" in request.args:
         note(sender, "analytics", event="campaign", number=int(request.args["campaign"]))
 
@@ -146,7 +145,7 @@ def log_access(sender: Flask, *, response: Response, **extra: object) -> None:
 
 
 def count_view(sender: Flask, *, response: Response, **extra: object) -> None:
-    """Runs after the response, which does not wait for it. ``request`` is there still, and ``g`` is a new one."""
+    """Count the view after the response, which does not wait for it. ``request`` still exists; ``g`` is a new one."""
     if request.endpoint == "catalogue.lamp" and response.status_code == 200:
         note(sender, "views", path=request.path)
 

@@ -1,4 +1,4 @@
-"""The shop's own signals. Those of Flask are declared in ``aldis.flask``."""
+"""The shop's own signals. Flask's signals are declared in ``aldis.flask``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ logger = logging.getLogger(__name__)
 
 
 def log_failure(failure: Failure) -> None:
-    """The failure policy: a count that cannot be written must not undo an order, nor keep others from hearing of it.
+    """Log a failure of a receiver. So a count that fails does not undo an order, and the other receivers still run.
 
-    What is logged names the signal and the receiver, and never shows a payload.
+    The log names the signal and the receiver, and never shows a payload.
     """
     logger.error("%r", failure, exc_info=failure.exception)
 

@@ -1,1 +1,1 @@
-"""What ``flask signals``, ``flask relay`` and ``python -m aldis`` share."""
+"""The common parts of ``flask signals``, ``flask relay`` and ``python -m aldis``."""

@@ -22,7 +22,7 @@ _LAST: Final = ("└─ ", "   ")
 _OTHER: Final = ("├─ ", "│  ")
 
 _NO_RECEIVERS: Final = (
-    "Nobody is connected. If you expected a receiver here:",
+    "No receiver is connected. If you expected one here:",
     "- Was the module that connects it imported?",
     "- Was it garbage collected? Signals hold receivers weakly: keep a reference to it, or connect it with",
     "  weak=False. Run with python -X dev, or call aldis.debug(), and Aldis warns of such a loss.",
@@ -31,7 +31,7 @@ _NO_RECEIVERS: Final = (
 
 
 def as_data(signals: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
-    """Return what ``list --json`` prints: a record for each signal, with its connections.
+    """Return the data that ``list --json`` prints: a record for each signal, with its connections.
 
     :param signals: signals of Aldis and of Blinker, in groups.
     """
@@ -48,7 +48,7 @@ def as_data(signals: Mapping[str, Iterable[Any]]) -> list[dict[str, Any]]:
 
 
 def tree(signals: Mapping[str, Iterable[Any]]) -> Iterator[str]:
-    """Yield what ``list`` prints: groups, their signals, and the connections in the order of calling.
+    """Yield the lines that ``list`` prints: groups, their signals, and the connections in the order of calling.
 
     :param signals: signals of Aldis and of Blinker, in groups.
     """
@@ -59,7 +59,7 @@ def tree(signals: Mapping[str, Iterable[Any]]) -> Iterator[str]:
 
 def _heading(signal: Any) -> str:
     name = click.style(signal_name(signal), fg="cyan")
-    return name if connected(signal) else f"{name}  {click.style('nobody is connected', dim=True)}"
+    return name if connected(signal) else f"{name}  {click.style('no receivers', dim=True)}"
 
 
 def _branches(nodes: list[tuple[str, Iterable[str]]]) -> Iterator[str]:
@@ -86,13 +86,13 @@ def line_of(record: ConnectionRecord) -> str:
 
 
 def _relative(place: str) -> str:
-    """Return a place relative to the current folder, if it is below. Terminals and editors open it then."""
+    """Return a place relative to the current folder, if it is inside. Terminals and editors can open such a place."""
     path, here = Path(place), Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else place
 
 
 def described(signal: Any, sender: Any = None) -> Iterator[str]:
-    """Yield what ``show`` prints: the contract, the state and the connections of a signal.
+    """Yield the lines that ``show`` prints: the contract, the state and the connections of a signal.
 
     :param signal: a signal of Aldis or of Blinker.
     :param sender: an application. If a receiver asks for a sender, the last line says which receivers a send by this
@@ -115,7 +115,7 @@ def described(signal: Any, sender: Any = None) -> Iterator[str]:
 
     for number, record in enumerate(records, 1):
         yield f"{number}. {line_of(record)}"
-        yield f"   held {'weakly: it goes when nothing else refers to it' if record.is_weak else 'strongly'}"
+        yield f"   held {'weakly: disconnected when nothing else refers to it' if record.is_weak else 'strongly'}"
 
         if record.sender != "ANY":
             yield "   called only when that sender sends: an object matches by identity, str, int and bytes by value"
@@ -123,7 +123,7 @@ def described(signal: Any, sender: Any = None) -> Iterator[str]:
     has_filters = any(record.sender != "ANY" for record in records)
 
     if sender is not None and has_filters and not signal.is_muted:
-        yield from ("", f"Sent by this application, it calls: {_called(signal, sender) or 'nobody'}")
+        yield from ("", f"Sent by this application, it calls: {_called(signal, sender) or 'no receiver'}")
 
 
 def _called(signal: Any, sender: Any) -> str:
@@ -156,7 +156,7 @@ def _type_of(parameter: Any) -> str:
 
 def _state_lines(signal: Any) -> Iterator[str]:
     if signal.is_muted:
-        yield "  muted: sends call nobody"
+        yield "  muted: sends call no receiver"
 
     errors = getattr(signal, "errors", "propagate")
 
@@ -168,7 +168,9 @@ def _state_lines(signal: Any) -> Iterator[str]:
 
 
 def send_tree(sends: Iterable[SendRecord]) -> Iterator[str]:
-    """Yield what ``trace`` prints: each send, the receivers that it called, and what they sent, with milliseconds."""
+    """Yield the lines that ``trace`` prints: each send, the receivers that it called, and their own sends, with
+    milliseconds.
+    """
     for send in sends:
         yield _send_line(send)
         yield from _call_lines(send, "")
@@ -210,7 +212,7 @@ def _took(duration_s: float | None) -> str:
 
 
 def print_list(groups: Mapping[str, Iterable[Any]], *, as_json: bool) -> None:
-    """Print what ``list`` prints.
+    """Print the lines of ``list``.
 
     :param groups: signals of Aldis and of Blinker, in groups.
     """
@@ -223,7 +225,7 @@ def print_list(groups: Mapping[str, Iterable[Any]], *, as_json: bool) -> None:
 
 
 def print_signals(signals: Iterable[Any], *, sender: Any = None) -> None:
-    """Print what ``show`` prints, for each signal.
+    """Print the lines of ``show``, for each signal.
 
     :param sender: as for :func:`described`.
     """

@@ -1,4 +1,4 @@
-"""Find signals by what users type, and their connections: for ``flask signals`` and ``python -m aldis``."""
+"""Find signals by the paths and names that users type, and find their connections."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def find_signals(path: str) -> dict[str, list[Any]]:
 
     :param path: the path of a namespace, a signal or a module. A module without signals has the default namespace.
     :return: lists of signals, by the path at which they were found.
-    :raises click.UsageError: when there is no such module, or nothing at the path that is or holds signals.
+    :raises click.UsageError: when there is no such module, or no signal at the path.
     """
     module_name, _, name = path.partition(":")
     module = load_module(module_name)
@@ -38,7 +38,7 @@ def find_signals(path: str) -> dict[str, list[Any]]:
         signals = signals_in(getattr(module, name))
 
         if signals is None:
-            raise click.UsageError(f"{path} is no signal and no namespace.")
+            raise click.UsageError(f"{path} is neither a signal nor a namespace.")
 
         return {path: signals}
 
@@ -66,7 +66,7 @@ def load_module(name: str) -> ModuleType:
 
 
 def add_signals(groups: dict[str, list[Any]], name: str, signals: list[Any]) -> None:
-    """Add signals to a group, except those that are in a group already.
+    """Add signals to a group, except signals that are in a group already.
 
     A module often has a namespace and the signals of that namespace as well.
     """
@@ -89,16 +89,16 @@ def signals_in(value: Any) -> list[Any] | None:
 def is_signal(value: Any) -> bool:
     """Return whether a value is a signal, of Aldis or of Blinker.
 
-    The class of the value is asked, because a proxy would ask the object that it stands for.
+    This looks at the class of the value, because a proxy would answer for the object that it points to.
     """
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType]
     return hasattr(kind, "receivers_for")
 
 
 def select_signals(groups: dict[str, list[Any]], name: str) -> list[Any]:
-    """Return the signals of a name.
+    """Return the signals with this name.
 
-    :raises click.UsageError: when there is no such signal. The message has similar names, or all.
+    :raises click.UsageError: when there is no such signal. The message lists similar names, or all names.
     """
     signals = {id(s): s for group in groups.values() for s in group if signal_name(s) == name}
 

@@ -1,7 +1,7 @@
-"""The commands that run and look after a relay: ``flask relay ...`` and ``python -m aldis relay ...``.
+"""The commands that run a relay and look after it: ``flask relay ...`` and ``python -m aldis relay ...``.
 
-This module knows nothing of :mod:`aldis.relay`: it is handed functions that find a relay and run its worker. They may
-import the relay when they are called, so that a program without its dependencies can still look at its signals.
+This module does not import :mod:`aldis.relay`. Its caller passes functions that find a relay and run its worker. These
+may import the relay when they are called, so a program without the relay's dependencies can still look at its signals.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Status(Protocol):
 
     @property
     def failure(self) -> str | None:
-        """Return why one of the messages failed."""
+        """Return the reason why one of the messages failed."""
         raise NotImplementedError
 
 
@@ -81,11 +81,11 @@ def relay_group(
 ) -> click.Group:
     """Make the group ``relay``: worker, status, dead letters, purge, tables.
 
-    :param find_relay: return the relay. If ``decorators`` add an argument ``path``, it is called with the path, else
-        with nothing.
+    :param find_relay: return the relay. It is called with the path if ``decorators`` add an argument ``path``,
+        otherwise without arguments.
     :param run_worker: run a worker of the relay until it ends, and exit. It is called with the relay and the options of
         :func:`aldis.relay.worker.process.run_worker`.
-    :param decorators: decorators that each command gets: an argument ``path``, or Flask's ``with_appcontext``.
+    :param decorators: decorators for each command: an argument ``path``, or Flask's ``with_appcontext``.
     """
 
     @click.group("relay")
@@ -133,14 +133,16 @@ def _with_relay(find_relay: Callable[..., Any], function: Callable[..., Any]) ->
                 f"This needs {error.name}, which is not installed. Install it with: pip install 'aldis[relay]'"
             ) from None
 
-    # A list of its own: decorators add to it, and the function serves several groups.
+    # A new list: decorators add to it, and the function is used for several groups.
     run.__dict__["__click_params__"] = [*getattr(function, "__click_params__", ())]
     return run
 
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _all = click.option("--all", "all_", is_flag=True, help="All dead letters.")
-_of_receiver = click.option("--receiver", default=None, metavar="NAME", help="Only those of this receiver.")
+_of_receiver = click.option(
+    "--receiver", default=None, metavar="NAME", help="Only messages or dead letters of this receiver."
+)
 _yes = click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 _numbers = click.argument("numbers", nargs=-1, type=int, metavar="[NUMBER]...")
 
@@ -173,7 +175,7 @@ def _note(is_known: bool, failure: str | None) -> str:
 
 
 def _create_tables(relay: Any) -> None:
-    """Create the relay's tables, if they are not there."""
+    """Create the relay's tables that are missing."""
     relay.create_tables()
     click.echo("The relay's tables are there.")
 
@@ -225,7 +227,7 @@ def _dead_show(relay: Any, *, number: int, shows_payload: bool) -> None:
 @_of_receiver
 @_all
 def _dead_retry(relay: Any, *, numbers: tuple[int, ...], receiver: str | None, all_: bool) -> None:
-    """Retry dead letters: those with the given numbers, those of a receiver, or all."""
+    """Retry dead letters: by their numbers, all of a receiver, or all."""
     count = sum(relay.retry_dead(*chosen) for chosen in _chosen(relay, numbers, receiver, all_))
     click.echo(f"{count} will be retried.")
 
@@ -235,7 +237,7 @@ def _dead_retry(relay: Any, *, numbers: tuple[int, ...], receiver: str | None, a
 @_all
 @_yes
 def _dead_drop(relay: Any, *, numbers: tuple[int, ...], receiver: str | None, all_: bool, yes: bool) -> None:
-    """Delete dead letters: those with the given numbers, those of a receiver, or all."""
+    """Delete dead letters: by their numbers, all of a receiver, or all."""
     chosen = list(_chosen(relay, numbers, receiver, all_))
     _confirm(f"Delete {sum(map(len, chosen))} dead letters?", yes)
     click.echo(f"{sum(relay.drop_dead(*some) for some in chosen)} deleted.")
@@ -243,14 +245,16 @@ def _dead_drop(relay: Any, *, numbers: tuple[int, ...], receiver: str | None, al
 
 @click.argument("what", type=click.Choice(["effects", "dead", "messages"]))
 @_of_receiver
-@click.option("--older-than", metavar="AGE", help="Only what is older, such as 90d, 12h or 30m; for effects and dead.")
+@click.option(
+    "--older-than", metavar="AGE", help="Delete only older effects or dead letters: an age such as 90d, 12h or 30m."
+)
 @_yes
 def _purge(relay: Any, *, what: str, older_than: str | None, receiver: str | None, yes: bool) -> None:
     """Delete old notes of effects, old dead letters, or the messages that wait for a receiver."""
     if what == "messages":
         if receiver is None or older_than is not None:
             raise click.UsageError(
-                "purge messages takes --receiver, and no age. It deletes the messages that wait for the receiver."
+                "purge messages takes --receiver, but no age. It deletes the messages that wait for the receiver."
             )
 
         _confirm(f"Delete all messages that wait for {receiver}?", yes)
@@ -258,7 +262,7 @@ def _purge(relay: Any, *, what: str, older_than: str | None, receiver: str | Non
         return
 
     if older_than is None or receiver is not None:
-        raise click.UsageError(f"purge {what} takes --older-than, such as --older-than 90d, and no receiver.")
+        raise click.UsageError(f"purge {what} takes --older-than, such as --older-than 90d, but no --receiver.")
 
     age_s = _seconds(older_than)
     purge = relay.purge_effects if what == "effects" else relay.purge_dead_letters

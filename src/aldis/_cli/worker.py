@@ -1,4 +1,4 @@
-"""The command ``worker``, and its options. What runs a worker is handed in."""
+"""The command ``worker``, and its options. The caller passes the function that runs a worker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OPTIONS: Final = (
         "--concurrency", "-c", default=4, show_default=True, help="How many receivers run at a time, in each process."
     ),
     click.option("--processes", "-p", default=1, show_default=True, help="How many processes run."),
-    click.option("--batch", default=100, show_default=True, help="The most messages to claim at once."),
+    click.option("--batch", default=100, show_default=True, help="How many messages one claim takes at the most."),
     click.option(
         "--lease",
         "lease_s",
@@ -31,10 +31,14 @@ _OPTIONS: Final = (
         "poll_s",
         default=1.0,
         show_default=True,
-        help="The most seconds between two queries for new messages.",
+        help="How many seconds pass at the most between two queries for new messages.",
     ),
     click.option(
-        "--grace", "grace_s", default=30.0, show_default=True, help="Seconds that running receivers get at a stop."
+        "--grace",
+        "grace_s",
+        default=30.0,
+        show_default=True,
+        help="Seconds that running receivers have to end when the worker stops.",
     ),
     click.option("--drain", "drains", is_flag=True, help="End when no message is due."),
     click.option("--ready-file", type=click.Path(path_type=Path), help="A file that exists while the worker is ready."),

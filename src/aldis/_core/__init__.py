@@ -1,1 +1,1 @@
-"""The engine: signals, who is connected, and sends. It needs the standard library alone."""
+"""The engine: signals, their connections, and sends. It needs only the standard library."""

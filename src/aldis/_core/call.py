@@ -95,7 +95,7 @@ class Call:
 
         :param wrapper: called with the receiver, returns an async callable to await instead. A delivery passes a
             ``sync_wrapper`` for a sync receiver.
-        :raises Exception: as calling does.
+        :raises Exception: the same as when this object is called.
         """
         try:
             receiver = self.receiver if wrapper is None else wrapper(self._to_wrap())
@@ -116,7 +116,8 @@ class Call:
     def _handle(self, error: Exception) -> bool:
         """Call the failure policy, if it is a callable, and return whether it is.
 
-        The caller raises the error otherwise. Raised here, its traceback would hold the error itself.
+        Otherwise the caller raises the error. If this method raised it, the traceback of the error would hold the error
+        itself.
         """
         policy = self._policy_for(self.sender)
 
@@ -127,7 +128,9 @@ class Call:
         return True
 
     async def _await_in(self, span: Callable[[], AbstractContextManager[None]], receiver: Callable[..., Any]) -> Any:
-        """Await the receiver inside a span, which begins when this is awaited: the receiver does not run before."""
+        """Await the receiver inside a span. The span begins when this coroutine is awaited, because the receiver does
+        not run before.
+        """
         with span():
             return await receiver(self.sender, **self.payload)
 

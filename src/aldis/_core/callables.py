@@ -28,9 +28,9 @@ _COROUTINE_MARKS: Final = (
 
 
 def is_async(receiver: object) -> bool:
-    """Return whether calling it returns a coroutine, from flags alone.
+    """Return whether a call returns a coroutine, judging by the flags of the callable.
 
-    Sees through partials, bound methods and objects with an async ``__call__``. Respects the marks of
+    It sees through partials, bound methods and objects with an async ``__call__``, and respects the marks of
     :func:`inspect.markcoroutinefunction` and of asgiref.
     """
     while isinstance(receiver, (partial, MethodType)):
@@ -50,7 +50,7 @@ def as_coroutine_function(receiver: Callable[..., Any]) -> Callable[..., Any]:
     """Return an async receiver as a callable for which :func:`inspect.iscoroutinefunction` is true.
 
     The wrappers of Flask and Quart ask that function. They would take an object with an async ``__call__`` for a sync
-    receiver, and nobody would await what it returns.
+    receiver, and would not await the coroutine that it returns.
     """
     flags = getattr(getattr(receiver, "__code__", None), "co_flags", 0)
 
@@ -79,9 +79,9 @@ def _has_mark(function: object, attribute: str, module: str, name: str) -> bool:
 
 
 def is_generator(function: object) -> bool:
-    """Return whether calling it returns a generator, async or not: then a call runs none of its code.
+    """Return whether a call returns a generator, async or not. Such a call runs no code of the callable.
 
-    Sees through the same things as :func:`is_async`.
+    It sees through the same things as :func:`is_async`.
     """
     while isinstance(function, (partial, MethodType)):
         function = function.func if isinstance(function, partial) else function.__func__
@@ -91,7 +91,7 @@ def is_generator(function: object) -> bool:
 
 
 def is_easily_lost(receiver: object) -> bool:
-    """Return whether a weak reference is often the only reference to it: functions, lambdas, partials, built-ins."""
+    """Return whether a weak reference is often the only one to an object of this kind: function, partial, built-in."""
     return isinstance(receiver, (FunctionType, BuiltinFunctionType, partial))
 
 
@@ -102,8 +102,8 @@ def describe(receiver: object) -> str:
 
 
 def signal_name(signal: object) -> str:
-    """Return the name of a signal; of a signal without a name, the name of its class."""
-    # Users of Blinker name a signal by any object.
+    """Return the name of a signal, or the name of its class if the signal has no name."""
+    # In Blinker, the name of a signal can be any object.
     return str(getattr(signal, "name", None) or type(signal).__name__)
 
 
@@ -116,9 +116,10 @@ def kind_name(value: object) -> str:
 
 
 def qualified_name(receiver: object) -> str:
-    """Return the name of a callable with its module; of an object without a name, the name of its class.
+    """Return the name of a callable with its module, or the name of its class if it has no name.
 
-    Never fails, however the object answers for its attributes. The result is ``"?"`` if there is no name at all.
+    This never fails, whatever happens when an attribute of the object is read. The result is ``"?"`` if there is no
+    name at all.
     """
     code = _code_of(receiver)
     name, module = _text(code, "__qualname__") or "?", _text(code, "__module__")
@@ -126,7 +127,7 @@ def qualified_name(receiver: object) -> str:
 
 
 def place_of(receiver: object) -> str | None:
-    """Return where a callable is defined, as ``file:line``, if it is written in Python. Never fails."""
+    """Return where a callable is defined, as ``file:line``, if it is written in Python. This never fails."""
     code = _code_of(receiver)
 
     for place in (_ask(code, "__code__"), _ask(_ask(code, "__call__"), "__code__")):
@@ -151,7 +152,7 @@ def _code_of(receiver: object) -> Any:
 
 
 def _is(value: object, kind: type) -> bool:
-    return issubclass(type(value), kind)  # isinstance() would ask the object itself, too.
+    return issubclass(type(value), kind)  # isinstance() would read the object's own __class__, too.
 
 
 def _text(of: object, attribute: str) -> str:
@@ -160,7 +161,7 @@ def _text(of: object, attribute: str) -> str:
 
 
 def _ask(of: object, attribute: str) -> Any:
-    # An object may answer anything, as proxies and mocks do, and may fail.
+    # Proxies and mocks may return anything for an attribute, or raise.
     try:
         return getattr(of, attribute, None)
     except Exception:

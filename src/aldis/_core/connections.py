@@ -29,10 +29,11 @@ def gone() -> None:
 class Connection:
     """One receiver and one sender filter.
 
-    :ivar ref: returns the receiver, or ``None`` when the receiver is dead or was disconnected. A plain send looks at
-        nothing else.
+    :ivar ref: returns the receiver, or ``None`` when the receiver is dead or was disconnected. A plain send reads no
+        other attribute.
     :ivar strong_ref: the receiver, while the connection keeps it alive.
-    :ivar connected_directly: whether ``connect`` was called for it, and not only a ``with`` block.
+    :ivar connected_directly: whether ``connect`` was called for the connection directly, and not only by a ``with``
+        block.
     :ivar is_strong: whether that ``connect`` had ``weak=False``.
     :ivar open_scopes: how many ``with`` blocks need it. The connection ends when neither a block nor a direct
         ``connect`` needs it.
@@ -84,7 +85,7 @@ class Connection:
 
     def refer_strongly(self) -> None:
         """Keep the receiver alive. A send reaches it by a plain weak reference, which is the fastest to call."""
-        with suppress(TypeError):  # If it cannot be referenced weakly, the function from __init__ stays.
+        with suppress(TypeError):  # If it cannot be referenced weakly, self.ref stays as __init__ set it.
             self.ref = weakref.ref(self.strong_ref)
 
     def refer_weakly(self, died: Callable[[weakref.ref[Any]], None]) -> None:
@@ -151,7 +152,7 @@ class SenderFilter:
         try:
             return SenderFilter(key, refer(sender, identity, died), short_key)
         except TypeError:
-            # Keep the sender alive while something is connected to it, or its id could come to mean another object.
+            # Keep the sender alive while something is connected to it. Otherwise another object could get its id.
             return SenderFilter(key, lambda: (sender,), short_key)
 
     @property

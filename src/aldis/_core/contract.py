@@ -150,7 +150,7 @@ class Contract:
     def check_receiver(self, signal: object, receiver: Callable[..., Any]) -> None:
         """Raise if a receiver could not be called with the payload.
 
-        Some built-ins have no signature. They pass.
+        Built-ins without a signature pass.
 
         :raises InvalidReceiverError: names the parameters that do not fit.
         """
@@ -182,7 +182,7 @@ class Contract:
 
         surplus = () if takes_any else self.names - keywords
         unknown = [p.name for p in required if p is not first and p.name not in self.names]
-        misfits = _faults(("cannot take", surplus), ("requires, though the signal does not send it,", unknown))
+        misfits = _faults(("cannot take", surplus), ("requires parameters that the signal does not send:", unknown))
 
         messages = (
             (first is None, "must take the sender as its first positional parameter"),
@@ -208,23 +208,25 @@ def _checked_version(version: Any, function: Any) -> int:
 
 
 def _checked_upgraders(upgraders: Any, version: int, function: Any) -> dict[int, Upgrader]:
-    """Return the upgraders. Raise unless they lead from version to version, up to the declared one."""
+    """Return the upgraders. Raise if they do not lead from one version to the next, up to the declared one."""
     where = describe(function)
 
     if not isinstance(upgraders, Mapping):
-        raise ContractError(f"{where}: upgraders are given by the number of the version that they upgrade, in a dict.")
+        raise ContractError(f"{where}: upgraders must be in a dict, by the number of the version that each upgrades.")
 
     checked: dict[Any, Any] = dict(upgraders)  # pyright: ignore[reportUnknownArgumentType]
 
     if any(not callable(upgrader) or is_async(upgrader) for upgrader in checked.values()):
-        raise ContractError(f"{where}: upgraders are functions that take a payload as a dict and return the next one.")
+        raise ContractError(
+            f"{where}: each upgrader must be a function that takes a payload as a dict and returns one."
+        )
 
     first = version - len(checked)
 
     if first < 1 or any(type(number) is not int or not first <= number < version for number in checked):
         raise ContractError(
-            f"{where}: upgraders must lead from one version to the next, up to {version}. Give one for each version"
-            f" from the oldest that may still be kept to {version - 1}, by number."
+            f"{where}: upgraders must lead from one version to the next, up to {version}. Pass one for each version"
+            f" from the oldest that may still be stored to {version - 1}, by number."
         )
 
     return checked

@@ -39,7 +39,7 @@ class Delivery(Protocol):
 
 
 class DeliveryGroup(Protocol):
-    """Shared by the deliveries of one send that have the same object as their attribute ``group``. Not public.
+    """Work that the deliveries of one send share if their attribute ``group`` is the same object. Not public.
 
     The relay is its one user: it looks at a payload before any receiver runs, and writes all queue rows of a send at
     once. The send raises what either method raises, under every failure policy: a group does the sender's own work, not
@@ -52,7 +52,8 @@ class DeliveryGroup(Protocol):
         :param signal: the signal that is sent.
         :param sender: the sender.
         :param payload: the keyword arguments, with the defaults of the declaration.
-        :param is_awaited: whether the send awaits what :meth:`close` returns: ``send_async`` does, and ``send`` cannot.
+        :param is_awaited: whether the send awaits the value that :meth:`close` returns: ``send_async`` does, and
+            ``send`` cannot.
         :return: the value of ``opened`` of each call of this group.
         :raises Exception: when the group cannot deliver this send. Then no receiver runs.
         """
@@ -61,8 +62,8 @@ class DeliveryGroup(Protocol):
     def close(self, opened: Any, /) -> object:
         """Finish. Called when the last receiver had its turn, or when a receiver's exception stops the send.
 
-        Not called when another group refuses the send, nor when something else than an :class:`Exception` stops it,
-        such as ``asyncio.CancelledError``.
+        It is not called when another group refuses the send, or when the send is stopped by something other than an
+        :class:`Exception`, such as ``asyncio.CancelledError``.
 
         :param opened: what :meth:`open` returned.
         :return: a coroutine, if ``open`` was called with ``is_awaited``; otherwise anything.

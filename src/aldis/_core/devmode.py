@@ -18,7 +18,7 @@ def debug(on: bool = True) -> None:
 
     In development mode each ``connect`` remembers its place, and a :class:`LostReceiverWarning` reports a
     function, lambda or partial that is garbage collected while it is weakly connected. Python hides resource
-    warnings by default; this shows them, unless you have a warnings filter of your own for them.
+    warnings by default; this function shows these warnings, unless a warnings filter of your own matches them.
 
     :param on: ``False`` switches it off again.
 
@@ -32,9 +32,9 @@ def debug(on: bool = True) -> None:
 
 
 def _only_python_decides() -> bool:
-    """Return whether the first filter for the warning is Python's own, which is the last filter.
+    """Return whether only Python's own filter, the last one, matches the warning.
 
-    If the user adds an equal filter, Python moves it to the front.
+    If the user adds an equal filter, Python moves that filter to the front.
     """
     matches = [index for index, entry in enumerate(warnings.filters) if issubclass(LostReceiverWarning, entry[2])]
     last = len(warnings.filters) - 1

@@ -1,11 +1,11 @@
 """The send loops over a snapshot.
 
-:meth:`Signal.send` walks a plain snapshot by itself. A send comes here when it has more to look at: a sender filter, a
+:meth:`Signal.send` walks a plain snapshot by itself. A send comes here when it must look at more: a sender filter, a
 contract, a failure policy, async receivers, deliveries, mutes. There is one loop for ``send``, and one for
 ``send_async``. Both call receivers in order, ask each connection at its turn whether its receiver is still connected,
 and handle failures by the signal's policy.
 
-``asyncio`` is not imported here: awaiting needs nothing of it.
+This module does not import ``asyncio``: awaiting does not need it.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
     Results: TypeAlias = list[tuple[Callable[..., Any], Any]]
 
 default_wrappers: Final[list[Callable[[bool], Wrapper | None]]] = []
-"""Asked in order for a wrapper when a signal has none. Each is called with ``True`` for an async receiver of ``send``,
-and with ``False`` for a sync receiver of ``send_async``."""
+"""Functions that are asked in order for a wrapper, if the signal has no wrapper. Each is called with ``True`` for an
+async receiver of ``send``, and with ``False`` for a sync receiver of ``send_async``."""
 
 
 @final
 class SendRun:
     """One send that does more than walk a snapshot: its calls, their results and their failures.
 
-    :ivar calls: the connections to call, in order, with their options when the send began: a receiver may connect
-        another receiver again with other options.
+    :ivar calls: the connections to call, in order, with their options when the send began, because a receiver may
+        connect another receiver again with other options.
     :ivar opened: what each group of deliveries prepared, by the group's identity: groups may be equal or unhashable.
     :ivar span: tells the watchers, if the send is watched.
     """
@@ -135,7 +135,7 @@ class SendRun:
                 self.failures.append(error)
 
     async def close_groups_async(self) -> None:
-        """Close as :meth:`close_groups` does, and await what the groups return."""
+        """Close the groups as :meth:`close_groups` does, and await their return values."""
         for group, opened in self.opened.values():
             try:
                 value = group.close(opened)
@@ -148,7 +148,7 @@ class SendRun:
     def note_on(self, error: Exception) -> None:
         """Add notes about the failures of groups to the exception that stopped the send."""
         for failure in self.failures:
-            error.add_note(f"Besides, the deliveries of this send failed: {type(failure).__qualname__}.")
+            error.add_note(f"The deliveries of this send failed, too: {type(failure).__qualname__}.")
 
         self.failures.clear()  # As in _raise().
 
@@ -200,7 +200,7 @@ class SendRun:
         self, connection: Connection, options: Options, receiver: Callable[..., Any], wrapper: Wrapper | None
     ) -> Awaitable[Any]:
         """Return a coroutine that awaits an async receiver, a sync one through ``wrapper``, or a delivery."""
-        # Not itself a coroutine: each coroutine on the way to the receiver costs time.
+        # This method is not a coroutine itself, because each coroutine on the way to the receiver costs time.
         call = self._call_async if self.span is None else self._call_async_in_span
         return call(connection, options, receiver, wrapper)
 
@@ -346,7 +346,7 @@ def walk(connections: Iterable[Connection], sender: Any, payload: dict[str, Any]
 
 @final
 class InTurn:
-    """The async policy of signals that have none: await the receivers one after the other, in the caller's task.
+    """The default async policy: await the receivers one after the other, in the caller's task.
 
     It stops at the first call that raises. Only under ``"propagate"`` a call raises; see :func:`_send_async`.
     """
@@ -394,8 +394,9 @@ async def walk_async(connections: Iterable[Connection], sender: Any, payload: di
 async def _send_async(run: SendRun, wrapper: Wrapper | None, policy: AsyncPolicy | None) -> Results:
     """Run the calls by an async policy. Results are in the order of the receivers.
 
-    In turn, ``"propagate"`` raises the first failure through the policy, which stops it. A policy of the user's may
-    run receivers side by side, where there is nothing to stop: then ``"propagate"`` does what ``"collect"`` does.
+    With :class:`InTurn`, ``"propagate"`` raises the first failure inside the policy and so stops it. A policy of the
+    user may run receivers side by side. There is nothing to stop then, and ``"propagate"`` does what ``"collect"``
+    does.
     """
     wrapper = run.find_wrapper(wrapper, is_async=False)
     run.open_groups(is_awaited=True)
@@ -422,7 +423,7 @@ async def _send_async(run: SendRun, wrapper: Wrapper | None, policy: AsyncPolicy
     try:
         await (policy or _IN_TURN).run([partial(call, position, *each) for position, each in enumerate(run.calls)])
     except BaseException as error:
-        run.failures.clear()  # The traceback holds them by this frame.
+        run.failures.clear()  # The traceback holds this frame, and the frame would hold them.
 
         if isinstance(error, Exception):
             await run.close_groups_async()
@@ -440,7 +441,8 @@ def _custom_connections(signal: AnySignal, sender: Any, snapshot: Snapshot) -> t
 
     A receiver that is connected keeps the options of its connection.
     """
-    known = {connection.key: connection for connection in reversed(snapshot.connections)}  # The first of doubles.
+    # Reversed, so that the first of two connections of a receiver counts.
+    known = {connection.key: connection for connection in reversed(snapshot.connections)}
     options = Options()
     found = list(signal.receivers_for(sender))
     return tuple(known.get(receiver_key(receiver)) or Connection(receiver, options) for receiver in found)

@@ -48,7 +48,7 @@ def log_failure(failure: Failure) -> None:
 
     The message names the signal and the receiver. It shows neither the payload nor the sender.
     """
-    import logging  # By the first failure, because importing it costs more than importing Aldis.
+    import logging  # Imported at the first failure, because that costs more than importing Aldis.
 
     logging.getLogger("aldis").error(
         "%s failed on the signal %r.",
@@ -71,7 +71,7 @@ class SenderPolicy:
         self.choose = choose
 
     def __call__(self, failure: Failure) -> object:
-        """Treat a failure as the policy of its sender does. For code that takes this for a callable policy."""
+        """Treat a failure as the policy of its sender does. Code that knows only callable policies calls this."""
         policy = handler_of(self.choose(failure.sender))
 
         if isinstance(policy, str):
@@ -81,5 +81,5 @@ class SenderPolicy:
 
 
 def handler_of(policy: Any) -> Any:
-    """Return the callable of a failure policy that handles each failure at once; other policies as they are."""
+    """Return the callable that handles each failure at once, if the policy has one; otherwise the policy itself."""
     return log_failure if isinstance(policy, str) and policy == LOG else policy

@@ -1,4 +1,4 @@
-"""A future that reports an exception that nobody asked for.
+"""A future that reports its exception if no code asks for it.
 
 This is a module of its own, so that the first delivery imports ``concurrent.futures`` and ``import aldis`` does not.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class ReportedFuture(Future[Any]):
-    """Reports its exception to :func:`threading.excepthook` if it dies before anybody asks for it."""
+    """Reports its exception to :func:`threading.excepthook` if it dies before any code asks for it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class ReportedFuture(Future[Any]):
 
 @final
 class Job:
-    """Makes a call for a future, once, and releases both.
+    """Makes a call for a future, once, and then drops its references to both.
 
     The executor holds this job, and the traceback of an exception holds the executor's frame. If the job still held
     the future then, the future would hold itself through its exception, and would not die when the user drops it.

@@ -44,7 +44,7 @@ class Symbol:
 
 
 ANY: Final = Symbol("ANY")
-"""Stands for "any sender" in :meth:`Signal.connect` and its like."""
+"""Stands for "any sender" in :meth:`Signal.connect` and similar methods."""
 
 
 def receiver_key(receiver: object) -> ReceiverKey:
@@ -99,7 +99,7 @@ def filter_key(sender: Any) -> FilterKey:
 def is_proxy(sender: object) -> bool:
     """Return whether this is a werkzeug ``LocalProxy``, without importing werkzeug.
 
-    The question goes to the type, because the proxy itself would forward it.
+    This looks at the type, because the proxy itself would forward the question.
     """
     return hasattr(type(sender), "_get_current_object")
 
@@ -107,7 +107,7 @@ def is_proxy(sender: object) -> bool:
 def resolve(sender: object) -> Any:
     """Return the object that a proxy points to; any other sender unchanged. An unbound proxy is returned unchanged.
 
-    Runs the code of the proxy.
+    This runs code of the proxy.
     """
     found: Any = sender
 
@@ -121,7 +121,7 @@ def resolve(sender: object) -> Any:
 
 
 def resolve_bound(sender: object) -> Any:
-    """Resolve as :func:`resolve` does, where an unbound proxy is a mistake.
+    """Resolve as :func:`resolve` does, but raise if the proxy is unbound.
 
     :raises UnboundProxyError: when the proxy is unbound.
     """
@@ -129,7 +129,7 @@ def resolve_bound(sender: object) -> Any:
 
     if is_proxy(found):
         raise UnboundProxyError(
-            f"The sender {found!r} is a proxy that stands for no object here. Connect inside its context, or"
+            f"The sender {found!r} is a proxy that points to no object here. Connect inside its context, or"
             " pass the object itself (for current_app: the application)."
         )
 

@@ -9,9 +9,9 @@ Changes to the connections come from three sides:
 So a change is a callable in a queue, and the thread that holds the lock drains the queue:
 
 - a call that finds the lock taken by another thread waits, so its change is made when the call returns;
-- a weakref callback never waits: if the lock is taken, the thread that holds it finds the change before it lets go;
-- a call from inside a change, in the same thread, only queues its change. A frame below it is draining the queue
-  already. Changes are therefore never nested, and each change sees whole registries.
+- a weakref callback never waits: if the lock is taken, the thread that holds it finds the change before releasing it;
+- a call from inside a change, in the same thread, only queues its change. A caller of that change is draining the queue
+  already. So changes are never nested, and each change sees whole registries.
 
 The process has one queue. Changes are short, and rare beside sends, which take no lock. With one lock, there is no
 order of locks to get wrong. ``fork`` waits for the current change, so the child finds the lock free and the registries
@@ -60,12 +60,14 @@ class ChangeQueue:
             self.try_drain()
 
     def defer(self, change: Callable[[], object]) -> None:
-        """Make a change soon. Never waits, so a weakref callback may call it."""
+        """Make a change soon. This never waits, so a weakref callback may call it."""
         self._changes.append(change)
         self.try_drain()
 
     def try_drain(self) -> None:
-        """Drain the queue, unless another thread or a frame below holds the lock: then that one drains it."""
+        """Drain the queue. If another thread or a caller in this thread holds the lock, the holder drains the queue
+        instead.
+        """
         while self._changes and self._lock.acquire(blocking=False):
             try:
                 if self._running:
@@ -95,8 +97,8 @@ class ChangeQueue:
     def read(self, look: Callable[[bool], T]) -> T:
         """Call ``look`` while nothing changes. Changes that are queued meanwhile wait until it returns.
 
-        :param look: called with whether it may keep what it computes. It may not inside a change, whose effects are
-            not complete yet.
+        :param look: called with whether it may keep what it computes. Inside a change it may not, because the effects
+            of the change are not complete yet.
         """
         with self._lock:
             if self._running:

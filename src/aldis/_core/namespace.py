@@ -26,7 +26,7 @@ class NamedSignal(Signal[S, P, R]):
 
     :param name: the name, by which a :class:`Namespace` keeps it.
     :param doc: the signal's ``__doc__``.
-    :param errors: as for :class:`Signal`, like the parameters after it.
+    :param errors: as for :class:`Signal`. The same is true of the parameters after this one.
 
     .. versionadded:: 0.1
     """
@@ -119,8 +119,8 @@ class Namespace(dict[str, NamedSignal[Any, ..., Any]]):
 
     :param signals: signals to begin with.
     :param errors: the failure policy of the signals that it makes, see :attr:`Signal.errors`.
-    :param async_wrapper: how they run async receivers in ``send``, see :attr:`Signal.async_wrapper`.
-    :param sync_wrapper: how they run sync receivers in ``send_async``, see :attr:`Signal.sync_wrapper`.
+    :param async_wrapper: how these signals run async receivers in ``send``, see :attr:`Signal.async_wrapper`.
+    :param sync_wrapper: how these signals run sync receivers in ``send_async``, see :attr:`Signal.sync_wrapper`.
     :param async_policy: how ``send_async`` runs receivers, see :attr:`Signal.async_policy`.
     :param more: signals to begin with, by name, as ``dict`` takes them.
     :raises InvalidOptionError: when an option has a wrong value.
@@ -128,7 +128,7 @@ class Namespace(dict[str, NamedSignal[Any, ..., Any]]):
     .. versionadded:: 0.1
     """
 
-    # For subclasses whose __init__ does not call this one, because a dict needs no call.
+    # A default for subclasses whose __init__ does not call this one: a dict works without that call.
     _settings: Mapping[str, Any] = {}
 
     def __init__(
@@ -144,7 +144,9 @@ class Namespace(dict[str, NamedSignal[Any, ..., Any]]):
     ) -> None:
         for name, value in more.items():
             if not isinstance(value, Signal):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"Namespace() got an unexpected keyword argument {name!r}, which is no signal either.")
+                raise TypeError(
+                    f"Namespace() got an unexpected keyword argument {name!r}, and its value is not a signal."
+                )
 
         super().__init__(signals, **more)
         check_wrappers(async_wrapper, sync_wrapper, async_policy)
@@ -156,7 +158,7 @@ class Namespace(dict[str, NamedSignal[Any, ..., Any]]):
         }
 
     def signal(self, name: str, doc: str | None = None) -> NamedSignal[Any, ..., Undeclared]:
-        """Return the signal of that name. Make it if there is none. All threads get the same signal.
+        """Return the signal of that name. Make it if it does not exist. All threads get the same signal.
 
         :param name: the name.
         :param doc: the ``__doc__`` of the signal, if it is made.
@@ -204,7 +206,7 @@ class Namespace(dict[str, NamedSignal[Any, ..., Any]]):
             fit. Only durable receivers use it, because their payloads are stored; see :mod:`aldis.relay`.
         :param upgraders: by version, functions that turn a stored payload into the payload of the next version. Each
             takes a dict of plain JSON values, and returns one.
-        :return: the signal. If the namespace has a signal of that name, that one is declared.
+        :return: the signal. If the namespace has a signal of that name already, that signal is declared.
         :raises ContractError: when the function cannot declare a signal, or another function declares it.
         :raises InvalidReceiverError: when a connected receiver cannot take the payload.
 
@@ -234,7 +236,7 @@ default_namespace: Final[Namespace] = Namespace()
 
 
 def signal(name: str, doc: str | None = None) -> NamedSignal[Any, ..., Undeclared]:
-    """Return the signal of that name in :data:`default_namespace`. Make it if there is none.
+    """Return the signal of that name in :data:`default_namespace`. Make it if it does not exist.
 
     :param name: the name.
     :param doc: the ``__doc__`` of the signal, if it is made.

@@ -33,12 +33,12 @@ def check_callable(signal: AnySignal, receiver: Any) -> None:
 
 
 def check_errors(policy: Any) -> Any:
-    """Return a failure policy, or raise if it is none.
+    """Return a failure policy. Raise if the value is not a failure policy.
 
-    :raises InvalidOptionError: when it is no failure policy.
+    :raises InvalidOptionError: when it is not a failure policy.
     """
     if is_async(policy):
-        raise InvalidOptionError(f"errors must not be async, as nobody would await it: {describe(policy)}.")
+        raise InvalidOptionError(f"errors must not be async, because no code would await it: {describe(policy)}.")
 
     if callable(policy) or (isinstance(policy, str) and policy in {PROPAGATE, COLLECT, LOG}):
         return policy

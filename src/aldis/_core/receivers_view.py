@@ -39,7 +39,7 @@ class Receivers(Mapping["ReceiverKey", Any]):
     def __contains__(self, key: object) -> bool:
         return key in self._items()
 
-    # Each of these looks once. With two looks, a change between them would break the iteration.
+    # Each of these methods reads the connections once. A change between two reads would break the iteration.
 
     def keys(self) -> KeysView[ReceiverKey]:
         """Return the keys as they are now."""

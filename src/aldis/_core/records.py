@@ -1,7 +1,7 @@
 """Records of watched sends and of their calls.
 
-A record holds the records below it in the tree, and refers weakly to the record above it. So reference counts free
-what nobody keeps, and watching does not make receivers and senders live longer.
+A record holds the records below it in the tree, and refers weakly to the record above it. So reference counts free a
+record that no code keeps, and watching does not make receivers and senders live longer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SendRecord:
     :ivar sender: the sender.
     :ivar payload_names: the keywords that were sent.
     :ivar payload: the payload itself, until the watchers were told that the send ended; then ``None``. Receivers are
-        called with this same dictionary: look at it, and keep nothing of it.
+        called with this same dictionary: look at it, but do not keep it or its values.
     :ivar is_muted: whether the whole signal was muted.
     :ivar calls: the calls of receivers, in the order in which they began.
     :ivar started_s: when it began, in seconds since the epoch.
@@ -170,7 +170,7 @@ class CallRecord:
     def send(self) -> SendRecord:
         """The send that it belongs to. A record does not keep its send: if you keep calls, keep their sends too.
 
-        :raises ReferenceError: when nobody kept the send.
+        :raises ReferenceError: when the record of the send is gone, because no code kept it.
         """
         send = self._send()
 
@@ -184,7 +184,7 @@ class CallRecord:
         """The signal's name; for a signal without one, the name of its class."""
         return signal_name(self.signal)
 
-    # These two ask the receiver, which may run code of its own. So they are not computed in the middle of a send.
+    # These two properties may run code of the receiver. So they are not computed in the middle of a send.
 
     @property
     def receiver_name(self) -> str:

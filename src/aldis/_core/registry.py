@@ -1,4 +1,4 @@
-"""The connections of one signal: which there are, what changes them, and the clean-up after the dead.
+"""The connections of one signal: their list, the changes to it, and the clean-up after dead receivers and senders.
 
 All changes go through the change queue, one at a time. A send takes a snapshot with one read and walks it without a
 lock. A change drops the snapshots that it makes stale, and the next send makes them anew. A connection that is taken
@@ -39,7 +39,7 @@ _registries: Final[dict[weakref.ref[Any], None]] = {}
 
 def _forget(
     registry: weakref.ref[Any],
-    registries: dict[weakref.ref[Any], None] = _registries,  # While the interpreter shuts down, globals go.
+    registries: dict[weakref.ref[Any], None] = _registries,  # While the interpreter shuts down, it deletes globals.
 ) -> None:
     registries.pop(registry, None)
 
@@ -64,7 +64,7 @@ class ConnectionRegistry(SnapshotCache):
         self._by_receiver: dict[ReceiverKey, dict[FilterKey, Connection]] = {}
         self._serial = 0
         self._weak_self: weakref.ref[ConnectionRegistry] = weakref.ref(self, _forget)
-        changes.at_once(self._join)  # In one step: watch_all() must not come between the two lines.
+        changes.at_once(self._join)  # One change for both lines: watch_all() must not run between them.
 
     def _join(self) -> None:
         _registries[self._weak_self] = None
@@ -269,7 +269,7 @@ class ConnectionRegistry(SnapshotCache):
 
     def _drop_filter(self, sender_filter: SenderFilter) -> None:
         for connection in list(sender_filter.connections.values()):
-            self.drop(connection)  # The last of them comes back here.
+            self.drop(connection)  # The last of these calls comes back to this method.
 
         if self.filters.get(sender_filter.key) is not sender_filter:
             return
@@ -279,11 +279,11 @@ class ConnectionRegistry(SnapshotCache):
         self.invalidate(sender_filter)
 
         if not self.filters:
-            self.invalidate_all()  # So that the plain way is open again.
+            self.invalidate_all()  # Now the plain way is possible again.
 
     def _use_up(self, connection: Connection, options: Options) -> None:
         if connection.options is not options:
-            return  # It was connected again since its call was taken.
+            return  # It was connected again after its call was taken.
 
         if connection.open_scopes == 0:
             self.drop(connection)
@@ -322,7 +322,7 @@ class ConnectionRegistry(SnapshotCache):
 def _receiver_died(owner: weakref.ref[ConnectionRegistry], key: ConnectionKey, _: weakref.ref[Any]) -> None:
     registry = owner()
 
-    # While the interpreter shuts down, the clean-up may miss modules that it needs.
+    # While the interpreter shuts down, modules that the clean-up needs may be gone.
     if registry is None or sys.is_finalizing():
         return
 
@@ -373,7 +373,7 @@ def watch_all(watch: Watch, *, is_on: bool) -> None:
         for registry in registries:
             registry.change_watch(watch, is_on=is_on)
 
-        changes.add_garbage(*registries)  # This may be the last reference to one of them.
+        changes.add_garbage(*registries)  # This may be the last reference to one of the signals.
 
     changes.apply(change)
 

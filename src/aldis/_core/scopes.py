@@ -1,7 +1,7 @@
 """Changes that can be taken back: one ``connect``, a ``connected_to`` block, a ``muted`` block.
 
 A signal is muted in a context: a context variable holds the ``muted`` blocks that are open there. Reading it costs
-time on every send, so each registry counts its open blocks, and sends read the variable only while there are any.
+time on every send, so each registry counts its open blocks, and sends read the variable only while a block is open.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _RESTORED: Final = ("connected_directly", "is_strong", "strong_ref", "options", 
 
 @final
 class ConnectChange:
-    """One ``connect`` as a change of the registry, which takes back exactly itself.
+    """One ``connect`` as a change of the registry. It can take back exactly what it changed.
 
     :ivar connection: the new connection; after :meth:`make`, the connection that was there already, if there was one.
     :ivar in_scope: whether a ``with`` block connects. It ends with :meth:`undo`.
@@ -64,7 +64,7 @@ class ConnectChange:
         existing = registry.find(new.key, filter_key(self.sender))
 
         if existing is not None and existing.ref() is None:
-            registry.drop(existing)  # The receiver has the id of one that died.
+            registry.drop(existing)  # The receiver has the id of a receiver that died.
             existing = None
 
         if existing is None:
@@ -84,7 +84,7 @@ class ConnectChange:
         connection = self.connection
         connection.open_scopes += 1
 
-        if connection.strong_ref is None:  # The block's object, so that the reference keeps pointing to it.
+        if connection.strong_ref is None:  # Hold the block's object, so that the reference stays alive.
             connection.strong_ref = self.receiver
 
     def _leave(self) -> None:
@@ -104,7 +104,7 @@ class ConnectChange:
             return
 
         if self.registry.find(connection.key, connection.filter_key) is not connection:
-            return  # It was disconnected since.
+            return  # It was disconnected meanwhile.
 
         for name, value in self._before.items():
             setattr(connection, name, value)
@@ -132,9 +132,9 @@ def _update(connection: Connection, new: Connection) -> None:
 class ConnectScope:
     """A ``connected_to`` block, and the changes that it made.
 
-    The block calls the public ``connect`` and ``disconnect``, which subclasses may override. While it does, it is
-    stored for this thread, and the verb takes it from there. The verb compares receiver and sender: a destructor may
-    run meanwhile in the same thread, and its changes do not belong to the block.
+    The block calls the public ``connect`` and ``disconnect``, which subclasses may override. During the call the block
+    is stored for this thread, and the called method takes it from there. The method compares receiver and sender,
+    because a destructor may run meanwhile in the same thread, and its changes do not belong to the block.
     """
 
     __slots__ = ("_outer", "changes", "is_waiting", "key", "signal")
@@ -160,7 +160,7 @@ class ConnectScope:
 
     @staticmethod
     def take(signal: AnySignal, receiver: Any, sender: Any) -> ConnectScope | None:
-        """Return the block that is calling this verb, if there is one. Each call takes it once."""
+        """Return the block that is calling this method, if there is one. Each call takes the block once."""
         scope: ConnectScope | None = getattr(_calling, "scope", None)
 
         if scope is None or not scope.is_waiting or scope.signal is not signal:
@@ -204,7 +204,7 @@ class MuteScope:
         _open.set((*(scope for scope in _open.get() if scope.is_open), self))
 
     def close(self) -> None:
-        """End. Works in another context than :meth:`open`, because async fixtures need that."""
+        """End. This works in another context than that of :meth:`open`, because async fixtures need that."""
         self.is_open = False
         self.receivers = ()
         self.registry.count_mute(-1)

@@ -1,4 +1,4 @@
-"""The public verbs of a signal. The modules below do the work."""
+"""The public methods of a signal. Other modules of this package do the work."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Signal(Generic[S, P, R]):
     """How ``send_async`` runs receivers if not one after the other: for example
     :class:`aldis.aio.Concurrent`. May be set at any time."""
 
-    # An attribute of the class until it is needed: a look into __dict__ would slow down every send.
+    # An attribute of the class until a signal needs its own: reading __dict__ would slow down every send.
     _change_signals: dict[str, Signal[Any, ..., Undeclared]] | None = None
 
     _finds_receivers_itself: ClassVar[bool] = False
@@ -276,10 +276,10 @@ class Signal(Generic[S, P, R]):
 
         .. versionadded:: 0.1
         """
-        sender = resolve_bound(sender)  # Once: at the end, a proxy may point to nothing, or to another object.
+        sender = resolve_bound(sender)  # Once: at the end, the proxy may be unbound, or point to another object.
         scope = ConnectScope(self, receiver, sender)
 
-        # By the public verbs, because subclasses may override them. The scope takes their changes.
+        # Call the public methods, because subclasses may override them. The scope takes their changes.
         with scope:
             self.connect(receiver, sender=sender, weak=False)
 

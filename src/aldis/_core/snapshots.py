@@ -65,8 +65,8 @@ class SnapshotCache:
     snapshot()      all                                   all
     ==============  ====================================  ==========================================
 
-    A base class of the registry, not a part of it: sends read these attributes at each call, and one more attribute
-    on the way would slow down all of them.
+    This is a base class of the registry, not an attribute of it: sends read these attributes at each call, and one more
+    attribute on the way would slow down all of them.
 
     :ivar plain: the connections for every sender, where a send only calls the receivers.
     :ivar others: the same for senders without a filter.
@@ -176,7 +176,9 @@ class SnapshotCache:
             self.by_sender[sender_filter.short_key] = snapshot.connections
 
     def is_other(self, sender: Any) -> bool:
-        """Return whether a sender surely has no filter. A proxy or an ``int`` may have one, so the answer is no."""
+        """Return whether a sender surely has no filter. A proxy or an ``int`` may have a filter, so the answer is no
+        for them.
+        """
         kind: type[Any] = type(sender)  # pyright: ignore[reportUnknownVariableType]  # A type[Unknown] otherwise.
 
         if kind is str:

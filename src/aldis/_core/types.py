@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from .failures import Failure
 
-    # What a signal is without type arguments: any sender, any payload, any result.
+    # The types of a signal without type arguments: any sender, any payload, any result.
     S = TypeVar("S", default=Any)
     P = ParamSpec("P", default=...)
     R = TypeVar("R", default=Any)

@@ -219,7 +219,7 @@ class CallSpan:
         self._begin = perf_counter()
 
     def __exit__(self, _: object, error: BaseException | None, traceback: TracebackType | None) -> None:
-        # Not by a token: a coroutine may be closed in another context than the one it began in.
+        # Reset without a token, because a coroutine may be closed in another context than the one it began in.
         _running.set(self._outer)
         self._end(error)
 
@@ -253,7 +253,8 @@ class _Telling(local):
 
 _telling: Final = _Telling()
 
-# Weakly: contexts are copied, and a task that runs for ever would keep the call in which it was started.
+# A weak reference: contexts are copied, and a task that runs for ever would keep alive the call in which it was
+# started.
 _running: Final[ContextVar[ref[CallRecord] | None]] = ContextVar("aldis_running", default=None)
 
 
@@ -295,7 +296,7 @@ def describe_watcher(watcher: Watcher) -> str:
 def _report(watcher: Watcher, error: BaseException) -> None:
     import logging
 
-    with suppress(Exception):  # A filter of the logger's may raise, and the send must not mind.
+    with suppress(Exception):  # A filter of the logger may raise. The send goes on then.
         logging.getLogger("aldis").error(
             "The watcher %s failed and was removed. Signals and receivers are not affected.",
             describe_watcher(watcher),

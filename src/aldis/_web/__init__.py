@@ -1,1 +1,1 @@
-"""What the Flask and the Quart extension share. Nothing here imports a web framework."""
+"""The common parts of the Flask and the Quart extension. No module here imports a web framework."""

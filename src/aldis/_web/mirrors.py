@@ -1,8 +1,8 @@
 """A web framework's own signals, as declared signals of Aldis.
 
 Where the framework runs on Aldis, its signal itself is declared. Where it runs on Blinker, a declared signal of Aldis
-mirrors it: while the mirror has receivers or is watched, a receiver on the framework's signal sends the mirror each
-time. Nothing of the framework is replaced.
+mirrors it: while the mirror has receivers or is watched, a receiver of the framework's signal sends the mirror each
+time. No part of the framework is replaced.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def declared(source: Any, *, is_async: bool = False) -> Declarer:
 
 
 class Declarer(Protocol):
-    """What :func:`declared` returns."""
+    """The decorator that :func:`declared` returns."""
 
     def __call__(self, function: Callable[Concatenate[S, P], R], /) -> NamedSignal[S, P, R]:
         """Declare the signal."""
@@ -53,7 +53,7 @@ class Declarer(Protocol):
 
 @final
 class SignalMirror:
-    """Sends a signal of Aldis each time that a signal of Blinker is sent.
+    """Sends a signal of Aldis each time a signal of Blinker is sent.
 
     :param source: the signal of Blinker.
     :param target: the signal of Aldis.
@@ -83,7 +83,7 @@ class SignalMirror:
         return bool(registry.watches) or registry.has_any()
 
     def _send(self, sender: Any, **payload: Any) -> None:
-        # As the framework does for Blinker, give the wrapper with each send.
+        # Pass the wrapper with each send, as the framework does for Blinker.
         self._target.send(sender, _async_wrapper=getattr(sender, "ensure_sync", None), **payload)
 
     async def _send_async(self, sender: Any, **payload: Any) -> None:

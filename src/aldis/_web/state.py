@@ -1,4 +1,4 @@
-"""The state that the extension keeps for one application: its failure policy, its relay, the signals it shows."""
+"""The state that the extension keeps for one application: its failure policy, its relay and its signals."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ EXTENSION: Final = "aldis"
 
 @final
 class State:
-    """What the extension keeps for one application, in ``app.extensions["aldis"]``.
+    """The state of one application, which the extension keeps in ``app.extensions["aldis"]``.
 
     :param policy: the failure policy for receivers of the framework's signals.
     :param shown: the application's own signals and namespaces, which commands and pages show.
-    :ivar policy: the policy as a signal asks for it: ``None`` stands for ``"propagate"``, so that the signal's own
-        policy holds, ``"collect"`` for itself, and a callable counts each failure before it handles it.
+    :ivar policy: the policy in the form that signals ask for. ``None`` stands for ``"propagate"``, so that the signal's
+        own policy holds; ``"collect"`` stays; a callable counts each failure, and then handles it.
     :ivar relay: the application's relay, if it has one.
     """
 
@@ -112,7 +112,7 @@ def set_up(
     :param shown: the application's own signals and namespaces.
     :param relay: the application's relay.
     :param application_of: returns the application that a sender of one of the framework's signals belongs to.
-    :raises InvalidOptionError: when ``ALDIS_ERRORS`` is no failure policy, or the application has Aldis already.
+    :raises InvalidOptionError: when ``ALDIS_ERRORS`` is not a failure policy, or the application has Aldis already.
     """
     if EXTENSION in app.extensions:
         raise InvalidOptionError(f"The application {app.name!r} has Aldis already. Set it up once.")

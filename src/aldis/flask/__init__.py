@@ -2,7 +2,7 @@
 
 The ten signals of Flask are declared signals of Aldis here. Where Flask runs on Aldis (see
 :func:`aldis.install_as_blinker`), they *are* Flask's signals. Where Flask runs on Blinker, they mirror Flask's signals
-while they have receivers, and nothing of Flask is replaced.
+while they have receivers, and no part of Flask is replaced.
 """
 
 from __future__ import annotations

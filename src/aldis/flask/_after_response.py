@@ -37,21 +37,21 @@ class AfterResponse:
     The receiver runs in the thread of the request, when the server has sent the last byte and closes the
     response. The client does not wait for it, but the thread is busy meanwhile. It runs in an app context of its
     own, with a new ``g``. It can read ``request`` and ``session``: the part of the body that the view has read is
-    there, the rest is gone, and a change to the session comes too late. Context variables have the values that
-    they had at the send. With waitress, a streamed response without a length has sent all of its parts by then,
-    but it ends for the client only when the receivers have run.
+    there, the rest of the body is gone, and a change to the session comes too late to be saved. Context variables have
+    the values that they had at the send. With waitress, a streamed response without a length has sent all of its parts
+    by then, but it ends for the client only when the receivers have run.
 
     Receivers run in the order of the sends, also when the request has failed. If an exception leaves the
     application, they run before the server answers. A thread that goes on after the response and sends then runs
-    the receiver itself, at once. What a receiver raises never reaches the client: a callable failure policy gets
-    it, else ``app.logger`` logs it. Outside a request, and in ``app.test_request_context()``, which makes no
+    the receiver itself, at once. An exception of a receiver never reaches the client: a callable failure policy gets
+    it; otherwise ``app.logger`` logs it. Outside a request, and in ``app.test_request_context()``, which makes no
     response, the receiver runs at once. Async receivers run by ``app.ensure_sync``.
 
-    A receiver runs at most once: if the process dies before, its call is lost. In tests, with ``app.testing`` or
-    from ``app.test_client()``, receivers have run when the client returns. For that, a streamed response is read
-    to its end if a call waits for it when the view has returned.
+    A receiver runs at most once: if the process dies before that, the call is lost. In tests, with ``app.testing`` or
+    from ``app.test_client()``, receivers have run when the client returns. For this, the client reads a streamed
+    response to its end if a call is waiting when the view returns.
 
-    In the results of ``send``, the receiver's value is ``None``; if it ran at once, what it returned.
+    In the results of ``send``, the receiver's value is ``None``; if it ran at once, its result.
 
     .. versionadded:: 0.1
     """
@@ -128,7 +128,8 @@ class DeferredCalls:
         """Add a call, from any thread. After the response it runs at once, or behind the calls that run already."""
         self._waiting.append((copy_context(), run))
 
-        # Append first, then look: if the response ends in another thread just now, one of the two sees the call.
+        # Append first, then look: if the response ends in another thread just now, one of the two threads sees the
+        # call.
         if self._is_over:
             self.run_all()
 
@@ -136,7 +137,7 @@ class DeferredCalls:
         """Run the calls that wait, and those that are added meanwhile, in order. The response is over now."""
         self._is_over = True
 
-        # A thread that finds the lock taken leaves its calls to the thread that has it, which looks again at the end.
+        # A thread that finds the lock taken leaves its calls to the holder, which looks again at the end.
         while self._waiting and self._running.acquire(blocking=False):
             try:
                 self._run_waiting()
@@ -162,7 +163,7 @@ class AfterResponseMiddleware:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Make one response. If that raises, run the deferred calls before the server answers the error."""
+        """Make one response. If the application raises, run the deferred calls before the server answers the error."""
         calls = environ[DEFERRED_CALLS] = DeferredCalls()
 
         try:
@@ -181,8 +182,8 @@ class AfterResponseMiddleware:
         if calls and (self._app.testing or IN_TEST in environ):
             return _read_now(body, close)
 
-        # The chain hides the body's own close(): a ClosingIterator would call that first, and if it raised, nothing
-        # else.
+        # The chain hides the body's own close(). A ClosingIterator would call that first, and nothing more if it
+        # raised.
         return ClosingIterator(chain(body), close)
 
 

@@ -1,4 +1,4 @@
-"""``flask signals`` and ``flask relay``: look at the signals of an application, and run and look after its relay."""
+"""``flask signals`` and ``flask relay``: look at the signals of an application, run its relay, and look after it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _add_members(groups: dict[str, list[Any]], name: str, module: Any) -> None:
 
 
 def _of_flask() -> list[Any]:
-    """Return Flask's signals as Aldis declares them; beside Blinker, also Blinker's if they have other receivers."""
+    """Return Flask's signals as Aldis declares them. Beside Blinker, add Blinker's with other receivers."""
     found: list[Any] = []
 
     for signal in CORE_SIGNALS:
@@ -99,9 +99,9 @@ def show(name: str) -> None:
 @click.argument("path", default="/")
 @click.option("--method", "-X", default="GET", show_default=True, help="The method of the request.")
 @click.option("--data", "-d", default=None, help="The body of the request.")
-@click.option("--header", "-H", multiple=True, metavar="NAME:VALUE", help="A header; may be given several times.")
+@click.option("--header", "-H", multiple=True, metavar="NAME:VALUE", help="A header. The option can be repeated.")
 def trace(path: str, method: str, data: str | None, header: tuple[str, ...]) -> None:
-    """Make a request for PATH to the application, and print the signals it sends and the receivers they call.
+    """Make a request for PATH to the application, and print the signals that it sends and the receivers that they call.
 
     The request is made by Flask's test client, in this process. Side effects are real: a traced order is an order.
     """
@@ -130,7 +130,7 @@ def _relay() -> Any:
     state = find_state(_app())
 
     if state is None or state.relay is None:
-        raise click.UsageError("This application has no relay. Give it to the extension: Aldis(app, relay=relay).")
+        raise click.UsageError("This application has no relay. Pass it to the extension: Aldis(app, relay=relay).")
 
     return state.relay
 

@@ -39,23 +39,23 @@ class Aldis:
     run ``via=after_response``. The configuration:
 
     ``ALDIS_ERRORS``
-        What happens when a receiver of one of Flask's own signals raises, as for :attr:`aldis.Signal.errors`:
-        ``"propagate"``, the default, and what Flask does; ``"collect"``; ``"log"``, which logs each failure to
-        ``app.logger`` and changes neither the response nor the other receivers; or a callable. It is read once, by
-        :meth:`init_app`. :func:`failures_of` returns the numbers of failures.
+        The failure policy of Flask's own signals, as for :attr:`aldis.Signal.errors`: ``"propagate"``, the default,
+        which Flask has too; ``"collect"``; ``"log"``, which logs each failure to ``app.logger`` and changes neither the
+        response nor the other receivers; or a callable. It is read once, by :meth:`init_app`.
+        :func:`failures_of` returns the numbers of failures.
     ``ALDIS_SHOW_VALUES``
         Whether the live page also shows values of payloads: ``True`` or ``False``, the default.
     ``ALDIS_PAGE_HOSTS``
         Names of the application, and addresses and networks of clients, that the live page answers besides this
         machine.
 
-    In debug mode, the live page is at ``/_aldis/``. Outside debug mode, nothing of it is loaded.
+    In debug mode, the live page is at ``/_aldis/``. Outside debug mode, no part of it is loaded.
 
-    :param app: an application to set up now. Others can follow, by :meth:`init_app`.
+    :param app: an application to set up now. Set up more applications by :meth:`init_app`.
     :param show: the application's own namespaces and signals, for ``flask signals`` and the live page to show. It
         changes nothing else.
-    :param relay: the relay of the application's durable receivers, see :mod:`aldis.relay`. The application's name
-        stands for it as a sender, and its durable receivers run in an app context of their own.
+    :param relay: the relay of the application's durable receivers, see :mod:`aldis.relay`. The application crosses as a
+        sender by its name, and its durable receivers run in an app context of their own.
     :raises InvalidOptionError: as :meth:`init_app`.
 
     .. versionadded:: 0.1
@@ -74,13 +74,13 @@ class Aldis:
         """Set an application up. Call it before the first request.
 
         :param app: the application.
-        :raises InvalidOptionError: when ``ALDIS_ERRORS`` is no failure policy, or the application has Aldis already.
+        :raises InvalidOptionError: when ``ALDIS_ERRORS`` is not a failure policy, or the application has Aldis already.
         """
         state = set_up(app, CORE_SIGNALS, self._shown, relay=self._relay)
         register_wrapper(_async_wrapper)
 
         if self._relay is not None:
-            from aldis.relay.worker.parts import parts_of  # The relay is there, so its package is loaded.
+            from aldis.relay.worker.parts import parts_of  # There is a relay, so its package is loaded already.
 
             parts_of(self._relay).bind_application(app, app.name, app.app_context, has_app_context)
 
@@ -95,8 +95,8 @@ class Aldis:
 def failures_of(app: Flask) -> Counter[tuple[str, str]]:
     """Return how often receivers of Flask's own signals failed in an application.
 
-    Only a policy that handles failures counts them: ``ALDIS_ERRORS`` as ``"log"`` or a callable. What ``"propagate"``
-    and ``"collect"`` raise is not counted.
+    Only a policy that handles failures counts them: ``ALDIS_ERRORS`` as ``"log"`` or a callable. Exceptions that
+    ``"propagate"`` and ``"collect"`` raise are not counted.
 
     :param app: the application.
     :return: the numbers of failures until now, by the signal's name and the receiver's qualified name. It is a copy.
@@ -112,7 +112,7 @@ class LivePageLoader:
     """WSGI middleware that loads the live page when a request finds the application in debug mode.
 
     Debug mode may begin after the extension was set up: ``app.run(debug=True)`` sets it last. So each request looks,
-    and the page is not even imported until one finds debug mode on.
+    and the page is imported only when a request finds debug mode on.
 
     :param app: the application.
     :param inner: the WSGI application that the page stands before.
@@ -146,7 +146,7 @@ class LivePageLoader:
 class TestClient(FlaskClient):
     """Flask's test client, whose requests return when the receivers after the response have run."""
 
-    __test__ = False  # pytest would take the class for tests, by its name.
+    __test__ = False  # Because of its name, pytest would look for tests in the class.
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -161,7 +161,7 @@ def _async_wrapper(is_async: bool) -> Callable[..., Any] | None:
     import asyncio
 
     # In an async view, ensure_sync fails when it is called, and other receivers may have run by then. Without a
-    # wrapper, the send fails before the first one.
+    # wrapper, the send fails before the first receiver.
     try:
         asyncio.get_running_loop()
     except RuntimeError:

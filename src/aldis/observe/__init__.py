@@ -1,7 +1,7 @@
 """See what signals do: which receivers are connected, which of them run, how long they take, and which of them fail.
 
-A signal that nobody watches pays nothing. A watcher that fails is removed and reported to the logger ``aldis``; sends
-and receivers are not affected.
+A signal without watchers pays nothing. A watcher that fails is removed and reported to the logger ``aldis``; sends and
+receivers are not affected.
 
 >>> from aldis import Namespace
 >>> from aldis.observe import watch

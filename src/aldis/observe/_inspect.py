@@ -67,8 +67,8 @@ def connections(*signals: AnySignals) -> list[ConnectionRecord]:
     object.
 
     :param signals: signals; namespaces or other mappings of names to signals; or lists, tuples and sets of these.
-        Without any, all signals of Aldis in the process that are alive, in the order in which they were made. (Blinker
-        does not know all its signals.)
+        Without ``signals``, the call lists all living signals of Aldis in the process, in the order in which they were
+        made. (Blinker does not know all its signals.)
     :return: one record for each connection whose receiver and sender are alive. The call changes nothing.
     :raises InvalidOptionError: when one of ``signals`` is something else.
 
@@ -113,7 +113,7 @@ def _sender_of(registry: ConnectionRegistry, connection: Connection) -> Any:
 
 
 def _of_blinker(signal: Any) -> Iterator[ConnectionRecord]:
-    """List what is known of a signal of Blinker 1.9. Only private members of it tell the senders."""
+    """List the connections of a signal of Blinker 1.9. Only its private members tell the senders."""
     for key, value in list(signal.receivers.items()):
         is_weak = isinstance(value, _REF)
         receiver = value() if is_weak else value
@@ -159,7 +159,7 @@ def describe_sender(sender: object) -> str:
 
     .. versionadded:: 0.1
     """
-    kind = type(sender)  # Not by isinstance(), because a proxy answers for another object.
+    kind = type(sender)  # Not isinstance(), because a proxy answers for another object.
 
     if sender is ANY or sender is None:
         return repr(sender)
@@ -182,7 +182,7 @@ def describe_sender(sender: object) -> str:
 
 def _describe_application(sender: Any) -> str | None:
     for module, name in _APPLICATIONS:
-        application = getattr(sys.modules.get(module), name, None)  # Without importing it: nobody has one before.
+        application = getattr(sys.modules.get(module), name, None)  # Not imported: before that, no application exists.
 
         if application is not None and issubclass(type(sender), application):
             return f"{name} {sender.name!r}"
@@ -199,13 +199,13 @@ def _describe_int(value: Any) -> str:
 
 
 def _describe_text(plain: Any, value: Any) -> str:
-    # By the methods of the built-in type, because a subclass, such as an enum, may have a repr() of its own.
+    # Call the methods of the built-in type, because a subclass, such as an enum, may have a repr() of its own.
     beginning = plain.__repr__(plain.__getitem__(value, slice(_LONGEST_VALUE)))
     return beginning if plain.__len__(value) <= _LONGEST_VALUE else f"{beginning}..."
 
 
 def describe_delivery(via: object) -> str:
-    """Name a delivery: by its ``repr()``, or by its class if it has none of its own.
+    """Name a delivery: by its ``repr()``, or by its class if it has no ``repr()`` of its own.
 
     .. versionadded:: 0.1
     """

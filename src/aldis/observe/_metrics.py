@@ -40,7 +40,8 @@ class SlowReceivers(Watcher):
         if call.duration_s is None or call.duration_s < self._threshold_s:
             return
 
-        # By process too: a thread of the parent that had taken the entry out never puts it back in a forked child.
+        # The key has the process too: in a forked child, an entry that a thread of the parent had taken out is never
+        # put back.
         key = os.getpid(), call.signal_name, call.receiver_name
         left_out = self._rates.setdefault(key, _Rate()).left_out(self._every_s)
 
@@ -60,7 +61,7 @@ class SlowReceivers(Watcher):
 
 @final
 class _Rate:
-    """Limits how often one receiver is warned of."""
+    """Limits how often a warning of one receiver is logged."""
 
     __slots__ = ("_last", "_meanwhile")
 
@@ -71,11 +72,11 @@ class _Rate:
         self._meanwhile: list[None] = []
 
     def left_out(self, every_s: float) -> int | None:
-        """Return how many warnings were left out since the last one, or ``None`` to leave this one out, too."""
+        """Return how many warnings were left out since the last one, or ``None`` to leave this warning out, too."""
         try:
             warned_s, left_out = self._last.pop()
         except IndexError:
-            self._meanwhile.append(None)  # Another thread decides at this moment.
+            self._meanwhile.append(None)  # Another thread is deciding now.
             return None
 
         more = len(self._meanwhile)
@@ -145,7 +146,7 @@ class Histogram:
 
 @final
 class Counters(Watcher):
-    """Counts sends by signal, and calls, failures and durations by receiver: ``watch(counters)``.
+    """Counts sends by signal; and calls, failures and durations by receiver. Use it as ``watch(counters)``.
 
     Signals and receivers of the same names are counted together. Every read, in any thread, includes all sends that
     have ended; no send waits for a reader. A forked child starts with the numbers of its parent.
@@ -181,18 +182,18 @@ class Counters(Watcher):
 
     def receivers(self) -> dict[tuple[str, str], Histogram]:
         """Return a histogram for each receiver, by the signal's name and the receiver's qualified name."""
-        # A list, because a destructor may send meanwhile, and so add a receiver.
+        # A list, because a destructor may send meanwhile and so add a receiver.
         return _read(lambda: {key: histogram.copy() for key, histogram in list(self._receivers.items())})
 
 
 def _read(copy: Callable[[], T]) -> T:
-    """Copy at a moment when all ended sends are counted, and no count is under way."""
+    """Copy when all sends that have ended are counted, and no count is running."""
     found: list[T] = []
     _counts.apply(lambda: found.append(copy()))
     return found[0] if found else copy()  # A destructor may ask in the middle of a count.
 
 
-# Not the engine's own queue, because a connect must not wait for a count.
+# This is not the engine's own queue, because a connect must not wait for a count.
 _counts: Final = ChangeQueue()
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch  # Not on Windows.

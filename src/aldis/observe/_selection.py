@@ -1,6 +1,6 @@
 """Find the signals that a caller of ``watch``, ``connections``, ``record``, ``fake`` or ``isolate`` means.
 
-All of these take signals, namespaces and other mappings of names to signals, and lists, tuples and sets of them.
+All these functions take signals, namespaces and other mappings of names to signals, and lists, tuples and sets of them.
 """
 
 from __future__ import annotations
@@ -33,17 +33,18 @@ if TYPE_CHECKING:
     AnySignals: TypeAlias = SignalLike | Group
     IsSignal: TypeAlias = Callable[[object], bool]
 
-_COLLECTIONS: Final[Any] = (list, tuple, set, frozenset)  # As Any, or the type of what is in them would be unknown.
+# As Any, because otherwise the type of the items would be unknown.
+_COLLECTIONS: Final[Any] = (list, tuple, set, frozenset)
 
 
 def select(verb: str, wanted: tuple[Any, ...], also: IsSignal | None = None) -> list[Any]:
-    """Return the signals that a caller means, each once, in the order in which they were given.
+    """Return the signals that a caller passed, each once, in their order.
 
     :param verb: the caller's name, for the message.
-    :param wanted: the caller's positional arguments. If there are none, all signals of Aldis in the process that are
-        alive, in the order in which they were made.
+    :param wanted: the caller's positional arguments. Without them, return all living signals of Aldis in the process,
+        in the order in which they were made.
     :param also: tells which signals of other libraries the caller takes, such as :func:`is_blinker`.
-    :raises InvalidOptionError: when something is not one of these.
+    :raises InvalidOptionError: when an argument is something else.
     """
     found: list[Any] = [] if wanted else all_signals()
 
@@ -54,7 +55,7 @@ def select(verb: str, wanted: tuple[Any, ...], also: IsSignal | None = None) -> 
 
 
 def select_some(verb: str, wanted: tuple[Any, ...], also: IsSignal | None = None) -> list[Any]:
-    """Return the same, for callers that have nothing to do without a signal.
+    """Return the same, but refuse an empty result, for callers that need at least one signal.
 
     :raises InvalidOptionError: also when there is no signal.
     """
@@ -62,7 +63,7 @@ def select_some(verb: str, wanted: tuple[Any, ...], also: IsSignal | None = None
 
     if not signals:
         raise InvalidOptionError(
-            f"{verb}() found no signals. It takes those of a namespace that are there already: import the modules that"
+            f"{verb}() found no signals. It takes the signals that a namespace has already: import the modules that"
             " make them first."
         )
 
@@ -88,7 +89,7 @@ def _members(verb: str, group: Any, also: IsSignal | None) -> list[Any]:
     kind = "a signal of Blinker" if is_blinker(group) else kind_name(group)
     raise InvalidOptionError(
         f"{verb}() takes signals{' of Aldis' if also is None else ''}, namespaces, and lists of these, not"
-        f" {kind}. Pass one or several of them, or nothing for all signals; pass all else by keyword."
+        f" {kind}. Pass one or several of these, or nothing for all signals. Pass other arguments by keyword."
     )
 
 

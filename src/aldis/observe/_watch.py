@@ -29,18 +29,18 @@ def watch(watcher: Callable[[SendRecord], object] | Watcher, *signals: AldisSign
     """Watch sends.
 
     A watch is told of the sends that begin after it was started. Several watches are told in the order in which they
-    were started. A send that is refused for its payload has not begun, and no watch is told of it. A watch keeps no
-    signal alive.
+    were started. A send that is refused because of its payload has not begun, and no watch is told of it. A watch keeps
+    no signal alive.
 
     :param watcher: a function, called with the :class:`SendRecord` of each send when the send has ended; or a
         :class:`Watcher`, which is told of beginnings too. It is called in the thread of the send, once for each
         watch: if you watch twice, it is told twice.
     :param signals: signals of Aldis; namespaces or other mappings of names to signals; or lists, tuples and sets of
-        these. Of a namespace, the watch sees the signals that are in it when the watch starts. Without any, the watch
-        sees all signals of the process, those too that are made later.
+        these. Of a namespace, the watch sees the signals that are in it when the watch starts. Without ``signals``, the
+        watch sees all signals of the process, including signals that are made later.
     :return: the watch. Call its ``stop()``, or use it as a ``with`` block that stops it at the end.
     :raises InvalidOptionError: when the watcher is neither a function nor a :class:`Watcher`, when it is async or a
-        generator, when one of ``signals`` is something else, or when they hold no signal.
+        generator, when one of ``signals`` is something else, or when ``signals`` contain no signal.
 
     .. versionadded:: 0.1
     """
@@ -64,8 +64,8 @@ def watch(watcher: Callable[[SendRecord], object] | Watcher, *signals: AldisSign
 def _checked(watcher: Any) -> Watcher:
     if isinstance(watcher, type) or not (isinstance(watcher, Watcher) or callable(watcher)):
         raise InvalidOptionError(
-            f"watch() takes a function or an aldis.observe.Watcher, not {kind_name(watcher)}. Pass that first, and"
-            " then the signals."
+            f"watch() takes a function or an aldis.observe.Watcher, not {kind_name(watcher)}. Pass the watcher"
+            " first, and then the signals."
         )
 
     methods = [getattr(watcher, name) for name in _METHODS] if isinstance(watcher, Watcher) else [watcher]
@@ -75,7 +75,7 @@ def _checked(watcher: Any) -> Watcher:
             raise InvalidOptionError(f"{describe(method)} is async, but watchers are called and not awaited.")
 
         if is_generator(method):
-            raise InvalidOptionError(f"{describe(method)} is a generator: a call would run nothing of it.")
+            raise InvalidOptionError(f"{describe(method)} is a generator: a call would run no code of it.")
 
     return watcher if isinstance(watcher, Watcher) else FunctionWatcher(watcher)
 
@@ -105,8 +105,8 @@ class _StopOfSome:
 def slow_receivers(threshold_s: float, *signals: AldisSignals, every_s: float = 60.0, logger: str = "aldis") -> Watch:
     """Log a warning when a receiver takes long.
 
-    The time of a receiver includes all that it does, what it sends itself and what it awaits too. Receivers that a
-    delivery runs later are measured as well.
+    The time of a receiver includes all its work, its own sends and awaits too. Receivers that a delivery runs later are
+    measured as well.
 
     :param threshold_s: the shortest time that counts as long, in seconds.
     :param signals: as for :func:`watch`.
@@ -114,8 +114,8 @@ def slow_receivers(threshold_s: float, *signals: AldisSignals, every_s: float = 
         counts the warnings that were left out.
     :param logger: the name of the logger.
     :return: the watch, which :func:`watch` describes.
-    :raises InvalidOptionError: when one of the times is not a number of seconds from 0 on, when the logger is not
-        a name, or when one of ``signals`` is something else.
+    :raises InvalidOptionError: when one of the times is not a number of seconds, 0 or more; when the logger is not a
+        name, or when one of ``signals`` is something else.
 
     .. versionadded:: 0.1
     """

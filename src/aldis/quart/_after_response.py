@@ -31,31 +31,30 @@ DEFERRED_CALLS: Final = "aldis.after_response"
 _FAILED: Final = "%r, delivered after the response, failed"
 
 serving: Final[ContextVar[Quart | None]] = ContextVar("aldis.quart.serving", default=None)
-"""The application that serves this request or websocket. Quart has no context yet where a websocket's message comes
-in."""
+"""The application that serves this request or websocket. Quart has no context yet when a websocket's message comes in.
+"""
 
 
 @final
 class AfterResponse:
     """A delivery that runs a receiver when the response has been sent: ``connect(via=after_response)``.
 
-    The receiver runs in a task of its own, when the server has the last byte; the client does not wait for it. It runs
+    The receiver runs in a task of its own, when the server has the last byte. The client does not wait for it. It runs
     in an app context of its own, with a new ``g``. It can read ``request`` and ``session``; a change to the session
-    comes too late. Context variables have the values that they had at the send.
+    comes too late to be saved. Context variables have the values that they had at the send.
 
     Receivers run one after the other, in the order of the sends, also when the request has failed or the client has
-    gone. If a task or a thread goes on after the response and sends then, its receivers run as soon as they can. What a
-    receiver raises never reaches the client: a callable failure policy gets it, else ``app.logger`` logs it. Sync
+    gone. If a task or a thread sends after the response, its receivers run as soon as they can. An exception of a
+    receiver never reaches the client: a callable failure policy gets it; otherwise ``app.logger`` logs it. Sync
     receivers run by ``app.ensure_async``. Outside a request, in a websocket, and in ``app.test_request_context()``,
     which makes no response, the receiver runs at once. A sync receiver then blocks the event loop if the signal is sent
     by ``send``.
 
-    A receiver runs at most once: if the process dies before, its call is lost. The calls are background tasks of the
-    application: at shutdown, it waits for them as long as ``BACKGROUND_TASK_SHUTDOWN_TIMEOUT`` says. In tests, they
+    A receiver runs at most once: if the process dies before that, the call is lost. The calls are background tasks of
+    the application: at shutdown, it waits for them as long as ``BACKGROUND_TASK_SHUTDOWN_TIMEOUT`` says. In tests, they
     have run when the client returns.
 
-    In the results of ``send`` and ``send_async``, the receiver's value is ``None``; if it ran at once, what it
-    returned.
+    In the results of ``send`` and ``send_async``, the receiver's value is ``None``; if it ran at once, its result.
 
     .. versionadded:: 0.1
     """
@@ -139,7 +138,7 @@ async def _run(app: Quart, call: Call, context: AppContext) -> None:
         if _is_cancelled():
             raise
 
-        # Nobody cancelled this task: the receiver awaited a task that was cancelled.
+        # This task was not cancelled: the receiver awaited a task that was cancelled.
         app.logger.exception(_FAILED, call)
     except Exception:
         app.logger.exception(_FAILED, call)
@@ -169,7 +168,7 @@ class DeferredCalls:
         """Add a call, from any thread. After the response, it runs as soon as it can."""
         self._waiting.append((copy_context(), run))
 
-        # Append first, then look: if the response ends just now, one of the two sees the call.
+        # Append first, then look: if the response ends just now, one of the two sides sees the call.
         if self._is_over:
             self._loop.call_soon_threadsafe(self.run_all)
 
@@ -223,7 +222,8 @@ class AfterResponseMiddleware:
         try:
             await self._application(scope, receive, send)
         except BaseException:
-            # Do not wait for the task: a server that cancels this is in a hurry, and an error still needs an answer.
+            # Do not wait for the task: a server that cancels this call wants to end soon, and an error still needs an
+            # answer.
             calls.run_all()
             raise
         finally:

@@ -35,16 +35,16 @@ class Aldis:
     receivers may run ``via=after_response``. The configuration:
 
     ``ALDIS_ERRORS``
-        What happens when a receiver of one of Quart's own signals raises, as for :attr:`aldis.Signal.errors`:
-        ``"propagate"``, the default, and what Quart does; ``"collect"``; ``"log"``, which logs each failure to
-        ``app.logger`` and changes neither the response nor the other receivers; or a callable. It is read once, by
-        :meth:`init_app`. :func:`failures_of` returns the numbers of failures.
+        The failure policy of Quart's own signals, as for :attr:`aldis.Signal.errors`: ``"propagate"``, the default,
+        which Quart has too; ``"collect"``; ``"log"``, which logs each failure to ``app.logger`` and changes neither the
+        response nor the other receivers; or a callable. It is read once, by :meth:`init_app`.
+        :func:`failures_of` returns the numbers of failures.
 
-    :param app: an application to set up now. Others can follow, by :meth:`init_app`.
+    :param app: an application to set up now. Set up more applications by :meth:`init_app`.
     :param show: the application's own namespaces and signals, for tools that show signals. It changes nothing else.
-    :param relay: the relay of the application's durable receivers, see :mod:`aldis.relay`. The application's name
-        stands for it as a sender, and its durable receivers run in an app context of their own. The worker is ``python
-        -m aldis relay worker module:relay``.
+    :param relay: the relay of the application's durable receivers, see :mod:`aldis.relay`. The application crosses as a
+        sender by its name, and its durable receivers run in an app context of their own. Run the worker by ``python -m
+        aldis relay worker module:relay``.
     :raises InvalidOptionError: as :meth:`init_app`.
 
     .. versionadded:: 0.1
@@ -63,15 +63,15 @@ class Aldis:
         """Set an application up. Call it before the first request.
 
         :param app: the application.
-        :raises InvalidOptionError: when ``ALDIS_ERRORS`` is no failure policy, or the application has Aldis already.
+        :raises InvalidOptionError: when ``ALDIS_ERRORS`` is not a failure policy, or the application has Aldis already.
         """
         set_up(app, CORE_SIGNALS, self._shown, relay=self._relay, application_of=_application_of)
         register_wrapper(_sync_wrapper)
 
         if self._relay is not None:
-            from aldis.relay.worker.parts import parts_of  # The relay is there, so its package is loaded.
+            from aldis.relay.worker.parts import parts_of  # There is a relay, so its package is loaded already.
 
-            context: Any = app.app_context  # Quart does not type what this returns.
+            context: Any = app.app_context  # Quart does not declare the type of the result.
             parts_of(self._relay).bind_async_application(app, app.name, context)
 
         app.asgi_app = AfterResponseMiddleware(app, app.asgi_app)  # type: ignore[method-assign]
@@ -80,8 +80,8 @@ class Aldis:
 def failures_of(app: Quart) -> Counter[tuple[str, str]]:
     """Return how often receivers of Quart's own signals failed in an application.
 
-    Only a policy that handles failures counts them: ``ALDIS_ERRORS`` as ``"log"`` or a callable. What ``"propagate"``
-    and ``"collect"`` raise is not counted.
+    Only a policy that handles failures counts them: ``ALDIS_ERRORS`` as ``"log"`` or a callable. Exceptions that
+    ``"propagate"`` and ``"collect"`` raise are not counted.
 
     :param app: the application.
     :return: the numbers of failures until now, by the signal's name and the receiver's qualified name. It is a copy.

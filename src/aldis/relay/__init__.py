@@ -1,4 +1,6 @@
-"""Durable receivers: written in the sender's own transaction, run by a worker, here or on another machine."""
+"""Durable receivers: a send writes a row in the caller's own transaction, and a worker runs the receiver, here or
+elsewhere.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The part of :class:`~aldis.relay.Relay` for whoever operates it: tables, backlogs and dead letters."""
+"""The administrative part of :class:`~aldis.relay.Relay`: tables, backlogs and dead letters."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _MOST_LETTERS: Final = 1000
 _LONGEST_AGE_S: Final = 1e11
 
-# MySQL commits each table, and the version in it, by itself: another process may be first with each of them.
+# MySQL commits each table, and the version in it, by itself: another process may be first with each table.
 _TRIES: Final = len(tables.TABLES) + 1
 
 
@@ -38,19 +38,19 @@ class ReceiverStatus(NamedTuple):
     """
 
     receiver: str
-    """The receiver's name, as it stands in the rows."""
+    """The receiver's name, as the rows have it."""
 
     is_known: bool
-    """Whether a receiver of that name is connected in this process. Rows of a receiver that is not known wait."""
+    """Whether a receiver of that name is connected in this process. Rows of an unknown receiver wait."""
 
     backlog: int
-    """Rows that wait, those to be tried again among them."""
+    """The number of rows that wait, including rows that wait for another attempt."""
 
     in_flight: int
-    """Rows that a worker has claimed."""
+    """The number of rows that workers have claimed."""
 
     retrying: int
-    """Rows of the backlog that were tried before."""
+    """The number of rows in the backlog that had an attempt before."""
 
     oldest_age_s: float
     """The age of the oldest row."""
@@ -63,7 +63,7 @@ class ReceiverStatus(NamedTuple):
 
 
 class Administration:
-    """The methods of :class:`~aldis.relay.Relay` for whoever operates it."""
+    """The administrative methods of :class:`~aldis.relay.Relay`."""
 
     _parts: RelayParts
 
@@ -75,9 +75,9 @@ class Administration:
         return tables.metadata
 
     def create_tables(self) -> None:
-        """Create the relay's tables, if they are missing. In SQLite, turn the write-ahead log on.
+        """Create the relay's tables that are missing. In SQLite, also turn the write-ahead log on.
 
-        :raises RelaySchemaError: when there are tables of another version.
+        :raises RelaySchemaError: when the existing tables have another version.
         """
         database = self._parts.database
 
@@ -95,7 +95,7 @@ class Administration:
     def check_tables(self) -> None:
         """Check that the relay's tables are there, and that this code knows their version.
 
-        :raises RelaySchemaError: when they are not.
+        :raises RelaySchemaError: when a table is missing, or the tables have another version.
         """
         self._parts.database.run(tables.check)
 
@@ -115,7 +115,7 @@ class Administration:
         return [_status(name, rows.get(name), dead.get(name, 0), name in known) for name in names]
 
     def drop_messages(self, receiver: str) -> int:
-        """Delete the messages that wait for a receiver: for one that will never be known again.
+        """Delete the messages that wait for a receiver that will never be known again.
 
         Messages that a worker has claimed stay.
 
@@ -130,7 +130,7 @@ class Administration:
     def dead_letters(self, receiver: str | None = None, *, limit: int = 100, after: int = 0) -> list[DeadLetter]:
         """Return dead letters, the oldest first.
 
-        ::
+        .. code-block:: text
 
             page = relay.dead_letters(limit=1000)
 
@@ -138,9 +138,9 @@ class Administration:
                 show(page)
                 page = relay.dead_letters(limit=1000, after=page[-1].id)
 
-        :param receiver: only those of this receiver.
-        :param limit: how many at the most, from 1 to 1,000.
-        :param after: only those with a larger number: to get the next page, the number of the last one.
+        :param receiver: only dead letters of this receiver.
+        :param limit: the largest number of dead letters to return, from 1 to 1,000.
+        :param after: only dead letters with a larger number. For the next page, pass the number of the last letter.
         :raises InvalidOptionError: when ``limit`` is out of its range.
         :raises RelaySchemaError: when the tables are missing, or of another version.
         """
@@ -163,7 +163,7 @@ class Administration:
         return self._read(lambda connection: dead_letters.payload_of(connection, number))
 
     def retry_dead(self, *numbers: int) -> int:
-        """Requeue dead letters, with all their attempts, by the same ids. They keep the time of their send.
+        """Requeue dead letters: their messages get all attempts again. They keep their ids and the time of their send.
 
         :param numbers: the letters' numbers.
         :return: how many there were.
@@ -183,9 +183,9 @@ class Administration:
     def purge_dead_letters(self, *, older_than_s: float) -> int:
         """Delete old dead letters.
 
-        :param older_than_s: how many seconds ago they were given up, at the least.
+        :param older_than_s: the least age of the letters that are deleted, in seconds.
         :return: how many there were.
-        :raises InvalidOptionError: when ``older_than_s`` is no number of 0 or more.
+        :raises InvalidOptionError: when ``older_than_s`` is not a number, 0 or more.
         :raises RelaySchemaError: when the tables are missing, or of another version.
         """
         age_ms = _age_ms("purge_dead_letters", older_than_s)
@@ -194,12 +194,12 @@ class Administration:
     def purge_effects(self, *, older_than_s: float) -> int:
         """Delete old notes of effects, see :meth:`first_time`.
 
-        A message whose note is gone makes its effect again if it comes again. It can come again until its row and its
-        dead letter are deleted, so keep notes for longer than dead letters.
+        A message whose note was deleted has its effect again if it is received again. That can happen until its row and
+        its dead letter are deleted, so keep notes for longer than dead letters.
 
-        :param older_than_s: how many seconds ago the effect was made, at the least.
+        :param older_than_s: the least age of the notes that are deleted, in seconds.
         :return: how many there were.
-        :raises InvalidOptionError: when ``older_than_s`` is no number of 0 or more.
+        :raises InvalidOptionError: when ``older_than_s`` is not a number, 0 or more.
         :raises RelaySchemaError: when the tables are missing, or of another version.
         """
         age_ms = _age_ms("purge_effects", older_than_s)

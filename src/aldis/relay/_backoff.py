@@ -26,7 +26,7 @@ class Exponential:
 
     :param first_s: seconds after the first attempt.
     :param longest_s: the most seconds.
-    :raises InvalidOptionError: when they are not positive numbers in this order.
+    :raises InvalidOptionError: when they are not positive numbers, or ``first_s`` is larger than ``longest_s``.
 
     .. versionadded:: 0.1
     """
@@ -51,16 +51,16 @@ class Exponential:
         :param attempt: its number, from 1.
         """
         usual = min(self.first_s * 2.0 ** min(attempt - 1, 60), self.longest_s)
-        return usual * uniform(0.75, 1.25)  # noqa: S311  # No secret.
+        return usual * uniform(0.75, 1.25)  # noqa: S311  # This is not a secret.
 
     def __repr__(self) -> str:
         return f"Exponential(first_s={self.first_s:g}, longest_s={self.longest_s:g})"
 
 
 def check_number(name: str, value: Any, *, least: float) -> float:
-    """Return a number of seconds or of things, if it is one.
+    """Return a number.
 
-    :raises InvalidOptionError: when it is not.
+    :raises InvalidOptionError: when the value is not a number, or out of its range.
     """
     if not _is_number(value) or not least <= value <= _LONGEST_S:
         raise InvalidOptionError(f"{name} must be a number, {least:g} or more, not {value!r}.")
@@ -69,9 +69,9 @@ def check_number(name: str, value: Any, *, least: float) -> float:
 
 
 def check_backoff(backoff: Any) -> Backoff:
-    """Return a backoff, if it is one: a callable, or seconds that are always the same.
+    """Return a backoff: a callable, or a fixed number of seconds.
 
-    :raises InvalidOptionError: when it is not.
+    :raises InvalidOptionError: when the value is neither.
     """
     if callable(backoff) and not isinstance(backoff, type) and not is_async(backoff):
         return backoff  # type: ignore[no-any-return]
@@ -88,7 +88,7 @@ def check_backoff(backoff: Any) -> Backoff:
 def seconds_of(backoff: Backoff, attempt: int) -> float:
     """Return the seconds of a backoff, from 0 to a year.
 
-    :raises Exception: the exception of the backoff; or when it returns no number.
+    :raises Exception: the exception of the backoff, or an exception if its result is not a number.
     """
     found = float(backoff(attempt))
 

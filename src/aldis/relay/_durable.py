@@ -1,7 +1,7 @@
 """``connect(via=relay.durable("name"))``: the deliveries of a relay.
 
 Each of them makes one row of a send. The worker calls the receiver of a :class:`Durable`; the receiver of a
-:class:`Forward` lives in another service.
+:class:`Forward` is in another service.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 
 class Receivers(Protocol):
-    """As much of :class:`~aldis.relay._registry.ReceiverRegistry` as a delivery needs. That class is further up."""
+    """The part of :class:`~aldis.relay._registry.ReceiverRegistry` that a delivery needs. It is in a higher layer."""
 
     def add(self, durable: Durable, signal: Any, receiver: Callable[..., Any], /) -> None:
-        """Remember the signal of a receiver that is about to be connected, or refuse it."""
+        """Remember the signal of a receiver that is about to be connected, or refuse the receiver."""
         raise NotImplementedError
 
 
 class OutboxDelivery:
-    """A delivery that writes a row: what stands in ``via=`` for a receiver with rows of its own.
+    """A delivery that writes rows: the value of ``via=`` for a receiver with rows of its own.
 
     :ivar name: the receiver's name in the database.
     :ivar key: the keyword whose values are received in order.
@@ -55,7 +55,7 @@ class OutboxDelivery:
         """Raise at connect if the signal's payload could not be written.
 
         :raises InvalidReceiverError: when the signal is not declared, or its payload cannot be written.
-        :raises InvalidOptionError: when ``key`` is no keyword of it.
+        :raises InvalidOptionError: when ``key`` is not a keyword of the payload.
         """
         contract: Any = registry_of(signal).contract
 
@@ -72,7 +72,7 @@ class OutboxDelivery:
 
         if self.key is not None and self.key not in contract.names:
             raise InvalidOptionError(
-                f"key={self.key!r} is no keyword of {signal!r}. It has: {', '.join(contract.order) or 'none'}."
+                f"key={self.key!r} is not a keyword of {signal!r}. It has: {', '.join(contract.order) or 'none'}."
             )
 
     def deliver(self, call: Call, /) -> str:
@@ -87,11 +87,11 @@ class OutboxDelivery:
 
 @final
 class Durable(OutboxDelivery):
-    """The name and the options of a durable receiver: what :meth:`Relay.durable` returns.
+    """The name and the options of a durable receiver. :meth:`Relay.durable` returns it.
 
     :ivar name: the receiver's name in the database.
     :ivar aliases: names that it had before.
-    :ivar max_attempts: how often a message is tried.
+    :ivar max_attempts: how many attempts a message gets.
     :ivar backoff: returns the seconds to wait after an attempt, by its number.
     :ivar timeout_s: how many seconds an attempt may take, or ``None``.
     :ivar key: the keyword whose values are received in order, or ``None``.
@@ -134,11 +134,11 @@ class Durable(OutboxDelivery):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All names by which rows may be for this receiver."""
+        """All names that rows for this receiver may have."""
         return (self.name, *self.aliases)
 
     def check(self, signal: Signal[Any, ..., Any], receiver: Callable[..., Any], is_async: bool, /) -> None:
-        """As :meth:`OutboxDelivery.check`; and raise if the name belongs to another receiver.
+        """Check as :meth:`OutboxDelivery.check` does. Also raise if the name belongs to another receiver.
 
         :raises InvalidOptionError: when the name belongs to another receiver, was given other options, or is connected
             to another signal of the same name.
@@ -149,7 +149,7 @@ class Durable(OutboxDelivery):
 
 @final
 class Forward(OutboxDelivery):
-    """What :meth:`Relay.forward` connects: stands for a receiver whose code lives in another service.
+    """The stand-in that :meth:`Relay.forward` connects, for a receiver whose code is in another service.
 
     Disconnect it from its signal to end the forwarding.
 
@@ -167,9 +167,9 @@ class Forward(OutboxDelivery):
 
 
 def check_name(name: Any) -> str:
-    """Return the name of a receiver, if it can be one.
+    """Return the name of a receiver. Raise if it cannot be a name.
 
-    :raises InvalidOptionError: when it cannot.
+    :raises InvalidOptionError: when it cannot be a name.
     """
     if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or name != name.strip():
         raise InvalidOptionError(
@@ -181,15 +181,15 @@ def check_name(name: Any) -> str:
 
 
 def name_of(signal: Any) -> str:
-    """Return a signal's name, as it stands in rows."""
+    """Return a signal's name, as rows have it."""
     return getattr(signal, "name", "")
 
 
 def _key_of(value: object) -> str:
-    """Return the text by which messages of one key are known in the database."""
+    """Return the text that stands for a key in the database."""
     text = str(value)
 
-    if len(text) <= LONGEST_NAME and text.isprintable():  # PostgreSQL takes no zero bytes.
+    if len(text) <= LONGEST_NAME and text.isprintable():  # PostgreSQL accepts no zero bytes.
         return text
 
     from hashlib import sha256

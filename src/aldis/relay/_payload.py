@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
     Json: TypeAlias = dict[str, Any]
 
-# Types whose values must be of the type itself when they are sent, though JSON has only texts for them.
+# Values of these types must have the type itself when they are sent, although JSON has only texts for them.
 _NATIVE: Final = (bytes, bytearray, datetime, date, time, timedelta, Decimal, UUID)
 
 _UNWRITABLE: Final = (shapes.AnyType, shapes.CustomType, shapes.RawType, shapes.ExtType)
 _TAKEN: Final = "int, float, str, bool, bytes, None, datetime, date, time, timedelta, Decimal, UUID"
 
-# Types that a key of a dict can have. Not a union of them: all are texts in JSON.
+# Types that a key of a dict can have. A union of them is refused, because all of them are texts in JSON.
 _KEYS: Final = (
     shapes.StrType,
     shapes.IntType,
@@ -61,7 +61,7 @@ _schemas: Final[WeakKeyDictionary[Contract, Schema]] = WeakKeyDictionary()
 
 
 class UnreadableError(Exception):
-    """A stored payload does not fit. The reason shows nothing of it."""
+    """A stored payload does not fit. The reason shows nothing of the payload."""
 
 
 def schema_of(contract: Contract, signal: object) -> Schema:
@@ -69,7 +69,7 @@ def schema_of(contract: Contract, signal: object) -> Schema:
 
     :raises InvalidReceiverError: when a type in it cannot be written.
     """
-    # Not under a lock: to look at a type may run any code. If two threads make the schema at once, one is kept.
+    # No lock here, because reading a type may run any code. If two threads make the schema at once, one is kept.
     return _schemas.get(contract) or _schemas.setdefault(contract, Schema(contract, signal))
 
 
@@ -114,9 +114,9 @@ class Schema:
             found = _evaluated(function, name, annotation)
             parts = list(_parts(shapes.type_info(found)))
         except NameError as error:
-            reason = f"has a type that is not there when the program runs ({error.name}). Import it outside of"
+            reason = f"has a type that does not exist when the program runs ({error.name}). Import it outside of"
             raise self._unwritable(name, f"{reason} `if TYPE_CHECKING`, and define it in a module") from None
-        except Exception as error:  # Of an annotation that is evaluated, or of msgspec.
+        except Exception as error:  # The exception comes from evaluating the annotation, or from msgspec.
             raise self._unwritable(name, f"has a type that cannot be written as JSON: {error}") from None
 
         if any(map(_is_unwritable, parts)):
@@ -132,7 +132,7 @@ class Schema:
     def _form_of(self, types: dict[str, Any]) -> Form:
         try:
             return Form(types)
-        except Exception as error:  # Of msgspec, for several keywords together.
+        except Exception as error:  # From msgspec, for several keywords together.
             raise InvalidReceiverError(f"{self._describes} cannot have durable receivers: {error}.") from None
 
     def _unwritable(self, name: str, what: str) -> InvalidReceiverError:
@@ -168,7 +168,7 @@ class Schema:
 
     def _read(self, text: str | bytes) -> Any:
         if self._defaults:
-            # Whoever wrote it may not have known a keyword that has a default today.
+            # The code that wrote it may not have known a keyword that has a default today.
             return self._convert(self._plain(text))
 
         try:
@@ -180,13 +180,13 @@ class Schema:
         try:
             return msgspec.json.decode(text, type=dict[str, Any])
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-            raise UnreadableError(f"the payload is no JSON object: {_reason(error)}") from None
+            raise UnreadableError(f"the payload is not a JSON object: {_reason(error)}") from None
 
     def _upgraded(self, plain: Json, version: int) -> Json:
         upgrade = self._upgraders.get(version)
 
         if upgrade is None:
-            raise UnreadableError(f"no upgrader makes version {version + 1} of a payload of version {version}")
+            raise UnreadableError(f"no upgrader turns a payload of version {version} into version {version + 1}")
 
         try:
             return dict(upgrade(plain))
@@ -230,7 +230,7 @@ class Form:
             text = self._encoder.encode(checked)
             self.decoder.decode(text)  # The values inside objects are checked only now.
             unlike = _unlike(checked) if self._is_partly else None
-        except Exception as error:  # A mapping may be anybody's code.
+        except Exception as error:  # A mapping may run any code.
             raise ValueError(_reason(error)) from None
 
         if unlike is not None:
@@ -242,7 +242,7 @@ class Form:
 def _evaluated(function: Any, name: str, annotation: Any) -> Any:
     """Return the type of one annotation.
 
-    The others are left out: the sender's type is often imported for type checkers only, and would fail.
+    Other annotations are not evaluated: the sender's type is often imported for type checkers only, and would fail.
     """
 
     def alone() -> None:
@@ -278,9 +278,9 @@ def _is_unwritable(part: shapes.Type) -> bool:
 
 
 def _as_text(value: Any) -> str:
-    """Return a string of a subclass, such as markup, as a plain one. msgspec knows only the exact type.
+    """Return a string of a subclass of ``str``, such as markup, as a plain string. msgspec knows only the exact type.
 
-    :raises TypeError: when the value is no string.
+    :raises TypeError: when the value is not a string.
     """
     if isinstance(value, str):
         return str.__str__(value)
@@ -289,7 +289,7 @@ def _as_text(value: Any) -> str:
 
 
 def _unlike(checked: object) -> str | None:
-    """Return why a value would not be the same in JSON; ``None`` if it would be."""
+    """Return why a value would change in JSON; ``None`` if it stays the same."""
     left: list[Any] = [msgspec.to_builtins(checked, builtin_types=(datetime, time), enc_hook=_as_text)]
 
     while left:
@@ -309,7 +309,9 @@ def _unlike(checked: object) -> str | None:
 
 
 def _reason(error: Exception) -> str:
-    """Return the message of msgspec: it shows types and places, and no values. Of other exceptions, only the kind."""
+    """Return the message of msgspec: it shows types and places, and no values. For other exceptions, return only the
+    kind.
+    """
     if isinstance(error, msgspec.ValidationError) and error.__cause__ is None:
         return _WITH_VALUE.sub(r"\1\2", str(error))
 

@@ -1,6 +1,6 @@
 """The durable receivers that are connected in this process.
 
-The registry remembers signals only, and asks them for their connections: so it never knows a receiver that was
+The registry remembers signals only, and asks them for their connections. So it never finds a receiver that was
 disconnected or collected.
 """
 
@@ -62,9 +62,9 @@ class ReceiverRegistry:
         return [found for signal in self._all() for found in self._of(signal, registry_of(signal).connections())]
 
     def find(self, signal_name: str, receiver_name: str, sender: Any) -> DurableReceiver | None:
-        """Return the receiver of a message: of several, the one that was connected last.
+        """Return the receiver of a message. If there are several, return the last one that was connected.
 
-        There may be several where several signals have this name.
+        There may be several if several signals have this name.
         """
         for signal in reversed(self._all()):
             if name_of(signal) == signal_name:
@@ -102,9 +102,9 @@ class ReceiverRegistry:
 
 
 def _check_same(durable: Durable, signal: Any, receiver: Callable[..., Any], other: DurableReceiver) -> None:
-    """See that a receiver which shares a name with a connected one is that one.
+    """Raise if a receiver has the name of a connected receiver and is another one, or has other options.
 
-    :raises InvalidOptionError: when not.
+    :raises InvalidOptionError: when that is so.
     """
     if _origin(other.receiver) != _origin(receiver):
         raise InvalidOptionError(
@@ -113,7 +113,7 @@ def _check_same(durable: Durable, signal: Any, receiver: Callable[..., Any], oth
         )
 
     if other.signal is signal:
-        return  # To connect it again changes its options.
+        return  # Connecting it again changes its options.
 
     if name_of(other.signal) == name_of(signal) and _declarer(other.signal) != _declarer(signal):
         raise InvalidOptionError(
@@ -130,7 +130,7 @@ def _check_same(durable: Durable, signal: Any, receiver: Callable[..., Any], oth
 
 
 def _declarer(signal: Any) -> tuple[Any, ...]:
-    """Return a key that is equal for the same signal, also after its module was loaded again."""
+    """Return a key that is equal for the same signal, also after the module of the signal was loaded again."""
     contract: Any = registry_of(signal).contract
     return _origin(contract.function)
 

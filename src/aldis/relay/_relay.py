@@ -1,4 +1,4 @@
-"""The relay, as users know it: a transactional outbox for durable receivers."""
+"""The relay that users make: a transactional outbox for durable receivers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .worker.runner import Runner
 
 _DRAIN_S: Final = 600.0
-_LONGEST_ID: Final = 36  # As the column has it.
+_LONGEST_ID: Final = 36  # The length of the column.
 
 
 @final
@@ -55,25 +55,24 @@ class Relay(Administration):
 
         order_placed.send("shop", order_id=7)  # Writes a row. A worker calls invoice.
 
-    A send joins the transaction of the caller. That is the one which :meth:`using` names; else that of
-    Flask-SQLAlchemy's ``db.session``, or of another registry that the relay was given; else that of the one session
-    which is in a transaction with the relay's database in this thread and task. The row is committed or rolled back
-    with it, savepoints included. Outside of any transaction, the send writes all its rows in one transaction of its
-    own. It writes them after the last receiver's turn. If a receiver's exception stops the send, it writes the rows of
-    the receivers whose turn came before.
+    A send joins the transaction of the caller. That is the transaction that :meth:`using` names; otherwise the
+    transaction of Flask-SQLAlchemy's ``db.session``, or of another registry that was passed to the relay; otherwise the
+    transaction of the one session that is in a transaction with the relay's database in this thread and task. The row
+    is committed or rolled back with it, savepoints included. Outside of any transaction, the send writes all its rows
+    in one transaction of its own. It writes them after the last receiver's turn. If a receiver's exception stops the
+    send, it writes the rows of the receivers whose turn came before.
 
     Every method may be called from any thread. No method starts a thread, unless the database is async: then a call
     that is not awaited runs in an event loop in a thread of its own.
 
     :param database: an ``Engine``, a ``sessionmaker`` or a ``scoped_session`` of SQLAlchemy, one of their async
         counterparts, or the ``SQLAlchemy()`` of Flask-SQLAlchemy.
-    :param notify: with PostgreSQL, notify workers of each commit by ``NOTIFY``, so that they need not wait until they
-        look again. Turn it off if thousands of sends are committed in a second, or behind a pooler that does not pass
-        it on.
+    :param notify: with PostgreSQL, notify workers of each commit by ``NOTIFY``, so that they do not wait for their next
+        poll. Turn it off if thousands of sends are committed in a second, or behind a pooler that does not pass it on.
     :param wait_s: for how many seconds a send outside of any transaction waits for a database that is away.
     :param runner: where the receivers run: by default in the threads of the worker; with a
         :class:`aldis.relay.celery.CeleryRunner` in a fleet of Celery workers.
-    :raises InvalidOptionError: when it is no database, or one that the relay does not run on.
+    :raises InvalidOptionError: when it is not a database, or the relay does not run on it.
 
     .. versionadded:: 0.1
     """
@@ -102,22 +101,22 @@ class Relay(Administration):
         key: str | None = None,
         aliases: Iterable[str] = (),
     ) -> Durable:
-        """Return what makes a receiver durable, for ``connect(via=...)``.
+        """Return a delivery that makes a receiver durable, for ``connect(via=...)``.
 
         In the result of ``send``, the value of such a receiver is the message's id.
 
         :param name: the receiver's name in the database. It must stay the same when the code is renamed.
-        :param max_attempts: how often a message is tried before it becomes a dead letter. An attempt counts when it
+        :param max_attempts: how many attempts a message gets before it becomes a dead letter. An attempt counts when it
             begins, so an attempt in which the worker dies counts.
         :param backoff: seconds to wait after a failed attempt, or a callable that returns them for the number of the
             attempt. By default :class:`Exponential`: 1 second, then twice as long each time, up to an hour. With 20
-            attempts, the default, the last is some eight hours after the first; with 10, nine minutes.
+            attempts, the default, the last attempt is about eight hours after the first; with 10, nine minutes.
         :param timeout_s: how many seconds an attempt may take. Then :class:`~aldis.exceptions.ReceiverTimeoutError` is
             raised in it, as soon as it runs Python: a call that waits outside of Python cannot be interrupted.
         :param key: a keyword. Messages with the same value of it are received one after the other, in the order in
             which they were sent. A message that fails holds up the later ones of its value, until it succeeds or is a
-            dead letter. ``None`` is no value.
-        :param aliases: names that the receiver had before. There may still be rows by these names.
+            dead letter. ``None`` does not count as a value.
+        :param aliases: names that the receiver had before. There may still be rows with these names.
         :raises InvalidOptionError: when an option is of a wrong type, or out of its range.
         """
         if type(max_attempts) is not int or max_attempts < 1:
@@ -163,12 +162,12 @@ class Relay(Administration):
     def register_sender(self, sender: Any, name: str) -> None:
         """Register an object as a sender, by a name that is the same in all processes.
 
-        Strings and ``None`` need no name. The Flask extension registers the application, by its name. The relay does
-        not keep the object alive.
+        Strings and ``None`` need no name. The Flask extension registers the application by its name. The relay does not
+        keep the object alive.
 
         :param sender: the object, or a proxy for it.
         :param name: its name. An object that had the name before is still sent by it, but no longer received.
-        :raises InvalidOptionError: when the name is no text of a fitting length, or the object cannot be referenced
+        :raises InvalidOptionError: when the name is not a text of an allowed length, or the object cannot be referenced
             weakly.
         :raises UnboundProxyError: when it is a proxy that is not bound to an object here.
         """
@@ -179,11 +178,11 @@ class Relay(Administration):
     def using(
         self, transaction: Session | scoped_session[Any] | Connection | AsyncSession | AsyncConnection
     ) -> AbstractContextManager[None]:
-        """In a ``with`` block, join sends to this transaction, in the thread and the task that runs the block.
+        """Join sends in a ``with`` block to this transaction, in the thread and the task that runs the block.
 
-        Needed for a ``Connection``; where several sessions are in a transaction at once; and where the session began in
-        another thread or task than that of the send. FastAPI may make a session for a request in another one, and in
-        Python 3.11 ``asyncio.wait_for()`` runs its argument in a task of its own.
+        You need this for a ``Connection``; if several sessions are in a transaction at once; and if the session began
+        in another thread or task than the send. FastAPI may make a session for a request in another thread or task, and
+        in Python 3.11 ``asyncio.wait_for()`` runs its argument in a task of its own.
 
         :param transaction: a session or a connection.
         :raises TransactionError: when it is neither.
@@ -221,24 +220,25 @@ class Relay(Administration):
     def first_time(self, session: Any, message_id: str | None = None) -> Any:
         """Return whether a message has its effect for the first time.
 
-        For receivers, which may get a message several times::
+        A receiver may get a message several times. It asks like this::
 
             def invoice(sender, *, order_id, **extra):
                 with Session() as session, session.begin():
                     if relay.first_time(session):
                         session.add(Invoice(order_id=order_id))
 
-        The effect is noted in the session's own transaction: it counts as made when that is committed, together with
-        everything else in it, and as not made when it is rolled back. Another transaction that asks at the same time
-        waits.
+        The effect is noted in the session's own transaction: it counts as made when the transaction is committed,
+        together with everything else in it, and as not made when the transaction is rolled back. Another transaction
+        that asks at the same time waits.
 
         :param session: a session or a connection, in the transaction that makes the effect. The relay's tables must be
             in its database. With an async session or connection, await the result.
         :param message_id: the id of another message than the current one, or another text that tells effects apart, of
             up to 36 characters.
         :raises NoMessageError: without ``message_id``, outside of a durable receiver.
-        :raises TransactionError: when it is no session and no connection.
-        :raises InvalidOptionError: when ``message_id`` is no such text. Databases would cut it, or refuse it.
+        :raises TransactionError: when it is neither a session nor a connection.
+        :raises InvalidOptionError: when ``message_id`` is not a text of this length. Databases would cut it, or refuse
+            it.
         """
         message = current.get()
         receiver = "" if message is None else message.receiver
@@ -252,18 +252,18 @@ class Relay(Administration):
         return greenlet_spawn(note) if caller is not session and _is_async(session) else note()
 
     def drain(self) -> DrainCounts:
-        """Receive all messages that are due, in this thread, and those that receivers send meanwhile.
+        """Receive all messages that are due, in this thread, and messages that receivers send meanwhile.
 
-        For tests and scripts. A message that fails waits for its next attempt, which the drain does not wait for. It
-        limits no receiver's time, and raises what the database raises. It renews no lease: if a receiver takes longer
-        than ten minutes, a worker may receive the message, too.
+        This is for tests and scripts. A message that fails waits for its next attempt, and the drain does not wait for
+        that. The drain limits no receiver's time, and raises the errors of the database. It renews no lease: if a
+        receiver takes longer than ten minutes, a worker may receive the message, too.
 
-        :return: how many messages came to which end.
+        :return: how many messages had which outcome.
         :raises RelaySchemaError: when the tables are missing, or of another version.
         """
         from .worker.worker import Settings, Worker
 
-        # One at a time: the second of a batch would wait for the first, and its lease could expire.
+        # One at a time: the second message of a batch would wait for the first, and its lease could expire.
         worker = Worker(self, Settings(concurrency=1, batch=1, lease_s=_DRAIN_S, drains=True), is_inline=True)
         worker.run()
         return worker.counts

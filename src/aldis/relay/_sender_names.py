@@ -20,7 +20,7 @@ class UnknownSenderError(Exception):
 
 @final
 class SenderNames:
-    """The objects that are registered as senders, by name. It does not keep them alive."""
+    """The objects that are registered as senders, by name. This does not keep them alive."""
 
     def __init__(self) -> None:
         self._names: dict[int, tuple[ref[Any], str]] = {}  # By identity, as signals know their senders.
@@ -29,7 +29,7 @@ class SenderNames:
     def register(self, sender: Any, name: str) -> None:
         """Register an object by a name. An object that had the name before is still sent by it.
 
-        :raises InvalidOptionError: when the name is no text of a fitting length, or the object cannot be referenced
+        :raises InvalidOptionError: when the name is not a text of an allowed length, or the object cannot be referenced
             weakly.
         :raises UnboundProxyError: when it is a proxy that is not bound to an object here.
         """
@@ -50,7 +50,7 @@ class SenderNames:
             ) from None
 
     def write(self, sender: Any) -> str | None:
-        """Return the stored form of a sender: of a string its text, of another object its name.
+        """Return the stored form of a sender: the text of a string, or the name of another object.
 
         :raises UnnamedSenderError: when the object has no name.
         """
@@ -101,7 +101,7 @@ def _text_of(sender: str) -> str:
 
 @lru_cache
 def _parts_of(stored: str) -> tuple[bool, str]:
-    """Return whether the sender is an object with a name, and that name, or else its text."""
+    """Return whether the sender is an object with a name; and the name, or otherwise the text."""
     match json.loads(stored):
         case {"text": str(text)}:
             return False, text

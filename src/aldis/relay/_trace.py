@@ -28,7 +28,7 @@ def inject() -> str | None:
 
         propagate.inject(carrier)
         stored = json.dumps(carrier)
-    except Exception:  # A propagator may be anybody's code, and its failure must not fail the send.
+    except Exception:  # A propagator may run any code, and its failure must not make the send fail.
         logger.debug("The trace context could not be written", exc_info=True)
         return None
 
@@ -37,7 +37,7 @@ def inject() -> str | None:
 
 @contextmanager
 def attach(stored: str | None) -> Generator[None, None, None]:
-    """Make a stored trace context the current one, in a ``with`` block. Ignore it if it cannot be read."""
+    """Make a stored trace context current in a ``with`` block. Ignore it if it cannot be read."""
     found = _extracted(stored) if stored and _is_in_use() else None
 
     if found is None:
@@ -55,7 +55,8 @@ def attach(stored: str | None) -> Generator[None, None, None]:
 
 
 def _is_in_use() -> bool:
-    # Every program that uses OpenTelemetry has imported this. The module of propagators may be imported by us alone.
+    # Every program that uses OpenTelemetry imports this module. The module of propagators may be imported only by
+    # Aldis.
     return "opentelemetry.context" in sys.modules
 
 

@@ -36,7 +36,7 @@ from ._relay import Relay
 from .worker.attempts import Observer
 from .worker.parts import parts_of
 
-# Only now: without OpenTelemetry, aldis._telemetry says what to install.
+# After aldis._telemetry, which says what to install if OpenTelemetry is missing.
 from opentelemetry import context, trace  # isort: skip
 from opentelemetry.metrics import Observation  # isort: skip
 
@@ -71,7 +71,7 @@ def instrument(
 ) -> Watch:
     """Make spans and metrics of the attempts of a relay's workers in this process, and of the messages that wait.
 
-    Call it in the processes of workers, before they begin; and in the workers of Celery, where these run the receivers.
+    Call it in the processes of workers, before they begin; and in the workers of Celery, if they run the receivers.
     :func:`aldis.otel.instrument` makes the spans and metrics of sends.
 
     Each attempt is a span ``process <receiver>`` of the kind ``CONSUMER``. Its parent is the span that was current
@@ -101,7 +101,7 @@ def instrument(
     conventions for messaging, in which a receiver's name is the destination. An outcome is one of
 
     - ``done``: received;
-    - ``failed``: the receiver raised, and the message is tried again;
+    - ``failed``: the receiver raised, and the message gets another attempt;
     - ``dead``: the message became a dead letter. If no receiver raised, for example because the payload cannot be read,
       ``error.type`` is ``_OTHER``;
     - ``waits``: the message cannot be received here now, and was released. This does not count as an attempt.
@@ -121,18 +121,17 @@ def instrument(
     ``aldis.relay.latency``           histogram        ``s``          from when a message was sent to its first attempt
     ================================  ===============  =============  ===============================================
 
-    All have ``aldis.receiver.name``; attempts and their duration also have ``aldis.message.outcome``, and
+    All metrics have ``aldis.receiver.name``; attempts and their duration also have ``aldis.message.outcome``, and
     ``error.type`` if they failed. The gauges query the database when they are collected, as
-    :meth:`aldis.relay.Relay.status` does. They measure the database and not the process: where several processes
-    report, use one of the values, not their sum.
-    While the database does not answer they have no values, and one warning is logged. The latency is measured from the
-    database's clock to this machine's clock, and is as exact as these two.
+    :meth:`aldis.relay.Relay.status` does. They measure the database and not the process: if several processes report,
+    use one of the values, not their sum. While the database does not answer they have no values, and one warning is
+    logged. The latency is measured from the database's clock to this machine's clock, and is as exact as these two.
 
     :param relay: the relay.
     :param tracer_provider: the provider of the tracer; by default OpenTelemetry's global one.
     :param meter_provider: the provider of the meter; by default OpenTelemetry's global one.
     :param record_exceptions: as for :func:`aldis.otel.instrument`.
-    :return: a watch that stops it. Open spans still end in their usual way.
+    :return: a watch, whose ``stop()`` ends it. Open spans still end in their usual way.
     :raises InvalidOptionError: when the relay or a provider has a wrong type.
 
     .. versionadded:: 0.1

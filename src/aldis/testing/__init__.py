@@ -1,7 +1,7 @@
 """Test programs that use signals: record what is sent, keep receivers from running, and put connections back.
 
-``record`` and ``fake`` work on signals of Aldis and on plain signals of Blinker, ``isolate`` on signals of Aldis. All
-of them hold for the whole process: sends from other threads, such as those of a server, are recorded too, and
+``record`` and ``fake`` work on signals of Aldis and on plain signals of Blinker; ``isolate`` works on signals of Aldis.
+All three hold for the whole process: sends from other threads, such as those of a server, are recorded too, and
 receivers do not run in other threads either. Each function returns a context manager; blocks nest. With unittest, use
 ``self.enterContext(...)``; for pytest, ``aldis.pytest_plugin`` has the fixture ``signal_tester``.
 

@@ -36,9 +36,9 @@ def isolate(*signals: AldisSignals) -> Generator[None, None, None]:
     Also a decorator, for functions that are not async.
 
     :param signals: signals of Aldis; namespaces or other mappings of names to signals; or lists, tuples and sets of
-        these. Without any, all signals of Aldis in the process, which stay alive until the block ends. Signals that are
-        new at the end of the block, in a namespace or in the process, lose their receivers. Signals of Blinker are
-        refused: nothing public tells which senders their receivers are connected to.
+        these. Without ``signals``, the block isolates all signals of Aldis in the process, and keeps them alive until
+        it ends. Signals that are new at the end of the block, in a namespace or in the process, lose their receivers.
+        Signals of Blinker are refused: nothing public tells which senders their receivers are connected to.
     :raises InvalidOptionError: when one of ``signals`` is something else.
 
     .. versionadded:: 0.1
@@ -91,8 +91,8 @@ class RegistryBackup:
 class ConnectionBackup:
     """One connection.
 
-    The connection itself is put back and not an equal one, because a ``connected_to`` block that began before may still
-    refer to it. Such blocks count themselves in ``open_scopes``, which is not changed here.
+    The connection object itself is put back, not an equal one, because a ``connected_to`` block that began before may
+    still refer to it. Such blocks count themselves in ``open_scopes``, which is not changed here.
     """
 
     __slots__ = (
@@ -119,12 +119,12 @@ class ConnectionBackup:
         self._strong_ref = connection.strong_ref if connection.is_strong else None
 
     def restore(self, registry: ConnectionRegistry) -> None:
-        """Put it back, unless its receiver or its sender has died, or the block that it was made for has ended."""
+        """Put the connection back, unless its receiver or sender has died, or its ``connected_to`` block has ended."""
         connection, receiver, target = self._connection, self._ref(), self._filter.ref()
         is_there = registry.find(connection.key, connection.filter_key) is connection
         is_wanted = self._connected_directly or connection.open_scopes > 0
 
-        # This may hold the last reference to them and to what it replaces. They are released without the lock.
+        # These may be the last references to the objects. The change queue releases them without the lock.
         changes.add_garbage(receiver, target, connection.ref, connection.strong_ref, connection.options)
 
         if receiver is None or target is None or not is_wanted:

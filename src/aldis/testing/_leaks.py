@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class LeakCheck:
     """Knows the connections of all signals of Aldis in the process when a test began.
 
-    A test is not blamed for two kinds of connections: those that a fixture of wider scope makes, inside
-    :meth:`excusing`; and those of the functions of a module that was imported meanwhile, which stay connected.
+    A test is not blamed for two kinds of connections: connections that a fixture of wider scope makes, inside
+    :meth:`excusing`; and connections of functions of a module that was imported meanwhile, which stay connected.
     """
 
     __slots__ = ("_known", "_modules")
@@ -37,7 +37,7 @@ class LeakCheck:
 
     @contextmanager
     def excusing(self) -> Generator[None, None, None]:
-        """Do not blame the test for what is connected in the ``with`` block."""
+        """Do not blame the test for connections that are made in the ``with`` block."""
         before = frozenset(connection for _, connection in _all_connections())
 
         try:

@@ -35,15 +35,15 @@ def record(*signals: AnySignals, sender: Any = ANY) -> Generator[Recording, None
 
     Receivers run as they do without the block. Each send is recorded before the first receiver runs, so a receiver
     that raises hides nothing. A send of a muted signal reaches no receiver, and is not recorded. ``signal.receivers``
-    is true inside the block, as if a receiver were connected; ``send`` returns what it returns without the block.
+    is true inside the block, as if a receiver were connected; ``send`` returns the same as without the block.
 
     :param signals: signals; namespaces or other mappings of names to signals; or lists, tuples and sets of these.
-        Without any, all signals of Aldis in the process. Signals that are made after the block has begun are not
-        recorded, and neither are those that come into a namespace later.
-    :param sender: record sends by this sender only. It is matched as by ``connect``.
+        Without ``signals``, all signals of Aldis in the process are recorded. Signals that are made after the block has
+        begun, or come into a namespace later, are not recorded.
+    :param sender: record sends by this sender only. A sender matches as for ``connect``.
     :return: a context manager that returns a :class:`Recording`.
-    :raises InvalidOptionError: when one of ``signals`` is something else, or when they hold no signal.
-    :raises UnboundProxyError: when the sender is a proxy that stands for nothing.
+    :raises InvalidOptionError: when one of ``signals`` is something else, or when ``signals`` contain no signal.
+    :raises UnboundProxyError: when the sender is a proxy that points to no object.
 
     .. versionadded:: 0.1
     """
@@ -63,7 +63,7 @@ def record(*signals: AnySignals, sender: Any = ANY) -> Generator[Recording, None
 def fake(
     *signals: AnySignals, only: Callable[..., Any] | Collection[Callable[..., Any]] | None = None
 ) -> Generator[Recording, None, None]:
-    """Keep receivers from running while a ``with`` block runs, and record what they would have been called with.
+    """Keep receivers from running while a ``with`` block runs, and record the sends that would have called them.
 
     This holds in all threads and tasks, so that a server's threads can be tested too; to silence the current one
     only, use ``signal.muted()``. Connections do not change: a ``once`` receiver that was kept from running stays
@@ -74,8 +74,8 @@ def fake(
         recorded that would have called one of them.
     :return: a context manager that returns a :class:`Recording`. The ``stopped`` of each :class:`Sent` lists the
         receivers that would have been called.
-    :raises InvalidOptionError: as :func:`record`; when ``only`` is neither a receiver nor a collection of receivers;
-        and when one of these is not connected to any of the signals, because then another object may run in its place.
+    :raises InvalidOptionError: as :func:`record`; when ``only`` is neither a receiver nor a collection of receivers; or
+        when one of its receivers is not connected to any of the signals, because another object may run in its place.
 
     .. versionadded:: 0.1
     """
@@ -99,7 +99,7 @@ def _adds_to(sent: list[Sent]) -> Note:
 
 
 def _resolved(signals: list[Any], sender: Any) -> Any:
-    """Return a sender as signals match it. The ``ANY`` of Blinker means that of Aldis."""
+    """Return a sender as signals match it. The ``ANY`` of Blinker becomes the ``ANY`` of Aldis."""
     if any(sender is getattr(signal, "ANY", None) for signal in signals):
         return ANY
 
@@ -107,9 +107,9 @@ def _resolved(signals: list[Any], sender: Any) -> Any:
 
 
 def _wanted_receivers(signals: list[Any], only: Any) -> tuple[Callable[..., Any], ...]:
-    """Return the receivers that a caller means.
+    """Return the receivers in ``only``.
 
-    :raises InvalidOptionError: when they are not receivers, or not connected.
+    :raises InvalidOptionError: when an item is not a receiver, or is not connected.
     """
     receivers: tuple[Any, ...] = ()
 
@@ -139,12 +139,12 @@ def _wanted_receivers(signals: list[Any], only: Any) -> tuple[Callable[..., Any]
 class Sent:
     """One send, as a :class:`Recording` holds it.
 
-    A value of the payload is an attribute, too: ``sent.user_id`` is ``sent.payload["user_id"]``. Keywords that have the
-    name of one of the attributes below are in ``payload`` only.
+    A value of the payload is an attribute, too: ``sent.user_id`` is ``sent.payload["user_id"]``. A keyword with the
+    name of one of the attributes below is in ``payload`` only.
 
     :ivar signal: the signal.
     :ivar sender: the sender.
-    :ivar payload: the keyword arguments. The values are those that were sent, not copies of them.
+    :ivar payload: the keyword arguments. The values are the sent objects, not copies.
     :ivar stopped: the receivers that :func:`aldis.testing.fake` kept from running, in order.
 
     .. versionadded:: 0.1
@@ -167,7 +167,7 @@ class Sent:
 
     def __getattr__(self, name: str) -> Any:
         if name in Sent.__slots__ or name.startswith("__"):
-            raise AttributeError(name)  # copy() asks for these before the payload is there.
+            raise AttributeError(name)  # copy() reads these attributes before the payload is set.
 
         if name not in self.payload:
             names = ", ".join(map(repr, self.payload)) or "nothing"
@@ -205,7 +205,7 @@ class Recording(Sequence[Sent]):
     def one(self) -> Sent:
         """Return the only send.
 
-        :raises AssertionError: when nothing was sent, or more than once. Its message lists what was sent.
+        :raises AssertionError: when nothing was sent, or more than once. The message lists the sends.
         """
         sent = tuple(self._sent)
 
@@ -227,11 +227,11 @@ class Recording(Sequence[Sent]):
         return sent[-1]
 
     def of(self, signal: Any) -> Recording:
-        """Return the sends of one signal until now, where several signals are recorded.
+        """Return the sends of one signal until now, if several signals are recorded.
 
         :param signal: one of the recorded signals.
         :return: a recording of its own, which does not grow.
-        :raises InvalidOptionError: when the signal is not one of the recorded ones.
+        :raises InvalidOptionError: when the signal is not one of the recorded signals.
         """
         if not any(each is signal for each in self._signals):
             raise InvalidOptionError(
@@ -241,7 +241,7 @@ class Recording(Sequence[Sent]):
         return Recording((signal,), [sent for sent in self._sent if sent.signal is signal], self._sender)
 
     def clear(self) -> None:
-        """Forget what was sent until now."""
+        """Forget the sends until now."""
         self._sent.clear()
 
     @overload
@@ -270,7 +270,7 @@ class Recording(Sequence[Sent]):
 
 
 def _name_of(signal: Any) -> str:
-    """Return a signal's name in quotes; for a signal without one, its class."""
+    """Return a signal's name in quotes, or its class if it has no name."""
     return f"a {type(signal).__name__}" if getattr(signal, "name", None) is None else repr(signal.name)
 
 

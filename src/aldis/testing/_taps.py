@@ -5,8 +5,8 @@ is an interceptor, which the engine asks for the connections to call. On a signa
 that one object.
 
 Each block also connects a placeholder, a receiver that does nothing. So ``signal.receivers`` is true, and code that
-tests it before it sends does send. The tap removes the placeholder from each send: it is in no results, and the send
-may be sync or async.
+tests this before it sends still sends. The tap removes the placeholder from each send: it appears in no results, and
+the send may be sync or async.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Recorder:
     ) -> None:
         self.note = note
         self.is_fake = is_fake
-        self.only = only  # Keeps the receivers alive, so that their keys stay theirs. The same goes for the sender.
+        self.only = only  # Keeps the receivers alive, so that no other object gets their keys. The sender too.
         self._sender = sender
         self._filter = filter_key(sender)
         self._keys: frozenset[ReceiverKey] = frozenset(receiver_key(receiver) for receiver in only or ())
@@ -89,11 +89,11 @@ class Placeholder:
     """The receiver that a block connects. It does nothing."""
 
     def __call__(self, sender: Any, /, **payload: Any) -> None:
-        """Do nothing. Only code that calls receivers without a send gets here."""
+        """Do nothing. Only code that calls receivers without a send calls this."""
 
 
 class Tap:
-    """A tap on one signal. Its subclasses know how to put themselves on a signal."""
+    """A tap on one signal. Each subclass knows how to put itself on a signal."""
 
     __slots__ = ("recorders", "signal")
 
@@ -137,7 +137,8 @@ class AldisTap(Tap):
         ]
 
         if not self.signal.is_muted:
-            # By key: a receiver that is connected for the sender and for any sender is there twice, and called once.
+            # A dict by key: a receiver that is connected both to the sender and to any sender is here twice, and called
+            # once.
             self.record(sender, payload, list({c.key: receiver for c, receiver in living}.values()))
 
         return tuple(connection for connection, receiver in living if not self.stops(receiver))
@@ -165,7 +166,7 @@ class BlinkerTap(Tap):
             if is_on:
                 attributes[name] = own
             elif attributes.get(name) is not own:
-                continue  # Other code has replaced it since, and may still call it. It lets everything through now.
+                continue  # Other code has replaced it, and may still call ours. Ours passes every call through now.
             elif before is _NOTHING:
                 del attributes[name]
             else:
@@ -202,7 +203,7 @@ def tap_sends(signal: Any, recorder: Recorder, sender: Any = ANY) -> Generator[N
     tap = _open(signal, recorder)
 
     try:
-        # Blinker has an ANY of its own, and uses that if no sender is passed.
+        # Blinker has an ANY of its own, and uses it if no sender is passed.
         with signal.connected_to(Placeholder(), *(() if sender is ANY else (sender,))):
             yield
     finally:

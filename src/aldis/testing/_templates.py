@@ -22,19 +22,19 @@ _APPLICATIONS: Final = frozenset({("flask", "Flask"), ("quart", "Quart")})
 def captured_templates(
     app: Any,
     recorded: list[tuple[Any, Any]] | None = None,
-    **extra: Any,  # noqa: ARG001  # As documented.
+    **extra: Any,  # noqa: ARG001  # Flask's documentation has it.
 ) -> Generator[list[tuple[Any, Any]], None, None]:
     """Record the templates that a Flask application renders, as Flask's documentation shows it.
 
     Both forms of the documentation work: ``with captured_templates(app) as templates``, and ``with
-    captured_templates(app, templates)`` with a list of your own.
+    captured_templates(app, templates)`` with your own list.
 
     :param app: an application of Flask or of Quart.
     :param recorded: a list to append to; by default a new one.
     :param extra: ignored. The function in Flask's documentation takes it.
     :return: a context manager that returns the list. Each item is a template and the context that it was rendered
         with.
-    :raises InvalidOptionError: when ``app`` is not an application, or when nothing can be appended to ``recorded``.
+    :raises InvalidOptionError: when ``app`` is not an application, or when ``recorded`` has no ``append``.
     :raises UnboundProxyError: when ``app`` is ``current_app`` outside of an app context.
 
     .. versionadded:: 0.1

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @final
 class SignalTester:
-    """The functions of this module as methods, whose blocks last until the tester is closed.
+    """The functions of :mod:`aldis.testing` as methods, whose blocks last until the tester is closed.
 
     The pytest fixture ``signal_tester`` is one. With unittest, write ``self.enterContext(SignalTester())`` in
     ``setUp``.

@@ -1,4 +1,4 @@
-"""What the conformance tests share: two libraries, and how to say on purpose where they differ."""
+"""Shared by the conformance tests: the two libraries, and a way to state an intended difference."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROMISES = frozenset(f"E{number}" for number in range(1, 14))
 
 
 class OrderedSet(dict[Any, None]):
-    """For ``set_class``, which is how users of Blinker get their receivers in order."""
+    """A ``set_class`` as users of Blinker write it to call receivers in order."""
 
     def add(self, item: Any) -> None:
         self[item] = None
@@ -29,13 +29,13 @@ class OrderedSet(dict[Any, None]):
 
 @pytest.fixture(params=LIBRARIES)
 def library(request: pytest.FixtureRequest) -> Any:
-    """Blinker or Aldis."""
+    """Return Blinker or Aldis."""
     return LIBRARIES[request.param]
 
 
 @pytest.fixture
 def differs(library: Any) -> Callable[..., Any]:
-    """Gives what a library does where the two differ on purpose, because of a promise of Aldis."""
+    """Return the result of one library where Aldis differs on purpose, because of one of its promises."""
 
     def differs(promise: str, *, blinker: Any, aldis: Any) -> Any:
         assert promise in PROMISES
@@ -47,7 +47,7 @@ def differs(library: Any) -> Callable[..., Any]:
 
 @pytest.fixture
 def ordered(library: Any) -> Any:
-    """A class of signals whose receivers are called in order on both libraries."""
+    """Return a class of signals whose receivers are called in order on both libraries."""
 
     class OrderedSignal(library.Signal):  # type: ignore[misc]
         set_class = OrderedSet
@@ -57,19 +57,19 @@ def ordered(library: Any) -> Any:
 
 @pytest.fixture
 def signal(ordered: Any) -> Any:
-    """A signal whose receivers are called in order on both libraries."""
+    """Return a signal whose receivers are called in order on both libraries."""
     return ordered()
 
 
 @pytest.fixture
 def log() -> list[Any]:
-    """What receivers that :func:`named` made append to."""
+    """Return the list to which the receivers of :func:`named` append."""
     return []
 
 
 @pytest.fixture
 def named(log: list[Any]) -> Callable[[str], Any]:
-    """Makes receivers that note their name and return it."""
+    """Return a function that makes receivers, which append their name to the log and return it."""
 
     def make(name: str) -> Any:
         def receiver(sender: Any, **payload: Any) -> str:

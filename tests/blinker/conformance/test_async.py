@@ -1,7 +1,7 @@
-"""Blinker's contract: send_async, and how the two kinds of receivers are crossed.
+"""Blinker's contract: send_async, and wrappers between sync and async.
 
-Written from Blinker's documentation; each test runs on Blinker itself and on Aldis. Where the two differ on
-purpose, ``differs`` names the promise.
+Written from Blinker's documentation; each test runs on Blinker itself and on Aldis. Where the two differ on purpose,
+``differs`` names the promise.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ async def async_receiver(sender: Any, **payload: Any) -> Any:
 
 
 def run_async(receiver: Any) -> Any:
-    """An ``_async_wrapper``."""
+    """Run an async receiver, as an ``_async_wrapper``."""
 
     def call(*arguments: Any, **payload: Any) -> Any:
         return "wrapped", asyncio.run(receiver(*arguments, **payload))
@@ -32,7 +32,7 @@ def run_async(receiver: Any) -> Any:
 
 
 def make_async(receiver: Any) -> Any:
-    """A ``_sync_wrapper``."""
+    """Make a sync receiver async, as a ``_sync_wrapper``."""
 
     async def call(*arguments: Any, **payload: Any) -> Any:
         return "wrapped", receiver(*arguments, **payload)
@@ -50,7 +50,7 @@ def test_send_async_awaits_async_receivers(library: Any) -> None:
 
 
 def test_send_async_without_receivers(library: Any) -> None:
-    """send_async: with nobody connected it returns an empty list."""
+    """send_async: without receivers it returns an empty list."""
     assert asyncio.run(library.Signal().send_async("me", a=1)) == []
 
 
@@ -83,7 +83,7 @@ def test_an_async_mock_is_an_async_receiver(library: Any) -> None:
 
 
 def test_objects_with_an_async_call_are_async_receivers(library: Any, differs: Any) -> None:
-    """E9: Blinker takes an object with an async ``__call__`` for a sync receiver."""
+    """E9: Blinker mistakes an object with an async ``__call__`` for a sync receiver."""
 
     class Mailer:
         async def __call__(self, sender: Any) -> str:
@@ -102,7 +102,7 @@ def test_objects_with_an_async_call_are_async_receivers(library: Any, differs: A
 
 
 def test_send_refuses_async_receivers_without_a_wrapper(library: Any) -> None:
-    """send: an async receiver is a RuntimeError unless somebody says how to run it."""
+    """send: an async receiver without a wrapper is a RuntimeError."""
     signal = library.Signal()
     signal.connect(async_receiver)
 
@@ -111,7 +111,7 @@ def test_send_refuses_async_receivers_without_a_wrapper(library: Any) -> None:
 
 
 def test_send_async_refuses_sync_receivers_without_a_wrapper(library: Any) -> None:
-    """send_async: a sync receiver is a RuntimeError unless somebody says how to run it."""
+    """send_async: a sync receiver without a wrapper is a RuntimeError."""
     signal = library.Signal()
     signal.connect(sync_receiver)
 
@@ -120,7 +120,7 @@ def test_send_async_refuses_sync_receivers_without_a_wrapper(library: Any) -> No
 
 
 def test_send_runs_async_receivers_through_the_wrapper(signal: Any) -> None:
-    """_async_wrapper: is called with each async receiver, and what it returns with sender and payload."""
+    """_async_wrapper: is called with each async receiver, and its result is called with the sender and the payload."""
     signal.connect(sync_receiver)
     signal.connect(async_receiver)
 
@@ -131,7 +131,7 @@ def test_send_runs_async_receivers_through_the_wrapper(signal: Any) -> None:
 
 
 def test_send_async_runs_sync_receivers_through_the_wrapper(signal: Any) -> None:
-    """_sync_wrapper: is called with each sync receiver, and what it returns is awaited."""
+    """_sync_wrapper: is called with each sync receiver, and its result is called and awaited."""
     signal.connect(sync_receiver)
     signal.connect(async_receiver)
 
@@ -142,7 +142,7 @@ def test_send_async_runs_sync_receivers_through_the_wrapper(signal: Any) -> None
 
 
 def test_a_wrapper_that_is_not_needed_is_not_called(library: Any) -> None:
-    """_async_wrapper and _sync_wrapper: only receivers of the other kind go through them."""
+    """_async_wrapper and _sync_wrapper: are called only for receivers of the other kind."""
     sync_signal, async_signal = library.Signal(), library.Signal()
     sync_signal.connect(sync_receiver)
     async_signal.connect(async_receiver)
@@ -154,7 +154,7 @@ def test_a_wrapper_that_is_not_needed_is_not_called(library: Any) -> None:
 
 
 def test_an_exception_stops_send_async(signal: Any, log: list[Any]) -> None:
-    """send_async: what a receiver raises is raised as it is, and later receivers are not called."""
+    """send_async: raises a receiver's exception unchanged, and calls no later receiver."""
 
     async def fails(sender: Any) -> None:
         raise LookupError("lost")
@@ -171,8 +171,10 @@ def test_an_exception_stops_send_async(signal: Any, log: list[Any]) -> None:
     assert log == []
 
 
-def test_who_cannot_be_run_keeps_all_from_running(signal: Any, named: Any, log: list[Any], differs: Any) -> None:
-    """E9: Blinker has run the receivers before the async one when it fails."""
+def test_a_receiver_without_a_wrapper_fails_the_send_before_any_runs(
+    signal: Any, named: Any, log: list[Any], differs: Any
+) -> None:
+    """E9: Blinker has already run the receivers before the async one when the send fails."""
     before = named("before")
     signal.connect(before)
     signal.connect(async_receiver)

@@ -23,7 +23,7 @@ def receivers_of(signal: Any, sender: Any = None) -> list[Any]:
 
 
 def test_connected_to_connects_for_a_block(library: Any, named: Any, log: list[Any]) -> None:
-    """connected_to: connects at the beginning, disconnects at the end, and gives nothing."""
+    """connected_to: connects at the beginning of the block, disconnects at its end, and yields None."""
     signal = library.Signal()
     receiver = named("called")
 
@@ -39,7 +39,7 @@ def test_connected_to_connects_for_a_block(library: Any, named: Any, log: list[A
 
 @pytest.mark.parametrize("keyword", [True, False])
 def test_connected_to_a_sender(library: Any, named: Any, log: list[Any], keyword: bool) -> None:
-    """connected_to: takes a sender, by position and by keyword."""
+    """connected_to: accepts a sender, by position and by keyword."""
     signal = library.Signal()
     receiver = named("called")
     block = signal.connected_to(receiver=receiver, sender="me") if keyword else signal.connected_to(receiver, "me")
@@ -52,7 +52,7 @@ def test_connected_to_a_sender(library: Any, named: Any, log: list[Any], keyword
     assert log == ["called"]
 
 
-def test_connected_to_holds_strongly(library: Any, log: list[Any]) -> None:
+def test_connected_to_holds_the_receiver_strongly(library: Any, log: list[Any]) -> None:
     """connected_to: the receiver may be a lambda."""
     signal = library.Signal()
 
@@ -64,7 +64,7 @@ def test_connected_to_holds_strongly(library: Any, log: list[Any]) -> None:
 
 
 def test_connected_to_disconnects_after_a_failure(library: Any, named: Any) -> None:
-    """connected_to: lets exceptions through and disconnects."""
+    """connected_to: disconnects when the block raises, and the exception goes on."""
     signal = library.Signal()
     receiver = named("called")
 
@@ -103,8 +103,8 @@ def test_connected_to_works_in_an_exit_stack(library: Any, named: Any, log: list
     assert sorted(log) == ["a", "b"]
 
 
-def test_connected_to_leaves_what_was_connected_before(library: Any, named: Any, differs: Any) -> None:
-    """E7: Blinker disconnects at the end whatever connections the receiver had."""
+def test_connected_to_leaves_earlier_connections(library: Any, named: Any, differs: Any) -> None:
+    """E7: Blinker disconnects all connections of the receiver at the end."""
     signal = library.Signal()
     receiver = named("called")
     signal.connect(receiver)
@@ -118,7 +118,7 @@ def test_connected_to_leaves_what_was_connected_before(library: Any, named: Any,
 
 
 def test_connected_to_nests(library: Any, named: Any, log: list[Any], differs: Any) -> None:
-    """E7: in Blinker the inner block's end disconnects for the outer one too."""
+    """E7: in Blinker the end of the inner block disconnects the receiver for the outer block too."""
     signal = library.Signal()
     receiver = named("called")
 
@@ -135,8 +135,8 @@ def test_connected_to_nests(library: Any, named: Any, log: list[Any], differs: A
 # Muting
 
 
-def test_a_muted_signal_calls_nobody(library: Any, named: Any, log: list[Any]) -> None:
-    """muted and is_muted: sends in the block have no results; after it all is as before."""
+def test_a_muted_signal_calls_no_receiver(library: Any, named: Any, log: list[Any]) -> None:
+    """muted and is_muted: a send in the block returns no results; after it sends work as before."""
     signal = library.Signal()
     receiver = named("called")
     signal.connect(receiver)
@@ -154,7 +154,7 @@ def test_a_muted_signal_calls_nobody(library: Any, named: Any, log: list[Any]) -
 
 
 def test_muting_ends_after_a_failure(library: Any) -> None:
-    """muted: lets exceptions through and ends."""
+    """muted: ends when the block raises, and the exception goes on."""
     signal = library.Signal()
 
     with pytest.raises(LookupError, match="mine"), signal.muted():
@@ -164,7 +164,7 @@ def test_muting_ends_after_a_failure(library: Any) -> None:
 
 
 def test_a_muted_signal_still_has_receivers(library: Any, named: Any) -> None:
-    """muted: what looks at receivers still sees them."""
+    """muted: the signal still lists its receivers."""
     signal = library.Signal()
     receiver = named("called")
     signal.connect(receiver)
@@ -176,7 +176,7 @@ def test_a_muted_signal_still_has_receivers(library: Any, named: Any) -> None:
 
 
 def test_signals_can_be_connected_while_muted(library: Any, named: Any) -> None:
-    """muted: connections made in the block are there after it."""
+    """muted: connections that are made in the block stay after it."""
     signal = library.Signal()
     receiver = named("called")
 
@@ -187,7 +187,7 @@ def test_signals_can_be_connected_while_muted(library: Any, named: Any) -> None:
 
 
 def test_is_muted_can_be_set(library: Any, named: Any) -> None:
-    """is_muted: may be set by hand, for all threads."""
+    """is_muted: may be set directly, for all threads."""
     signal = library.Signal()
     receiver = named("called")
     signal.connect(receiver)
@@ -203,7 +203,7 @@ def test_is_muted_can_be_set(library: Any, named: Any) -> None:
 
 
 def test_muting_nests(library: Any, named: Any, log: list[Any], differs: Any) -> None:
-    """E8: in Blinker the inner block's end unmutes the outer one too."""
+    """E8: in Blinker the end of the inner block unmutes the outer block too."""
     signal = library.Signal()
     receiver = named("called")
     signal.connect(receiver)

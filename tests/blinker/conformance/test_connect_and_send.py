@@ -27,7 +27,7 @@ def receivers_of(signal: Any, sender: Any = None) -> list[Any]:
 
 
 def test_a_sent_signal_calls_its_receivers_and_returns_their_results(library: Any) -> None:
-    """connect and send: the receiver gets sender and payload; send returns pairs of receiver and value."""
+    """connect and send: the receiver gets the sender and the payload, and send returns pairs of receiver and result."""
     signal = library.Signal()
 
     def receiver(sender: Any, **payload: Any) -> tuple[Any, dict[str, Any]]:
@@ -41,7 +41,7 @@ def test_a_sent_signal_calls_its_receivers_and_returns_their_results(library: An
 
 
 def test_a_send_without_receivers_is_an_empty_list(library: Any) -> None:
-    """send: with nobody connected it returns an empty list, a new one each time."""
+    """send: without receivers it returns an empty list, a new one each time."""
     signal = library.Signal()
 
     assert signal.send() == []
@@ -69,7 +69,7 @@ def test_a_send_without_receivers_is_an_empty_list(library: Any) -> None:
 def test_each_form_of_connecting_connects_and_returns_the_receiver(
     library: Any, named: Any, log: list[Any], how: Any
 ) -> None:
-    """connect and connect_via: in positional and keyword forms, they connect and return the receiver itself."""
+    """connect and connect_via: in positional and keyword forms, they connect the receiver and return it unchanged."""
     signal = library.Signal()
     receiver = named("called")
 
@@ -79,7 +79,7 @@ def test_each_form_of_connecting_connects_and_returns_the_receiver(
 
 
 def test_connect_is_a_decorator(library: Any) -> None:
-    """connect: as a bare decorator it leaves the name to the function."""
+    """connect: as a bare decorator it returns the function."""
     signal = library.Signal()
 
     @signal.connect  # type: ignore[untyped-decorator]
@@ -90,8 +90,8 @@ def test_connect_is_a_decorator(library: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["sender", "self", "receiver", "signal", "payload", "kwargs"])
-def test_payload_keywords_are_not_those_of_send(library: Any, name: str) -> None:
-    """send: its own parameters are positional, so that a payload may be called as they are."""
+def test_payload_keywords_may_have_the_names_of_send_s_parameters(library: Any, name: str) -> None:
+    """send: its own parameters are positional, so that payload keywords may have the same names."""
     signal = library.Signal()
     seen: list[Any] = []
 
@@ -106,7 +106,7 @@ def test_payload_keywords_are_not_those_of_send(library: Any, name: str) -> None
 
 @pytest.mark.parametrize("name", ["send", "send_async"])
 def test_a_send_takes_one_positional_argument(library: Any, name: str) -> None:
-    """send and send_async: the payload goes by keyword."""
+    """send and send_async: the payload is passed by keyword."""
     with pytest.raises(TypeError, match="positional"):
         getattr(library.Signal(), name)("me", "payload")
 
@@ -127,8 +127,9 @@ def test_a_send_takes_one_positional_argument(library: Any, name: str) -> None:
         "_cleanup_bookkeeping",
     ],
 )
-def test_aldis_takes_the_parameters_of_blinker(named: Any, verb: str) -> None:
-    """Each verb of Aldis takes what Blinker's takes: the same names in the same order, with the same defaults."""
+def test_aldis_has_the_parameters_of_blinker(named: Any, verb: str) -> None:
+    """Each method of Aldis has the parameters of Blinker's: the same names in the same order, with the same
+    defaults."""
     theirs = inspect.signature(getattr(blinker.Signal, verb)).parameters
     ours = inspect.signature(getattr(aldis.Signal, verb)).parameters
     named = [p for p in theirs.values() if p.kind is not p.VAR_KEYWORD]
@@ -143,7 +144,8 @@ def test_aldis_takes_the_parameters_of_blinker(named: Any, verb: str) -> None:
 
 
 def test_a_receiver_that_is_connected_twice_is_called_once(library: Any, named: Any, log: list[Any]) -> None:
-    """connect: the same receiver and sender again is the same connection; for ANY as well, it is one call."""
+    """connect: the same receiver and sender again is the same connection; a receiver for ANY and for a sender is
+    called once."""
     signal = library.Signal()
     receiver = named("called")
     signal.connect(receiver)
@@ -155,7 +157,7 @@ def test_a_receiver_that_is_connected_twice_is_called_once(library: Any, named: 
 
 
 def test_all_receivers_are_called_in_order(library: Any, named: Any, log: list[Any]) -> None:
-    """send: all receivers are called; their order is undefined in Blinker, and that of connecting by E1."""
+    """send: all receivers are called; their order is undefined in Blinker, and the order of connecting by E1."""
     signal = library.Signal()
     names = [str(number) for number in range(20)]
     receivers = [signal.connect(named(name)) for name in names]
@@ -181,14 +183,12 @@ def test_set_class_orders_receivers(signal: Any, named: Any, log: list[Any]) -> 
 
 
 def test_set_class_is_the_set_by_default(library: Any) -> None:
-    """set_class: an attribute of the class, ``set`` if nobody changes it."""
+    """set_class: is an attribute of the class, ``set`` by default."""
     assert library.Signal.set_class is set
     assert library.NamedSignal("x").set_class is set
 
 
-def test_order_is_that_of_connecting_whatever_the_sender_filter(
-    signal: Any, named: Any, log: list[Any], differs: Any
-) -> None:
+def test_sender_filters_do_not_change_the_order(signal: Any, named: Any, log: list[Any], differs: Any) -> None:
     """E1: Blinker's ordered sets call receivers for ANY first; Aldis keeps one order."""
     receivers = [named(name) for name in "abc"]
     signal.connect(receivers[0], "me")
@@ -201,7 +201,7 @@ def test_order_is_that_of_connecting_whatever_the_sender_filter(
 
 
 def test_an_exception_stops_the_send(signal: Any, named: Any, log: list[Any]) -> None:
-    """send: what a receiver raises is raised as it is, and later receivers are not called."""
+    """send: raises a receiver's exception unchanged, and calls no later receiver."""
 
     def fails(sender: Any) -> None:
         raise LookupError("lost")
@@ -216,7 +216,7 @@ def test_an_exception_stops_the_send(signal: Any, named: Any, log: list[Any]) ->
 
 
 def test_a_receiver_that_cannot_take_the_payload_fails_the_send(library: Any) -> None:
-    """send: an undeclared signal takes any payload, and a receiver that does not fit raises its own TypeError."""
+    """send: an undeclared signal accepts any payload, and a receiver that cannot take it raises its own TypeError."""
     signal = library.Signal()
 
     def receiver(sender: Any) -> None: ...
@@ -231,7 +231,7 @@ def test_a_receiver_that_cannot_take_the_payload_fails_the_send(library: Any) ->
     "options", [{"priorities": 1}, {"sender": None, "weakly": True}], ids=["unknown", "known and unknown"]
 )
 def test_connect_refuses_unknown_options(library: Any, options: dict[str, Any]) -> None:
-    """connect: an option that does not exist is a TypeError, and nothing is connected."""
+    """connect: an unknown option is a TypeError, and nothing is connected."""
     signal = library.Signal()
 
     with pytest.raises(TypeError, match="unexpected keyword"):
@@ -243,8 +243,8 @@ def test_connect_refuses_unknown_options(library: Any, options: dict[str, Any]) 
 # disconnect
 
 
-def test_disconnect_is_from_all_senders(library: Any, named: Any) -> None:
-    """disconnect: without a sender, or with ANY, all connections of the receiver go; others stay."""
+def test_disconnect_from_all_senders(library: Any, named: Any) -> None:
+    """disconnect: without a sender, or with ANY, all connections of the receiver are removed; other receivers stay."""
     for more in ((), (library.ANY,)):
         signal = library.Signal()
         receiver, other = named("called"), named("other")
@@ -259,8 +259,8 @@ def test_disconnect_is_from_all_senders(library: Any, named: Any) -> None:
 
 
 @pytest.mark.parametrize("keyword", [True, False])
-def test_disconnect_is_from_one_sender(library: Any, named: Any, keyword: bool) -> None:
-    """disconnect: with a sender, only the connection to that one goes."""
+def test_disconnect_from_one_sender(library: Any, named: Any, keyword: bool) -> None:
+    """disconnect: with a sender, only the connection to this sender is removed."""
     signal = library.Signal()
     receiver = named("called")
     signal.connect(receiver, "me")
@@ -275,8 +275,8 @@ def test_disconnect_is_from_one_sender(library: Any, named: Any, keyword: bool) 
     assert receivers_of(signal, "you") == [receiver]
 
 
-def test_to_disconnect_a_sender_does_not_touch_any(library: Any, named: Any) -> None:
-    """disconnect: a receiver for ANY goes on to hear a sender that it was disconnected from."""
+def test_disconnecting_from_a_sender_does_not_touch_any(library: Any, named: Any) -> None:
+    """disconnect: a receiver for ANY is still called for a sender that it was disconnected from."""
     signal = library.Signal()
     receiver = named("called")
     signal.connect(receiver)
@@ -285,8 +285,8 @@ def test_to_disconnect_a_sender_does_not_touch_any(library: Any, named: Any) -> 
     assert receivers_of(signal, "me") == [receiver]
 
 
-def test_to_disconnect_what_is_not_connected_does_nothing(library: Any, named: Any) -> None:
-    """disconnect: unknown receivers and unknown senders are ignored, more than once too."""
+def test_disconnecting_a_receiver_that_is_not_connected_does_nothing(library: Any, named: Any) -> None:
+    """disconnect: unknown receivers and unknown senders are ignored, also several times."""
     signal = library.Signal()
     receiver, stranger = named("called"), named("stranger")
     signal.connect(receiver, "me")
@@ -300,7 +300,7 @@ def test_to_disconnect_what_is_not_connected_does_nothing(library: Any, named: A
 
 
 def test_a_receiver_may_be_connected_again(library: Any, named: Any) -> None:
-    """disconnect: leaves nothing behind that would be in the way of a later connect."""
+    """disconnect: does not prevent a later connect."""
     signal = library.Signal()
     receiver = named("called")
 
@@ -318,7 +318,7 @@ def test_a_receiver_may_be_connected_again(library: Any, named: Any) -> None:
 
 
 def test_a_receiver_may_disconnect_itself(signal: Any, named: Any, log: list[Any]) -> None:
-    """send: a receiver that disconnects itself is called once, and does not keep others from their call."""
+    """send: a receiver that disconnects itself is called once, and does not prevent the calls of other receivers."""
 
     def once(sender: Any) -> None:
         log.append("once")
@@ -333,8 +333,8 @@ def test_a_receiver_may_disconnect_itself(signal: Any, named: Any, log: list[Any
     assert log == ["once", "after", "after"]
 
 
-def test_who_is_connected_during_a_send_waits_for_the_next(signal: Any, named: Any, log: list[Any]) -> None:
-    """send: goes to the receivers that were connected when it began."""
+def test_a_receiver_connected_during_a_send_waits_for_the_next(signal: Any, named: Any, log: list[Any]) -> None:
+    """send: calls the receivers that were connected when it began."""
     late = named("late")
 
     def connects(sender: Any) -> None:
@@ -349,8 +349,8 @@ def test_who_is_connected_during_a_send_waits_for_the_next(signal: Any, named: A
     assert log == ["connects", "connects", "late"]
 
 
-def test_who_is_disconnected_before_its_turn_is_not_called(signal: Any, named: Any, log: list[Any]) -> None:
-    """send: a receiver that another one disconnects is not called any more."""
+def test_a_receiver_disconnected_before_its_turn_is_not_called(signal: Any, named: Any, log: list[Any]) -> None:
+    """send: a receiver that another receiver disconnects before its turn is not called."""
     second = named("second")
 
     def first(sender: Any) -> None:
@@ -364,10 +364,10 @@ def test_who_is_disconnected_before_its_turn_is_not_called(signal: Any, named: A
     assert log == ["first"]
 
 
-def test_who_is_disconnected_from_the_sender_before_its_turn(
+def test_a_receiver_disconnected_from_the_sender_before_its_turn(
     signal: Any, named: Any, log: list[Any], differs: Any
 ) -> None:
-    """E2: Blinker calls a receiver that was disconnected from just this sender before its turn."""
+    """E2: Blinker still calls a receiver that was disconnected from only this sender before its turn."""
     second = named("second")
 
     def first(sender: Any) -> None:
@@ -379,7 +379,7 @@ def test_who_is_disconnected_from_the_sender_before_its_turn(
     signal.connect(second, "you")
     signal.send("me")
 
-    # Blinker's ordered sets put receivers for ANY first, so `first` is first in both.
+    # Blinker's ordered sets call receivers for ANY first, so `first` is first in both libraries.
     assert log == differs("E2", blinker=["first", "second"], aldis=["first"])
 
 

@@ -17,7 +17,7 @@ import pytest
 
 
 def test_a_signal_has_documentation(library: Any) -> None:
-    """doc: by position or keyword it is the signal's ``__doc__``; without, that is the class's."""
+    """doc: passed by position or keyword, it is the signal's ``__doc__``; without it, the class's docstring is."""
     assert library.Signal("x").__doc__ == "x"
     assert library.Signal(doc="x").__doc__ == "x"
     assert library.NamedSignal("n", "x").__doc__ == "x"
@@ -46,7 +46,7 @@ def test_a_named_signal_made_by_hand(library: Any, named: Any, log: list[Any]) -
 
 
 def test_the_representation_of_a_signal(library: Any) -> None:
-    """repr: is that of an object; for a NamedSignal with the name at its end."""
+    """repr: is the repr of an object; for a NamedSignal it ends with the name."""
     assert repr(library.Signal()).startswith(f"<{library.Signal.__module__}.Signal object at 0x")
     text = repr(library.NamedSignal("model-saved"))
     assert text.startswith(f"<{library.NamedSignal.__module__}.NamedSignal object at 0x")
@@ -54,7 +54,7 @@ def test_the_representation_of_a_signal(library: Any) -> None:
 
 
 def test_any_is_one_symbol(library: Any) -> None:
-    """ANY: is the same everywhere, and is called so."""
+    """ANY: is the same object everywhere, and its repr is ANY."""
     assert library.Signal.ANY is library.ANY
     assert library.Signal().ANY is library.ANY
     assert library.NamedSignal("x").ANY is library.ANY
@@ -64,7 +64,7 @@ def test_any_is_one_symbol(library: Any) -> None:
 
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_any_is_the_same_after_pickling(library: Any, protocol: int) -> None:
-    """ANY: pickles and copies of it are itself."""
+    """ANY: unpickling and copying return the same object."""
     assert pickle.loads(pickle.dumps(library.ANY, protocol)) is library.ANY
     assert pickle.loads(pickle.dumps({"sender": library.ANY}, protocol))["sender"] is library.ANY
     assert copy.copy(library.ANY) is library.ANY
@@ -75,7 +75,7 @@ def test_any_is_the_same_after_pickling(library: Any, protocol: int) -> None:
 
 
 def test_a_namespace_makes_a_signal_once(library: Any) -> None:
-    """Namespace.signal: makes a NamedSignal for a name once; the first documentation stays."""
+    """Namespace.signal: makes one NamedSignal for a name; the first documentation stays."""
     namespace = library.Namespace()
     signal = namespace.signal("saved", "first")
 
@@ -90,7 +90,7 @@ def test_a_namespace_makes_a_signal_once(library: Any) -> None:
 
 
 def test_a_namespace_keeps_its_signals(library: Any) -> None:
-    """Namespace: a signal that nobody holds is still there."""
+    """Namespace: keeps a signal alive that no other object refers to."""
     namespace = library.Namespace()
     namespace.signal("saved").my_own = "attribute"
     gc.collect()
@@ -99,7 +99,7 @@ def test_a_namespace_keeps_its_signals(library: Any) -> None:
 
 
 def test_a_namespace_is_a_dict(library: Any) -> None:
-    """Namespace: all that a dict does."""
+    """Namespace: has all methods of a dict."""
     namespace = library.Namespace()
     assert issubclass(library.Namespace, dict)
     assert not namespace
@@ -141,8 +141,8 @@ def test_a_namespace_is_a_dict(library: Any) -> None:
         pytest.param(lambda kind, signal: copy.copy(kind({"saved": signal})), id="copy"),
     ],
 )
-def test_a_namespace_is_made_as_a_dict_is(library: Any, make: Any) -> None:
-    """Namespace: takes what dict takes, and makes further signals."""
+def test_a_namespace_is_constructed_like_a_dict(library: Any, make: Any) -> None:
+    """Namespace: accepts the arguments of dict, and then makes further signals."""
     signal = library.NamedSignal("saved")
     namespace = make(library.Namespace, signal)
 
@@ -153,7 +153,7 @@ def test_a_namespace_is_made_as_a_dict_is(library: Any, make: Any) -> None:
 
 
 def test_the_default_namespace(library: Any) -> None:
-    """signal and default_namespace: the function makes signals in the namespace."""
+    """signal and default_namespace: the function makes signals in this namespace."""
     signal = library.signal("conformance", doc="documented")
 
     assert isinstance(library.default_namespace, library.Namespace)

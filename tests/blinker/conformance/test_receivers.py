@@ -1,7 +1,7 @@
-"""Blinker's contract: what can be a receiver, and how long it lives.
+"""Blinker's contract: which objects can be receivers, and how long they live.
 
-Written from Blinker's documentation; each test runs on Blinker itself and on Aldis. Where the two differ on
-purpose, ``differs`` names the promise.
+Written from Blinker's documentation; each test runs on Blinker itself and on Aldis. Where the two differ on purpose,
+``differs`` names the promise.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Callable:
 
 
 def test_bound_methods_are_receivers(library: Any) -> None:
-    """connect: a bound method stays connected as long as its object lives, though it is made anew each time."""
+    """connect: a bound method stays connected as long as its object lives, though Python makes it anew at each
+    access."""
     signal = library.Signal()
     callable_ = Callable()
     signal.connect(callable_.method)
@@ -92,7 +93,7 @@ def test_methods_of_two_objects_are_two_receivers(library: Any) -> None:
 )
 @pytest.mark.parametrize("weak", [True, False])
 def test_any_callable_is_a_receiver(library: Any, receiver: Any, weak: bool) -> None:
-    """connect: functions, methods, classes, partials, objects and mocks, weakly and strongly."""
+    """connect: accepts functions, methods, classes, partials, objects and mocks, weakly and strongly."""
     signal = library.Signal()
     signal.connect(receiver, weak=weak)
 
@@ -102,7 +103,7 @@ def test_any_callable_is_a_receiver(library: Any, receiver: Any, weak: bool) -> 
     assert signal.send("me") == []
 
 
-def test_a_mock_notes_how_it_was_called(library: Any) -> None:
+def test_a_mock_records_how_it_was_called(library: Any) -> None:
     """send: calls a mock with the sender and the payload, and with nothing else."""
     signal = library.Signal()
     receiver = mock.Mock()
@@ -112,8 +113,8 @@ def test_a_mock_notes_how_it_was_called(library: Any) -> None:
     receiver.assert_called_once_with("me", a=1)
 
 
-def test_what_cannot_be_referenced_weakly_is_refused(library: Any) -> None:
-    """connect: a receiver that cannot be held weakly is a TypeError unless it is to be held strongly."""
+def test_an_unreferable_receiver_is_refused(library: Any) -> None:
+    """connect: a receiver that cannot be referenced weakly is a TypeError, except with weak=False."""
 
     class Slotted:
         __slots__ = ()
@@ -132,8 +133,8 @@ def test_what_cannot_be_referenced_weakly_is_refused(library: Any) -> None:
     assert signal.send() == [(receiver, "called")]
 
 
-def test_what_cannot_be_called_is_no_receiver(library: Any, differs: Any) -> None:
-    """E12: Blinker finds out at send, Aldis at connect."""
+def test_an_object_that_cannot_be_called_is_no_receiver(library: Any, differs: Any) -> None:
+    """E12: Blinker fails at send, Aldis at connect."""
     signal = library.Signal()
     refused_at = []
 
@@ -157,7 +158,7 @@ def test_what_cannot_be_called_is_no_receiver(library: Any, differs: Any) -> Non
 
 
 def test_receivers_are_held_weakly(library: Any, named: Any, log: list[Any]) -> None:
-    """connect: a receiver that nobody else holds is gone, for send and for all that looks."""
+    """connect: a receiver that no other object refers to is gone, for send and for every query."""
     signal = library.Signal()
     receiver = named("called")
     signal.connect(receiver)
@@ -204,7 +205,7 @@ def test_strong_receivers_live_on(library: Any, named: Any, log: list[Any], conn
 
 
 def test_connect_via_can_be_weak(library: Any, named: Any) -> None:
-    """connect_via(weak=True): holds weakly."""
+    """connect_via(weak=True): holds the receiver weakly."""
     signal = library.Signal()
     signal.connect_via("me", weak=True)(named("called"))
     gc.collect()
@@ -212,8 +213,8 @@ def test_connect_via_can_be_weak(library: Any, named: Any) -> None:
     assert signal.send("me") == []
 
 
-def test_disconnected_receivers_are_let_go(library: Any, named: Any) -> None:
-    """disconnect: a strong receiver may die after it."""
+def test_disconnected_receivers_are_freed(library: Any, named: Any) -> None:
+    """disconnect: a strong receiver may die afterwards."""
     signal = library.Signal()
     receiver = named("called")
     gone = weakref.ref(receiver)
@@ -239,8 +240,8 @@ def test_a_strong_connection_stays_strong(library: Any, named: Any, log: list[An
     assert log == differs("E5", blinker=[], aldis=["called"])
 
 
-def test_a_dead_sender_takes_its_connections_along(library: Any, named: Any, log: list[Any]) -> None:
-    """connect: when a sender dies its strong receivers are never called again; those of others are."""
+def test_the_connections_of_a_dead_sender_end(library: Any, named: Any, log: list[Any]) -> None:
+    """connect: when a sender dies, its strong receivers are never called again; receivers of other senders are."""
     signal = library.Signal()
     sender = Sender()
     signal.connect(named("dead"), sender, weak=False)
@@ -255,8 +256,8 @@ def test_a_dead_sender_takes_its_connections_along(library: Any, named: Any, log
     assert log == ["dead", "alive"]
 
 
-def test_a_dead_sender_lets_its_receivers_go(library: Any, named: Any, differs: Any) -> None:
-    """E5, E6: Blinker keeps the strong receivers of a dead sender for ever."""
+def test_the_receivers_of_a_dead_sender_are_freed(library: Any, named: Any, differs: Any) -> None:
+    """E5, E6: Blinker never frees the strong receivers of a dead sender."""
     signal = library.Signal()
     sender = Sender()
     receiver = named("called")

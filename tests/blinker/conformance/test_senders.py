@@ -1,7 +1,7 @@
-"""Blinker's contract: who is the same sender.
+"""Blinker's contract: when two senders are the same sender.
 
-Written from Blinker's documentation; each test runs on Blinker itself and on Aldis. Where the two differ on
-purpose, ``differs`` names the promise.
+Written from Blinker's documentation; each test runs on Blinker itself and on Aldis. Where the two differ on purpose,
+``differs`` names the promise.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Color(IntEnum):
     ],
 )
 def test_senders_that_match(library: Any, connected: Any, sent: Any) -> None:
-    """send: ``str`` and ``int`` match by value, all else by identity; receivers get what was sent."""
+    """send: ``str`` and ``int`` match by value, other senders by identity; receivers get the object that was sent."""
     signal = library.Signal()
     seen: list[Any] = []
     signal.connect(seen.append, connected, weak=False)
@@ -81,7 +81,7 @@ def test_senders_that_match(library: Any, connected: Any, sent: Any) -> None:
     "sender", [[], {}, (1, "a"), 1.5, frozenset({1}), 1 + 2j], ids=lambda sender: type(sender).__name__
 )
 def test_other_senders_match_by_identity(library: Any, named: Any, log: list[Any], sender: Any) -> None:
-    """send: an equal object is another sender; a sender may be unhashable."""
+    """send: an equal object is a different sender; a sender may be unhashable."""
     signal = library.Signal()
     receiver = named("called")
     signal.connect(receiver, sender)
@@ -97,7 +97,7 @@ def test_other_senders_match_by_identity(library: Any, named: Any, log: list[Any
 
 
 def test_a_bound_method_is_a_sender(library: Any, named: Any, log: list[Any]) -> None:
-    """send: a bound method is the same sender each time it is looked up."""
+    """send: a bound method is the same sender at each access."""
     signal = library.Signal()
     callable_ = Callable()
     receiver = named("called")
@@ -109,7 +109,7 @@ def test_a_bound_method_is_a_sender(library: Any, named: Any, log: list[Any]) ->
 
 
 def test_a_signal_is_a_sender(library: Any, named: Any, log: list[Any]) -> None:
-    """send: signals are ordinary objects: senders, keys, with attributes of one's own."""
+    """send: signals are ordinary objects: they can be senders and dict keys, and have attributes."""
     signal, sender = library.Signal(), library.Signal()
     receiver = named("called")
     signal.connect(receiver, sender=sender)
@@ -125,7 +125,7 @@ def test_a_signal_is_a_sender(library: Any, named: Any, log: list[Any]) -> None:
 
 @pytest.mark.parametrize("zero", [0, False])
 def test_zero_is_an_ordinary_sender(library: Any, named: Any, log: list[Any], differs: Any, zero: Any) -> None:
-    """E6: Blinker takes 0 and False for ANY, and connects before an assertion of its own notices."""
+    """E6: Blinker mistakes 0 and False for ANY, and connects before its own assertion fails."""
     signal = library.Signal()
     receiver = named("called")
 
@@ -141,7 +141,7 @@ def test_zero_is_an_ordinary_sender(library: Any, named: Any, log: list[Any], di
 
 
 def test_bytes_match_by_value(library: Any, named: Any, log: list[Any], differs: Any) -> None:
-    """E6: in Blinker, equal bytes match only if they happen to be one object."""
+    """E6: in Blinker, equal bytes match only if they are the same object by chance."""
     signal = library.Signal()
     receiver = named("called")
     connected, sent = bytes(bytearray(b"me")), bytes(bytearray(b"me"))
@@ -152,7 +152,7 @@ def test_bytes_match_by_value(library: Any, named: Any, log: list[Any], differs:
 
 
 def test_an_id_is_not_mistaken_for_its_object(library: Any, named: Any, log: list[Any], differs: Any) -> None:
-    """E6: to Blinker, the number that is an object's id is that object."""
+    """E6: in Blinker, the number that is an object's id matches that object."""
     signal = library.Signal()
     sender = Sender()
     receiver = named("called")
@@ -162,8 +162,8 @@ def test_an_id_is_not_mistaken_for_its_object(library: Any, named: Any, log: lis
     assert log == differs("E6", blinker=["called"], aldis=[])
 
 
-def test_a_sender_that_cannot_be_referenced_weakly_is_kept(library: Any, named: Any, differs: Any) -> None:
-    """E6: Blinker lets it die, so that its id may come to mean another object."""
+def test_an_unreferable_sender_is_kept_alive(library: Any, named: Any, differs: Any) -> None:
+    """E6: Blinker lets such a sender die, so that another object may get its id."""
     dead: list[str] = []
 
     class Slotted:
@@ -184,8 +184,8 @@ def test_a_sender_that_cannot_be_referenced_weakly_is_kept(library: Any, named: 
     assert dead == ["sender"]
 
 
-def test_a_proxy_stands_for_its_object(library: Any, named: Any, log: list[Any], differs: Any) -> None:
-    """E6: Blinker takes ``current_app`` for a sender of its own, which never sends."""
+def test_a_proxy_counts_as_the_object_it_points_to(library: Any, named: Any, log: list[Any], differs: Any) -> None:
+    """E6: Blinker treats ``current_app`` as a separate sender, which never sends."""
     signal = library.Signal()
     app = Flask("shop")
     receiver = named("called")

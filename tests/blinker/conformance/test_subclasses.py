@@ -27,7 +27,7 @@ async def async_receiver(sender: Any, **payload: Any) -> Any:
 
 
 class OrderedSet(dict[Any, None]):
-    """For ``set_class``: how users of Blinker get their receivers in order."""
+    """A ``set_class`` as users of Blinker write it to call receivers in order."""
 
     def add(self, item: Any) -> None:
         self[item] = None
@@ -40,7 +40,8 @@ class OrderedSet(dict[Any, None]):
 
 
 def test_a_subclass_with_arguments_of_its_own(library: Any, named: Any, log: list[Any]) -> None:
-    """Subclasses of Signal may have their own ``__init__``, attributes before and after, and class attributes."""
+    """Subclasses of Signal may have their own ``__init__``, attributes set before and after super(), and class
+    attributes."""
 
     class Documented(library.Signal):  # type: ignore[misc]
         kind = "documented"
@@ -77,7 +78,7 @@ def test_a_subclass_of_named_signal_with_arguments_of_its_own(library: Any) -> N
 
 
 def test_a_subclass_beside_another_base(library: Any, named: Any, log: list[Any]) -> None:
-    """Subclasses of Signal may have other bases."""
+    """Subclasses of Signal may have further bases."""
 
     class Titled:
         title = "a title"
@@ -98,7 +99,7 @@ def test_a_subclass_beside_another_base(library: Any, named: Any, log: list[Any]
 
 
 def test_a_subclass_overrides_send(library: Any, log: list[Any]) -> None:
-    """Subclasses may override send, with any parameters, and call the original."""
+    """Subclasses may override send, with any parameters, and call the original method."""
 
     class Logged(library.NamedSignal):  # type: ignore[misc]
         def send(self, *args: Any, **kwargs: Any) -> Any:
@@ -114,7 +115,7 @@ def test_a_subclass_overrides_send(library: Any, log: list[Any]) -> None:
 
 
 def test_a_subclass_overrides_send_async(library: Any, log: list[Any]) -> None:
-    """Subclasses may override send_async and call the original."""
+    """Subclasses may override send_async and call the original method."""
 
     class Logged(library.Signal):  # type: ignore[misc]
         async def send_async(self, *args: Any, **kwargs: Any) -> Any:
@@ -129,7 +130,7 @@ def test_a_subclass_overrides_send_async(library: Any, log: list[Any]) -> None:
 
 
 def make_recorder(library: Any, log: list[Any]) -> Any:
-    """A signal whose class overrides connect and disconnect with Blinker's parameters."""
+    """Return a signal whose class overrides connect and disconnect with Blinker's parameters."""
 
     class Recorder(library.Signal):  # type: ignore[misc]
         def connect(self, receiver: Any, sender: Any = library.ANY, weak: bool = True) -> Any:
@@ -144,7 +145,7 @@ def make_recorder(library: Any, log: list[Any]) -> Any:
 
 
 def test_connect_via_calls_an_overridden_connect(library: Any, log: list[Any]) -> None:
-    """connect and connect_via: go through what a subclass makes of connect."""
+    """connect and connect_via: call a subclass's connect."""
     signal = make_recorder(library, log)
 
     signal.connect(sync_receiver)
@@ -161,8 +162,8 @@ def test_connect_via_calls_an_overridden_connect(library: Any, log: list[Any]) -
     assert not signal.receivers
 
 
-def test_connected_to_calls_overridden_verbs(library: Any, log: list[Any]) -> None:
-    """connected_to: goes through what a subclass makes of connect and disconnect."""
+def test_connected_to_calls_overridden_methods(library: Any, log: list[Any]) -> None:
+    """connected_to: calls a subclass's connect and disconnect."""
     signal = make_recorder(library, log)
 
     with signal.connected_to(sync_receiver, sender="me"):
@@ -174,7 +175,7 @@ def test_connected_to_calls_overridden_verbs(library: Any, log: list[Any]) -> No
 
 
 def test_connected_to_calls_an_overridden_connect_alone(library: Any, log: list[Any]) -> None:
-    """connected_to: works when a subclass overrides only connect, or wraps the receiver in it."""
+    """connected_to: works if a subclass overrides only connect, or wraps the receiver in it."""
 
     class Wrapping(library.Signal):  # type: ignore[misc]
         def connect(self, receiver: Any, *args: Any, **kwargs: Any) -> Any:
@@ -191,7 +192,7 @@ def test_connected_to_calls_an_overridden_connect_alone(library: Any, log: list[
 
 
 def test_an_overridden_connect_that_changes_the_receiver(library: Any) -> None:
-    """connect: a subclass may connect another callable than the one it was given."""
+    """connect: a subclass may connect another callable instead of its argument."""
 
     class Wrapping(library.Signal):  # type: ignore[misc]
         def connect(self, receiver: Any, sender: Any = library.ANY, weak: bool = True) -> Any:
@@ -210,8 +211,10 @@ def test_an_overridden_connect_that_changes_the_receiver(library: Any) -> None:
     assert [value for _, value in signal.send()] == [("wrapped", "called")]
 
 
-def test_an_override_of_receivers_for_decides_who_is_called(library: Any, named: Any, log: list[Any]) -> None:
-    """receivers_for: send and send_async call what a subclass gives, connected or not."""
+def test_an_override_of_receivers_for_decides_which_receivers_are_called(
+    library: Any, named: Any, log: list[Any]
+) -> None:
+    """receivers_for: send and send_async call the receivers that a subclass returns, connected or not."""
 
     class Chosen(library.Signal):  # type: ignore[misc]
         chosen: Any = ()
@@ -236,7 +239,7 @@ def test_an_override_of_receivers_for_decides_who_is_called(library: Any, named:
 
 
 def test_an_override_of_receivers_for_filters(signal: Any, named: Any, log: list[Any]) -> None:
-    """receivers_for: a subclass may leave out some of the receivers that are connected."""
+    """receivers_for: a subclass may leave out some of the connected receivers."""
 
     class Filtering(type(signal)):  # type: ignore[misc]
         def receivers_for(self, sender: Any) -> Any:
@@ -254,7 +257,7 @@ def test_an_override_of_receivers_for_filters(signal: Any, named: Any, log: list
 
 
 def test_an_override_of_receivers_for_decides_the_order(signal: Any, named: Any, log: list[Any]) -> None:
-    """receivers_for: receivers are called in the order in which a subclass gives them."""
+    """receivers_for: receivers are called in the order in which a subclass returns them."""
 
     class Reversed(type(signal)):  # type: ignore[misc]
         def receivers_for(self, sender: Any) -> Any:
@@ -268,8 +271,8 @@ def test_an_override_of_receivers_for_decides_the_order(signal: Any, named: Any,
     assert log == ["c", "b", "a"]
 
 
-def test_an_override_of_receivers_for_may_give_new_callables(signal: Any, named: Any, log: list[Any]) -> None:
-    """receivers_for: a subclass may give wrappers around the receivers, made for this send."""
+def test_an_override_of_receivers_for_may_return_new_callables(signal: Any, named: Any, log: list[Any]) -> None:
+    """receivers_for: a subclass may return wrapped receivers that it makes for this send."""
 
     class Wrapping(type(signal)):  # type: ignore[misc]
         def receivers_for(self, sender: Any) -> Any:
@@ -290,8 +293,8 @@ def test_an_override_of_receivers_for_may_give_new_callables(signal: Any, named:
     assert log == ["before", "a", "after", "before", "b", "after"]
 
 
-def test_has_receivers_for_asks_an_overridden_receivers_for(library: Any, differs: Any) -> None:
-    """E10: Blinker does not ask what a subclass gives, so it says no for a signal that would call somebody."""
+def test_has_receivers_for_calls_an_overridden_receivers_for(library: Any, differs: Any) -> None:
+    """E10: Blinker ignores a subclass's receivers_for, and returns False for a signal that would call receivers."""
 
     class Chosen(library.Signal):  # type: ignore[misc]
         def receivers_for(self, sender: Any) -> Any:
@@ -304,7 +307,7 @@ def test_has_receivers_for_asks_an_overridden_receivers_for(library: Any, differ
 
 
 def test_a_subclass_overrides_has_receivers_for(library: Any) -> None:
-    """has_receivers_for: a subclass may override it; sends do not ask."""
+    """has_receivers_for: a subclass may override it; a send does not call it."""
 
     class Shy(library.Signal):  # type: ignore[misc]
         def has_receivers_for(self, sender: Any) -> bool:
@@ -319,7 +322,7 @@ def test_a_subclass_overrides_has_receivers_for(library: Any) -> None:
 
 
 def test_a_subclass_of_a_subclass(library: Any, named: Any, log: list[Any]) -> None:
-    """Subclasses: an override further up is found, and so is a mixin's."""
+    """Subclasses: overrides of a base class and of a mixin are called."""
 
     class Backwards:
         def receivers_for(self, sender: Any) -> Any:
@@ -362,7 +365,7 @@ def test_a_namespace_subclass_makes_its_own_signals(library: Any) -> None:
 
 
 def test_a_namespace_subclass_with_arguments_of_its_own(library: Any) -> None:
-    """Namespace: a subclass may have its own ``__init__``, which need not call the original: a dict needs none."""
+    """Namespace: a subclass may have its own ``__init__``, which need not call the original, as for a dict."""
 
     class Prefixed(library.Namespace):  # type: ignore[misc]
         def __init__(self, prefix: str) -> None:
@@ -377,8 +380,8 @@ def test_a_namespace_subclass_with_arguments_of_its_own(library: Any) -> None:
     assert list(namespace) == ["shop.saved"]
 
 
-def test_a_namespace_subclass_that_makes_what_is_missing(library: Any) -> None:
-    """Namespace: a subclass may be a mapping that fills itself."""
+def test_a_namespace_subclass_with_missing(library: Any) -> None:
+    """Namespace: a subclass may define ``__missing__``."""
 
     class Eager(library.Namespace):  # type: ignore[misc]
         def __missing__(self, name: str) -> Any:
@@ -394,8 +397,8 @@ def test_a_namespace_subclass_that_makes_what_is_missing(library: Any) -> None:
 
 
 @pytest.mark.parametrize("verb", ["send", "connect", "disconnect", "has_receivers_for", "send_async"])
-def test_a_verb_of_one_signal_can_be_patched(library: Any, verb: str) -> None:
-    """mock.patch.object(signal, verb): puts a mock in place, and takes it away again."""
+def test_a_method_of_one_signal_can_be_patched(library: Any, verb: str) -> None:
+    """mock.patch.object(signal, name): replaces a method with a mock, and restores it."""
     signal, other = library.NamedSignal("x"), library.NamedSignal("y")
 
     with mock.patch.object(signal, verb, mock.Mock()) as patched:
@@ -407,8 +410,8 @@ def test_a_verb_of_one_signal_can_be_patched(library: Any, verb: str) -> None:
     assert verb not in vars(signal)
 
 
-def test_receivers_for_is_found_when_the_class_is_made(library: Any, named: Any, differs: Any) -> None:
-    """E11: Aldis looks for an override when a class is made, not at each send, so it does not see a later patch."""
+def test_receivers_for_is_looked_up_when_the_class_is_made(library: Any, named: Any, differs: Any) -> None:
+    """E11: Aldis looks for an override when a class is made, not at each send, so a later patch has no effect."""
     signal = library.Signal()
     receiver = named("connected")
     signal.connect(receiver)
@@ -419,7 +422,7 @@ def test_receivers_for_is_found_when_the_class_is_made(library: Any, named: Any,
     assert sent == differs("E11", blinker=[(sync_receiver, ("sync", "me", {}))], aldis=[(receiver, "connected")])
 
 
-def test_connected_to_calls_patched_verbs(library: Any) -> None:
+def test_connected_to_calls_patched_methods(library: Any) -> None:
     """mock.patch.object(signal, "connect"): connected_to calls the mocks."""
     signal = library.Signal()
 
@@ -432,7 +435,7 @@ def test_connected_to_calls_patched_verbs(library: Any) -> None:
 
 
 def test_a_class_can_be_patched(library: Any) -> None:
-    """mock.patch.object(Signal, "send"): is seen by all signals."""
+    """mock.patch.object(Signal, "send"): changes all signals."""
     signal = library.NamedSignal("x")
 
     with mock.patch.object(library.Signal, "send", autospec=True) as patched:
@@ -443,8 +446,8 @@ def test_a_class_can_be_patched(library: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["Signal", "NamedSignal"])
-def test_a_mock_can_stand_for_a_signal(library: Any, kind: str) -> None:
-    """Mock(spec=Signal): has the verbs of a signal and nothing else."""
+def test_a_mock_can_replace_a_signal(library: Any, kind: str) -> None:
+    """Mock(spec=Signal): has the methods of a signal and no other attributes."""
     of_kind = getattr(library, kind)
     signal = mock.Mock(spec=of_kind)
     signal.send("me", a=1)
@@ -459,7 +462,7 @@ def test_a_mock_can_stand_for_a_signal(library: Any, kind: str) -> None:
 
 
 def test_a_mock_can_have_the_signature_of_a_signal(library: Any) -> None:
-    """create_autospec(Signal): checks calls against the verbs' parameters, and knows that send_async is async."""
+    """create_autospec(Signal): checks calls against the methods' parameters, and knows that send_async is async."""
     signal = mock.create_autospec(library.Signal, instance=True)
     signal.send("me", a=1)
     signal.connect(sync_receiver, "me", weak=False)
@@ -471,8 +474,8 @@ def test_a_mock_can_have_the_signature_of_a_signal(library: Any) -> None:
     assert not isinstance(signal.send, mock.AsyncMock)
 
 
-def test_a_mock_can_stand_for_one_signal(library: Any) -> None:
-    """Mock(wraps=signal): looks at a signal without changing it."""
+def test_a_mock_can_wrap_a_signal(library: Any) -> None:
+    """Mock(wraps=signal): records calls of a signal without changing it."""
     signal = library.NamedSignal("x")
     signal.connect(sync_receiver)
     wrapped = mock.Mock(wraps=signal, spec=signal)

@@ -32,7 +32,7 @@ class Thing:
     """A sender that matches by identity."""
 
 
-def test_order_is_that_of_connecting() -> None:
+def test_receivers_are_called_in_the_order_of_connecting() -> None:
     """E1: without priorities, receivers are called in the order in which they were connected."""
     signal, log = Signal(), list[int]()
 
@@ -46,7 +46,7 @@ def test_order_is_that_of_connecting() -> None:
 
 @pytest.mark.parametrize("sender", ["x", 7, b"x", Thing(), None, (), Thing])
 def test_sender_filters_do_not_change_the_order(sender: Any) -> None:
-    """E1: receivers for any sender and for one sender are called in one order, that of connecting."""
+    """E1: receivers for any sender and receivers for one sender are called in one order, the order of connecting."""
     signal, log = Signal(), list[int]()
 
     for number in range(12):
@@ -58,7 +58,8 @@ def test_sender_filters_do_not_change_the_order(sender: Any) -> None:
 
 
 def test_higher_priority_is_called_earlier() -> None:
-    """E1: a higher priority is called earlier; 0 is the default; fractions and infinities are numbers too."""
+    """E1: a receiver with a higher priority is called earlier; the default is 0; fractions and infinities are
+    allowed."""
     signal, log = Signal(), list[Any]()
 
     for priority in (-1, 5, 0, -inf, 0.5, inf, 10**400, -0.25):
@@ -70,8 +71,8 @@ def test_higher_priority_is_called_earlier() -> None:
     assert log == [inf, 10**400, 5, 0.5, 0, "default", -0.25, -1, -inf]
 
 
-def test_priorities_count_across_sender_filters() -> None:
-    """E1: a receiver of one sender goes before one of any sender if its priority is higher, and after it if lower."""
+def test_priorities_apply_across_sender_filters() -> None:
+    """E1: a receiver for one sender runs before one for any sender if its priority is higher, and after it if lower."""
     signal, log = Signal(), list[str]()
     signal.connect(named(log, "any"), weak=False)
     signal.connect(named(log, "late"), "x", weak=False, priority=-1)
@@ -87,7 +88,7 @@ FILTERS: list[Any] = [ANY, "x", "y"]
 
 @given(st.lists(st.tuples(st.sampled_from([-1, 0, 0, 0.5, 1]), st.sampled_from(FILTERS)), max_size=25))
 def test_order_is_a_stable_sort(connections: list[tuple[float, Any]]) -> None:
-    """E1: whatever was connected, a send calls what fits the sender, stably sorted by priority."""
+    """E1: a send calls the receivers that match the sender, stably sorted by priority."""
     signal, log = Signal(), list[int]()
 
     for number, (priority, sender) in enumerate(connections):
@@ -99,8 +100,8 @@ def test_order_is_a_stable_sort(connections: list[tuple[float, Any]]) -> None:
     assert log == sorted(fitting, key=lambda number: -connections[number][0])
 
 
-def test_every_way_to_look_shows_the_same_order() -> None:
-    """E1: send, its results, send_async, receivers_for and receivers agree on the order."""
+def test_every_view_shows_the_same_order() -> None:
+    """E1: send, its results, send_async, receivers_for and receivers all show the same order."""
     signal = Signal()
     log: list[str] = []
 
@@ -129,7 +130,7 @@ def test_every_way_to_look_shows_the_same_order() -> None:
     assert list(signal.receivers.values()) == expected
 
 
-def test_results_stand_in_the_order_of_calls() -> None:
+def test_results_are_in_the_order_of_calls() -> None:
     """E1: send returns (receiver, result) pairs in the order of the calls."""
     signal, log = Signal(), list[int]()
     receivers = [named(log, number) for number in range(3)]
@@ -140,8 +141,8 @@ def test_results_stand_in_the_order_of_calls() -> None:
     assert signal.send() == [(receivers[2], 2), (receivers[1], 1), (receivers[0], 0)]
 
 
-def test_connecting_again_keeps_the_place() -> None:
-    """E1: a receiver that is connected again without having been disconnected keeps its place."""
+def test_connecting_again_keeps_the_position() -> None:
+    """E1: a receiver that is connected again while it is still connected keeps its position."""
     signal, log = Signal(), list[str]()
     first, second = named(log, "first"), named(log, "second")
     signal.connect(first)
@@ -153,8 +154,8 @@ def test_connecting_again_keeps_the_place() -> None:
     assert log == ["first", "second"]
 
 
-def test_a_new_priority_moves_it() -> None:
-    """E1: connecting again with another priority moves the receiver among the priorities, at once."""
+def test_a_new_priority_moves_the_receiver() -> None:
+    """E1: connecting again with another priority moves the receiver to its new position at once."""
     signal, log = Signal(), list[str]()
     first, second, third = named(log, "first"), named(log, "second"), named(log, "third")
 
@@ -171,7 +172,7 @@ def test_a_new_priority_moves_it() -> None:
 
 
 def test_a_reconnected_receiver_goes_to_the_end() -> None:
-    """E1: a receiver that was disconnected and is connected anew comes after those that stayed."""
+    """E1: a receiver that is disconnected and then connected again comes after the receivers that stayed connected."""
     signal, log = Signal(), list[str]()
     first, second = named(log, "first"), named(log, "second")
     signal.connect(first)
@@ -185,7 +186,7 @@ def test_a_reconnected_receiver_goes_to_the_end() -> None:
 
 
 def test_disconnecting_one_keeps_the_order_of_the_others() -> None:
-    """E1: the others stay in order when one of them goes."""
+    """E1: the other receivers keep their order when one of them is disconnected."""
     signal, log = Signal(), list[int]()
     receivers = [named(log, number) for number in range(10)]
 
@@ -200,7 +201,7 @@ def test_disconnecting_one_keeps_the_order_of_the_others() -> None:
 
 
 def test_set_class_does_not_change_the_order() -> None:
-    """E1: Blinker's set_class is accepted, and the order stays that of connecting."""
+    """E1: Blinker's set_class is accepted, and receivers are still called in the order of connecting."""
 
     class Backwards(set[Any]):
         def __iter__(self) -> Any:
@@ -219,8 +220,9 @@ def test_set_class_does_not_change_the_order() -> None:
     assert log == list(range(20))
 
 
-def test_a_subclass_may_give_an_order_of_its_own() -> None:
-    """E1: where a subclass overrides receivers_for, send calls what that gives, in the order in which it gives it."""
+def test_a_subclass_may_choose_its_own_order() -> None:
+    """E1: if a subclass overrides receivers_for, send calls the receivers that it returns, in the order in which it
+    returns them."""
 
     class Backwards(Signal):
         def receivers_for(self, sender: Any) -> Any:
@@ -237,7 +239,8 @@ def test_a_subclass_may_give_an_order_of_its_own() -> None:
 
 
 def test_order_does_not_depend_on_hashes() -> None:
-    """E1: processes with other hash seeds call in the same order, senders and receivers of all kinds mixed."""
+    """E1: processes with different hash seeds call receivers in the same order, for senders and receivers of every
+    kind."""
     program = (
         "import aldis\n"
         "signal, log = aldis.Signal(), []\n"

@@ -1,4 +1,4 @@
-"""E2: a send calls the receivers that were connected when it began and still are at their turn."""
+"""E2: a send calls the receivers that were connected when it began and are still connected at their turn."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def inline(receiver: Callable[..., Any]) -> Callable[..., Any]:
-    """A sync_wrapper that calls in the same thread."""
+    """Call the receiver in the same thread, as a sync_wrapper."""
 
     async def call(*args: Any, **payload: Any) -> Any:
         return receiver(*args, **payload)
@@ -24,7 +24,7 @@ def inline(receiver: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Stage:
-    """A signal to send in one of the ways in which sends differ inside."""
+    """A signal, and one of the ways to send it that the engine handles by different code."""
 
     def __init__(self, way: str) -> None:
         self.way = way
@@ -60,7 +60,7 @@ class Stage:
         self.signal.connect(receiver, self.sender, options.pop("weak", False), **options)
 
     def send(self) -> list[str]:
-        """Send once; what ran, but for what the stage itself connected."""
+        """Send once; return the names of the receivers that ran, except those that the stage itself connected."""
         before = len(self.log)
         sender = None if self.sender is ANY else self.sender
 
@@ -98,8 +98,8 @@ sync_ways = pytest.mark.parametrize("stage", [way for way in WAYS if way != "asy
 
 
 @pytest.mark.parametrize("priority", [-1, 0, 1])
-def test_one_connected_during_the_send_waits(stage: Stage, priority: float) -> None:
-    """E2: a receiver that is connected during a send is called by the next, whatever its priority."""
+def test_a_receiver_connected_during_the_send_waits(stage: Stage, priority: float) -> None:
+    """E2: a receiver that is connected during a send is called from the next send on, whatever its priority."""
     new = stage.named("new")
     stage.connect(stage.named("old", lambda: stage.connect(new, priority=priority)))
 
@@ -108,7 +108,7 @@ def test_one_connected_during_the_send_waits(stage: Stage, priority: float) -> N
 
 
 def test_the_first_receiver_of_a_sender_connected_during_the_send_waits() -> None:
-    """E2: that holds too for a receiver that is the first for the sender, connected by one for any."""
+    """E2: this is also true for the first receiver of a sender, when a receiver for any sender connects it."""
     stage = Stage("plain")
     stage.connect(stage.named("any", lambda: stage.signal.connect(new, "x")))
     new = stage.named("new")
@@ -120,8 +120,8 @@ def test_the_first_receiver_of_a_sender_connected_during_the_send_waits() -> Non
     assert stage.log == ["any", "any", "new"]
 
 
-def test_one_disconnected_before_its_turn_is_not_called(stage: Stage) -> None:
-    """E2: a receiver that is disconnected before its turn is not called by the send under way."""
+def test_a_receiver_disconnected_before_its_turn_is_not_called(stage: Stage) -> None:
+    """E2: a receiver that is disconnected before its turn is not called by the running send."""
     last = stage.named("last")
     stage.connect(stage.named("first", lambda: stage.signal.disconnect(last)))
     stage.connect(last)
@@ -130,8 +130,8 @@ def test_one_disconnected_before_its_turn_is_not_called(stage: Stage) -> None:
     assert stage.send() == ["first"]
 
 
-def test_those_after_a_disconnected_one_are_called(stage: Stage) -> None:
-    """E2: receivers that disconnect themselves make no other miss its turn."""
+def test_receivers_after_a_disconnected_one_are_called(stage: Stage) -> None:
+    """E2: a receiver that disconnects itself does not make another receiver miss its turn."""
 
     def leave() -> None:
         stage.signal.disconnect(first)
@@ -146,8 +146,8 @@ def test_those_after_a_disconnected_one_are_called(stage: Stage) -> None:
     assert stage.send() == ["third"]
 
 
-def test_one_collected_before_its_turn_is_not_called(stage: Stage) -> None:
-    """E2: a function that is collected before its turn is not called by the send under way."""
+def test_a_receiver_collected_before_its_turn_is_not_called(stage: Stage) -> None:
+    """E2: a function that is collected before its turn is not called by the running send."""
     kept = [stage.named("last")]
 
     def drop() -> None:
@@ -162,7 +162,7 @@ def test_one_collected_before_its_turn_is_not_called(stage: Stage) -> None:
 
 
 def test_a_method_whose_object_is_collected_before_its_turn_is_not_called(stage: Stage) -> None:
-    """E2: so it is with a bound method when its object dies."""
+    """E2: a bound method whose object dies before its turn is not called by the running send."""
 
     class Listener:
         def hear(self, sender: Any, **payload: Any) -> None:
@@ -180,8 +180,9 @@ def test_a_method_whose_object_is_collected_before_its_turn_is_not_called(stage:
     assert stage.send() == ["first"]
 
 
-def test_one_disconnected_and_connected_again_waits(stage: Stage) -> None:
-    """E2: a receiver that goes and comes back during a send is a new connection, and waits for the next."""
+def test_a_receiver_disconnected_and_connected_again_waits(stage: Stage) -> None:
+    """E2: a receiver that is disconnected and connected again during a send is a new connection, and waits for the next
+    send."""
 
     def swap() -> None:
         stage.signal.disconnect(last)
@@ -194,8 +195,8 @@ def test_one_disconnected_and_connected_again_waits(stage: Stage) -> None:
     assert stage.send() == ["first"]
 
 
-def test_one_connected_again_is_called_once(stage: Stage) -> None:
-    """E2: a receiver that is connected again, without having gone, is called once by the send under way."""
+def test_a_receiver_connected_again_is_called_once(stage: Stage) -> None:
+    """E2: a receiver that is connected again while it is still connected is called once by the running send."""
     last = stage.named("last")
     stage.connect(stage.named("first", lambda: stage.connect(last, priority=5)))
     stage.connect(last)
@@ -205,7 +206,7 @@ def test_one_connected_again_is_called_once(stage: Stage) -> None:
 
 
 def test_a_once_receiver_connected_again_before_its_turn_has_two_calls(stage: Stage) -> None:
-    """E2: one that is connected with once again, while its call is still to come, is called by the next send too."""
+    """E2: a receiver that is connected again with once before its call in this send is called by the next send too."""
     last = stage.named("last")
     first = stage.named("first", lambda: stage.connect(last, once=True))
     stage.connect(first)
@@ -218,7 +219,7 @@ def test_a_once_receiver_connected_again_before_its_turn_has_two_calls(stage: St
 
 
 def test_clearing_ends_the_send(stage: Stage) -> None:
-    """E2: when all are disconnected during a send, no further receiver is called."""
+    """E2: when all receivers are disconnected during a send, the send calls no further receiver."""
     stage.connect(stage.named("first", stage.signal.receivers.clear))
     stage.connect(stage.named("last"))
 
@@ -227,7 +228,7 @@ def test_clearing_ends_the_send(stage: Stage) -> None:
 
 
 def test_a_receiver_lives_through_its_own_call(stage: Stage) -> None:
-    """E2: a receiver that drops the last reference to itself runs to its end, and is called no more."""
+    """E2: a receiver that drops the last reference to itself runs to its end, and is not called again."""
     kept: list[Any] = []
 
     def leave() -> None:
@@ -242,8 +243,8 @@ def test_a_receiver_lives_through_its_own_call(stage: Stage) -> None:
     assert stage.send() == []
 
 
-def test_a_nested_send_is_a_send_of_its_own() -> None:
-    """E2: a send within a send has a snapshot of its own; the outer one goes on with its own."""
+def test_a_nested_send_has_its_own_snapshot() -> None:
+    """E2: a nested send has its own snapshot; the outer send continues with its own."""
     stage = Stage("plain")
     depth: list[int] = []
 
@@ -264,7 +265,7 @@ def test_a_nested_send_is_a_send_of_its_own() -> None:
 
 @sync_ways
 def test_a_once_receiver_that_a_nested_send_called_is_not_called_again(stage: Stage) -> None:
-    """E2: of a send and a send nested in it, one calls a once receiver."""
+    """E2: when a send is nested in another send, only one of the two calls a once receiver."""
     depth: list[int] = []
 
     def nest() -> None:
@@ -281,7 +282,7 @@ def test_a_once_receiver_that_a_nested_send_called_is_not_called_again(stage: St
 
 @sync_ways
 def test_a_once_receiver_may_send_the_same_signal(stage: Stage) -> None:
-    """E2: a once receiver is disconnected before it is called, so a send by itself does not find it."""
+    """E2: a once receiver is disconnected before it is called, so that a send from inside it does not call it."""
 
     def again() -> None:
         stage.signal.send(None if stage.sender is ANY else stage.sender, **stage.payload)
@@ -294,8 +295,9 @@ def test_a_once_receiver_may_send_the_same_signal(stage: Stage) -> None:
 
 @pytest.mark.parametrize("loses", ["sender", "any"])
 @pytest.mark.parametrize("first_filter", ["sender", "any"])
-def test_one_that_loses_one_of_two_connections_is_called_by_the_other(loses: str, first_filter: str) -> None:
-    """E2: connected to a sender and to any, and rid of one of the two during the send, it is connected still."""
+def test_a_receiver_that_loses_one_of_two_connections_is_still_called(loses: str, first_filter: str) -> None:
+    """E2: a receiver that is connected to a sender and to ANY is still called when one of the two connections goes
+    during the send."""
     signal, log = Signal(), list[str]()
 
     def last(sender: Any) -> None:
@@ -318,7 +320,8 @@ def test_one_that_loses_one_of_two_connections_is_called_by_the_other(loses: str
 
 
 def test_a_once_connection_used_up_by_a_nested_send_leaves_the_other() -> None:
-    """E2: a receiver with a once connection and a lasting one is called by the lasting one when once is used up."""
+    """E2: a receiver with a once connection and a lasting one is called through the lasting one when the once
+    connection is used up."""
     signal, log = Signal(), list[str]()
 
     @signal.connect
@@ -340,7 +343,8 @@ def test_a_once_connection_used_up_by_a_nested_send_leaves_the_other() -> None:
 
 
 def test_receivers_for_is_a_snapshot_too() -> None:
-    """E2: walking receivers_for while connecting and disconnecting gives what was connected, and no dead or gone."""
+    """E2: receivers_for yields what was connected when the walk began, without receivers that died or were disconnected
+    since."""
     signal, log = Signal(), list[str]()
 
     def first(sender: Any) -> None: ...

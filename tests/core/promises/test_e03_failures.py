@@ -1,4 +1,4 @@
-"""E3: failures go by the signal's policy: propagate, collect, or a callable."""
+"""E3: failures are handled by the signal's failure policy: propagate, collect, or a callable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Broken(Exception):
-    """What the receivers of these tests raise."""
+    """The exception that the receivers of these tests raise."""
 
 
 def inline(receiver: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,7 +73,7 @@ def fill(signal: Signal[Any, ..., Any], log: list[str], *receivers: str | BaseEx
 
 
 def test_the_default_is_propagate() -> None:
-    """E3: a signal propagates failures unless it is told otherwise, and so does a namespace's."""
+    """E3: the default failure policy is "propagate", for a signal made by hand and for a signal of a namespace."""
     assert Signal().errors == "propagate"
     assert NamedSignal("x").errors == "propagate"
     assert Namespace().signal("x").errors == "propagate"
@@ -82,7 +82,7 @@ def test_the_default_is_propagate() -> None:
 @each_ordered_send
 @pytest.mark.parametrize("sender", [None, "x"])
 def test_propagate_stops_at_the_first_failure(send: Sender, sender: Any) -> None:
-    """E3: under "propagate", the first exception stops the send and comes out unchanged."""
+    """E3: under "propagate", the first exception stops the send and is raised unchanged."""
     signal, log, error = Signal(), list[str](), Broken()
     fill(signal, log, "a", error, "b", Broken("second"), sender=sender)
 
@@ -96,7 +96,7 @@ def test_propagate_stops_at_the_first_failure(send: Sender, sender: Any) -> None
 @each_send
 @pytest.mark.parametrize("sender", [None, "x"])
 def test_collect_raises_one_failure_unchanged(send: Sender, sender: Any) -> None:
-    """E3: under "collect", all receivers run, and a single exception is raised as it is."""
+    """E3: under "collect", all receivers run, and a single exception is raised unchanged."""
     signal, log, error = Signal(errors="collect"), list[str](), Broken()
     fill(signal, log, "a", error, "b", sender=sender)
 
@@ -135,8 +135,8 @@ def test_collect_returns_all_when_nothing_fails(send: Sender) -> None:
 
 @each_send
 @pytest.mark.parametrize("sender", [None, "x"])
-def test_a_callable_is_handed_each_failure(send: Sender, sender: Any) -> None:
-    """E3: a callable policy gets each failure, all receivers run, and the send does not raise."""
+def test_a_callable_receives_each_failure(send: Sender, sender: Any) -> None:
+    """E3: a callable policy receives each failure, all receivers run, and the send does not raise."""
     failures: list[Failure] = []
     signal, log = Signal(errors=failures.append), list[str]()
     errors = [Broken("1"), Broken("2")]
@@ -152,8 +152,8 @@ def test_a_callable_is_handed_each_failure(send: Sender, sender: Any) -> None:
     assert log == ["failure 0", "a", "failure 2", "b"]
 
 
-def test_a_callable_is_handed_the_failure_as_it_happens() -> None:
-    """E3: the callable runs between the receiver that failed and the next."""
+def test_a_callable_receives_the_failure_as_it_happens() -> None:
+    """E3: the callable runs after the receiver that failed and before the next receiver."""
     log: list[str] = []
     signal = Signal(errors=lambda failure: log.append(type(failure.exception).__name__))
     fill(signal, log, Broken(), "a")
@@ -164,8 +164,9 @@ def test_a_callable_is_handed_the_failure_as_it_happens() -> None:
 
 
 @each_send
-def test_a_policy_that_raises_lets_the_others_run(send: Sender) -> None:
-    """E3: all receivers run also when the callable itself raises; that comes out at the end."""
+def test_a_policy_that_raises_lets_the_other_receivers_run(send: Sender) -> None:
+    """E3: if the callable policy itself raises, all receivers still run, and the send raises its exception at the
+    end."""
     refusal = RuntimeError("policy")
 
     def policy(failure: Failure) -> None:
@@ -184,7 +185,7 @@ def test_a_policy_that_raises_lets_the_others_run(send: Sender) -> None:
 @each_ordered_send
 @pytest.mark.parametrize("policy", ["propagate", "collect", lambda failure: None], ids=["propagate", "collect", "call"])
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit, asyncio.CancelledError, GeneratorExit])
-def test_what_is_no_exception_stops_every_send(send: Sender, policy: Any, stop: type[BaseException]) -> None:
+def test_a_base_exception_stops_every_send(send: Sender, policy: Any, stop: type[BaseException]) -> None:
     """E3: KeyboardInterrupt, SystemExit, CancelledError and GeneratorExit stop the send under every policy."""
     signal, log = Signal(errors=policy), list[str]()
     fill(signal, log, "a", stop(), "b")
@@ -196,7 +197,7 @@ def test_what_is_no_exception_stops_every_send(send: Sender, policy: Any, stop: 
 
 
 def test_errors_may_be_set_at_any_time() -> None:
-    """E3: the attribute errors may be set at any time, and the next send goes by it."""
+    """E3: the attribute `errors` may be set at any time, and the next send follows it."""
     failures: list[Failure] = []
     signal, log = Signal(), list[str]()
     fill(signal, log, Broken(), "a")
@@ -230,8 +231,9 @@ def test_errors_may_be_set_at_any_time() -> None:
     assert log == ["failure 0"]
 
 
-def test_a_namespace_gives_its_policy_to_its_signals() -> None:
-    """E3: a namespace's policy is the default of what it makes, by name or declared; each can have its own."""
+def test_a_namespace_passes_its_policy_to_its_signals() -> None:
+    """E3: a namespace's policy is the default of the signals that it makes, by name or declared; each signal may change
+    its own."""
     signals = Namespace(errors="collect")
 
     def happened(sender: Any, /) -> None: ...
@@ -244,8 +246,8 @@ def test_a_namespace_gives_its_policy_to_its_signals() -> None:
     assert signals.signal("x").errors == "collect"
 
 
-def test_one_signal_s_policy_is_not_another_s() -> None:
-    """E3: setting the policy of one signal of a namespace leaves the others as they were."""
+def test_one_signal_s_policy_is_independent_of_another_s() -> None:
+    """E3: setting the policy of one signal of a namespace does not change the other signals."""
     signals = Namespace()
     signals.signal("a").errors = "collect"
 
@@ -254,7 +256,7 @@ def test_one_signal_s_policy_is_not_another_s() -> None:
 
 
 def test_a_wrong_policy_changes_nothing() -> None:
-    """E3: setting something that is no policy is refused, and the policy stays."""
+    """E3: an invalid policy is refused, and the old policy stays."""
     signal = Signal(errors="collect")
 
     with pytest.raises(ValueError, match='errors must be "propagate", "collect", "log" or a callable'):
@@ -280,8 +282,8 @@ def test_a_failing_receiver_stays_connected() -> None:
     assert len(failures) == 2
 
 
-def test_a_once_receiver_that_fails_was_called() -> None:
-    """E3: a once receiver that raises has had its call."""
+def test_a_once_receiver_that_fails_is_used_up() -> None:
+    """E3: a once receiver that raises is used up, as if it had returned."""
     signal, log = Signal(), list[str]()
     signal.connect(raising(log, "once", Broken()), weak=False, once=True)
 
@@ -292,8 +294,9 @@ def test_a_once_receiver_that_fails_was_called() -> None:
     assert log == ["once"]
 
 
-def test_a_failure_tells_names_and_no_values() -> None:
-    """E3: the repr of a failure names signal, receiver and exception, and shows no message and no payload."""
+def test_a_failure_shows_names_and_no_values() -> None:
+    """E3: the repr of a failure shows the signal, the receiver and the exception's class, but no message and no
+    payload."""
     failures: list[Failure] = []
     signal = NamedSignal("lamp", errors=failures.append)
 
@@ -310,8 +313,8 @@ def test_a_failure_tells_names_and_no_values() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_collected_failures_are_not_kept(count: int) -> None:
-    """E3: once the caller has dropped what was raised, nothing keeps it, not even a cycle of tracebacks."""
+def test_collected_failures_are_freed(count: int) -> None:
+    """E3: once the caller drops the raised exception, nothing keeps it alive, not even a cycle of tracebacks."""
 
     class Thing:
         pass
@@ -342,7 +345,7 @@ def test_collected_failures_are_not_kept(count: int) -> None:
 
 
 def test_subclasses_of_signal_have_the_policies() -> None:
-    """E3: a subclass that finds receivers in its own way has the policies too."""
+    """E3: the failure policies also work in a subclass that overrides receivers_for."""
 
     class Own(Signal):
         def receivers_for(self, sender: Any) -> Any:

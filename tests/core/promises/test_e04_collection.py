@@ -1,8 +1,8 @@
-"""E4 and E5 at the worst moment: whatever Python runs in the middle of the engine's work.
+"""E4 and E5 at the worst moment: Python runs other code in the middle of the engine's work.
 
-A collection, a destructor, a signal handler or a fork may come between any two lines of the engine, also while it
-holds its own lock. Most tests here let it come at each line in turn: a trace function counts the engine's lines, and
-at the chosen one sets off something that uses the same signal.
+A collection, a destructor, a signal handler or a fork may come between any two lines of the engine, even while the
+engine holds its own lock. Most tests here try each line in turn: a trace function counts the engine's lines, and at the
+chosen line it starts an operation that uses the same signal.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ENGINE = os.path.dirname(aldis.__file__)  # noqa: PTH120  # Compared with the na
 
 
 class Receiver:
-    """A receiver, and a sender too."""
+    """A receiver that is also a sender."""
 
     def __init__(self, name: str = "") -> None:
         self.name = name
@@ -54,7 +54,7 @@ class Receiver:
 
 
 class LastWill:
-    """Does something when it dies."""
+    """An object that calls a function when it dies."""
 
     def __init__(self, will: Callable[[], object]) -> None:
         self.will = will
@@ -65,7 +65,7 @@ class LastWill:
 
 
 class Slotted:
-    """A sender that cannot be referenced weakly, and a receiver too. Does something when it dies."""
+    """A sender and receiver that cannot be referenced weakly, and calls a function when it dies."""
 
     __slots__ = ("will",)
 
@@ -79,7 +79,7 @@ class Slotted:
 
 
 def collected(act: Callable[[], object]) -> None:
-    """Do it in a destructor that the cyclic collector runs."""
+    """Run the act in a destructor that the cyclic collector calls."""
     LastWill(act)
     gc.collect(0)
 
@@ -100,9 +100,10 @@ def tracing(trace: Any) -> Iterator[None]:
 
 
 def interrupted(operate: Callable[[], object], line: int, interrupt: Callable[[], object]) -> bool:
-    """Run the operation, with an interruption at the n-th line that the engine executes. Whether there was one.
+    """Run the operation, and interrupt it at the n-th line that the engine executes. Return whether that line was
+    reached.
 
-    Python switches tracing off inside a trace function, so that the interruption is not interrupted itself.
+    Python switches tracing off inside a trace function, so the interruption itself is not interrupted.
     """
     count = 0
 
@@ -127,7 +128,7 @@ def interrupted(operate: Callable[[], object], line: int, interrupt: Callable[[]
 
 
 class Scene:
-    """One signal, with receivers of all kinds, before an operation and an interruption."""
+    """One signal with receivers of all kinds, before an operation and an interruption."""
 
     def __init__(self) -> None:
         self.signal = Signal()
@@ -151,7 +152,7 @@ class Scene:
         signal.connect(Receiver("strong, of the doomed sender"), self.doomed_sender, weak=False)
 
 
-# What is operated on the scene, and which names a send by the sender then has and lacks.
+# The operations, each with the names that a later send by the sender must call and must not call.
 
 
 def connect(scene: Scene) -> None:
@@ -178,7 +179,7 @@ def disconnect_last_of_sender(scene: Scene) -> None:
 def connect_once_and_send(scene: Scene) -> None:
     scene.signal.connect(scene.own, once=True)
     scene.signal.send(scene.sender)
-    assert scene.own.calls == 1  # By this send, or by one that interrupted it.
+    assert scene.own.calls == 1  # Called by this send, or by the send that interrupted it.
 
 
 def enter(scene: Scene) -> None:
@@ -234,7 +235,7 @@ OPERATIONS: dict[str, tuple[Callable[[Scene], None], set[str], set[str]]] = {
 }
 
 
-# What interrupts it. Touches other receivers than the operation, so that the outcome does not depend on the moment.
+# The interruptions. They use other receivers than the operation, so that the outcome does not depend on the moment.
 
 
 def guest_connects(scene: Scene) -> None:
@@ -291,7 +292,7 @@ INTERRUPTIONS: dict[str, tuple[Callable[[Scene], None], set[str], set[str]]] = {
 
 
 def handled(act: Callable[[], object]) -> None:
-    """Do it in a handler of a Unix signal."""
+    """Run the act in a handler of a Unix signal."""
 
     def handle(number: int, frame: Any) -> None:
         act()
@@ -312,10 +313,10 @@ WAYS: dict[str, Callable[[Callable[[], object]], None]] = {"collection": collect
 @pytest.mark.parametrize("interruption", INTERRUPTIONS)
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_interrupted_at_every_line(operation: str, interruption: str, way: str, no_gc: None, stride: int) -> None:
-    """E4: An interruption at whatever line of the engine's cannot deadlock, raises nothing, and loses nothing."""
+    """E4: An interruption at any line of the engine does not deadlock, raises nothing, and loses no connection."""
     operate, has, lacks = OPERATIONS[operation]
     interrupt, guest_has, guest_lacks = INTERRUPTIONS[interruption]
-    # Where not each line has its turn, each interruption begins at another.
+    # If only some lines are tried, each interruption begins at a different line.
     line = 1 + list(INTERRUPTIONS).index(interruption) % stride
 
     while True:
@@ -339,7 +340,7 @@ def test_interrupted_at_every_line(operation: str, interruption: str, way: str, 
 
 
 def is_whole(scene: Scene) -> bool:
-    """Whether the tables hold what is connected and no more, and can be emptied by disconnecting each."""
+    """Return whether the tables hold exactly what is connected, and are empty after each receiver is disconnected."""
     signal = scene.signal
     assert signal._registry.mutes == 0
     receivers = list(signal.receivers.values())
@@ -353,7 +354,7 @@ def is_whole(scene: Scene) -> bool:
 
 
 def test_clearing_interrupted_at_every_line(no_gc: None) -> None:
-    """E4: What is connected while all are disconnected is connected afterwards, or was disconnected with the others."""
+    """E4: A receiver that is connected during a clear is afterwards either connected, or cleared with the others."""
     line, seen = 1, set()
 
     while True:
@@ -373,8 +374,8 @@ def test_clearing_interrupted_at_every_line(no_gc: None) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"once": True}], ids=["for good", "once more"])
 @pytest.mark.parametrize("way", WAYS)
-def test_connected_again_while_once_is_used_up(way: str, options: dict[str, Any], no_gc: None) -> None:
-    """E4: Connecting again, at whatever line of the send that uses up ``once``, is not undone by that send."""
+def test_connecting_again_while_once_is_used_up(way: str, options: dict[str, Any], no_gc: None) -> None:
+    """E4: Connecting a once receiver again, at any line of the send that uses it up, is not undone by that send."""
     line, seen = 1, set()
 
     while True:
@@ -385,7 +386,7 @@ def test_connected_again_while_once_is_used_up(way: str, options: dict[str, Any]
         if not interrupted(partial(scene.signal.send, scene.sender), line, partial(WAYS[way], connect_again)):
             break
 
-        # Before the send looks for receivers, the second connect is but a change of options: one call in all.
+        # Before the send looks for receivers, the second connect only changes options: one call in total.
         called = scene.own.calls
         scene.signal.send(scene.sender)
         seen.add((called, scene.own.calls))
@@ -396,8 +397,8 @@ def test_connected_again_while_once_is_used_up(way: str, options: dict[str, Any]
 
 
 @pytest.mark.stress
-def test_threshold_of_one(no_gc: None) -> None:
-    """E4: With a collection at nearly every allocation, of cycles that use the signal, nothing is lost."""
+def test_collections_at_nearly_every_allocation(no_gc: None) -> None:
+    """E4: No connection is lost when Python collects at nearly every allocation, with cycles that use the signal."""
     signal = Signal()
     steady = Receiver("steady")
     signal.connect(steady)
@@ -431,16 +432,16 @@ def test_threshold_of_one(no_gc: None) -> None:
     gc.collect()
     assert len(hired) == 150
     assert names(signal.send("desk")) == ["steady", *(receiver.name for receiver in hired)]
-    # A strong receiver that is its own sender's keeps that alive, as it must: it holds it.
+    # A strong receiver that holds its own sender keeps that sender alive, as it must.
     assert len(signal.receivers) == 1 + 150 + 75
 
 
-# The lock, held by another thread.
+# Another thread holds the lock.
 
 
 @contextlib.contextmanager
 def held_elsewhere() -> Iterator[None]:
-    """Another thread is in the middle of the engine's work, with the lock, while the block runs."""
+    """Let another thread hold the lock, in the middle of the engine's work, while the block runs."""
     is_held, may_go = threading.Event(), threading.Event()
 
     def hold(_: bool) -> None:
@@ -459,7 +460,7 @@ def held_elsewhere() -> Iterator[None]:
 
 
 def test_dying_never_waits(no_gc: None) -> None:
-    """E4, E5: Receivers and senders die without waiting for a thread that has the lock, and are swept out later."""
+    """E4, E5: Receivers and senders die without waiting for a thread that holds the lock, and are removed later."""
     signal, steady = Signal(), Receiver("steady")
     signal.connect(steady)
     sender, receiver = Receiver("sender"), Receiver("receiver")
@@ -474,8 +475,9 @@ def test_dying_never_waits(no_gc: None) -> None:
     assert names(signal.send("desk")) == ["steady"]
 
 
-def test_all_die_while_another_has_the_lock(no_gc: None) -> None:
-    """E4, E5: Of what dies together, each is swept out by itself, and finds what the others have left."""
+def test_objects_that_die_together_while_another_thread_holds_the_lock(no_gc: None) -> None:
+    """E4, E5: When several objects die together, each one is removed by a clean-up of its own, which accepts what
+    earlier ones removed."""
     signal = Signal()
     sender = Receiver("sender")
     signal.connect(Receiver("strong"), sender, weak=False)
@@ -489,8 +491,9 @@ def test_all_die_while_another_has_the_lock(no_gc: None) -> None:
     assert left(signal) == {}
 
 
-def test_one_that_died_is_not_called(no_gc: None) -> None:
-    """E4: The only receiver, dead and not swept out yet, is not called by a send that takes no lock."""
+def test_a_dead_receiver_is_not_called(no_gc: None) -> None:
+    """E4: A send that takes no lock does not call a receiver that has died, even before it is removed from the
+    tables."""
     signal = Signal()
     receivers = [Receiver("only")]
     signal.connect(receivers[0])
@@ -502,7 +505,7 @@ def test_one_that_died_is_not_called(no_gc: None) -> None:
 
 
 class Bulky:
-    """Of a size that hardly anything else has, so that Python soon gives its place in memory to the next of them."""
+    """An object of a rare size, so that Python soon reuses its memory for the next object of this class."""
 
     __slots__ = ("__weakref__", *(f"slot_{number}" for number in range(50)))
 
@@ -510,7 +513,7 @@ class Bulky:
 
 
 def heir_to(dead: int) -> Bulky:
-    """A new object with the id of a dead one."""
+    """Return a new object with the id of a dead one."""
     others = []
 
     for _ in range(10_000):
@@ -525,8 +528,9 @@ def heir_to(dead: int) -> Bulky:
 
 
 @pytest.mark.parametrize("dies", ["receiver", "sender"])
-def test_a_clean_up_that_was_missed_is_made_up_for(dies: str, no_gc: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """E5: If a clean-up does not run (a signal handler raised in it), who gets the id of the dead is not the dead."""
+def test_a_missed_clean_up_does_no_harm(dies: str, no_gc: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E5: If a clean-up does not run because a signal handler raised in it, an object with the same id is not mistaken
+    for the dead one."""
     signal, steady, pair = Signal(), Receiver("steady"), {"receiver": Bulky(), "sender": Bulky()}
     signal.connect(pair["receiver"], pair["sender"], once=True)
     signal.connect(steady)
@@ -543,8 +547,9 @@ def test_a_clean_up_that_was_missed_is_made_up_for(dies: str, no_gc: None, monke
         assert [called for called, _ in signal.send(pair["sender"])] == [steady, pair["receiver"]]
 
 
-def test_who_gets_the_id_of_a_dead_sender_is_not_taken_for_it(no_gc: None) -> None:
-    """E6: Not even before the dead one is swept out, which here waits for a thread that has the lock."""
+def test_an_object_with_the_id_of_a_dead_sender_is_another_sender(no_gc: None) -> None:
+    """E6: A new object with the id of a dead sender is another sender, even before the dead one is removed from the
+    tables."""
     signal, senders = Signal(), [Bulky()]
     signal.connect(Receiver("for the dead"), senders[0], weak=False)
     signal.connect(Receiver("for any"), weak=False)
@@ -560,8 +565,8 @@ def test_who_gets_the_id_of_a_dead_sender_is_not_taken_for_it(no_gc: None) -> No
     assert names(signal.send(heir)) == ["for any"]
 
 
-def test_a_sweep_takes_only_the_dead() -> None:
-    """E4: However late a sweep comes, it leaves who is alive, whoever else once had that id."""
+def test_a_late_clean_up_removes_only_the_dead() -> None:
+    """E4: A late clean-up removes no living receiver or sender, even one that has the id of a dead one."""
     signal, sender, receiver = Signal(), Receiver("sender"), Receiver("alive")
     signal.connect(receiver, sender)
     (connection,) = signal._registry.connections()
@@ -570,8 +575,9 @@ def test_a_sweep_takes_only_the_dead() -> None:
     assert names(signal.send(sender)) == ["alive"]
 
 
-def test_sending_never_waits(no_gc: None) -> None:
-    """E4: A send whose snapshot stands takes no lock; who has died or is disconnected by then is not called."""
+def test_a_send_never_waits(no_gc: None) -> None:
+    """E4: A send whose snapshot is up to date takes no lock, and calls no receiver that has died or was
+    disconnected."""
     signal = Signal()
     receivers = [Receiver("a"), Receiver("b"), Receiver("c")]
     sender, other = Receiver("sender"), Receiver("other")
@@ -591,8 +597,8 @@ def test_sending_never_waits(no_gc: None) -> None:
         assert names(signal.send("desk")) == ["a", "c"]
 
 
-def test_a_change_waits_for_its_turn() -> None:
-    """E4: A connect that finds the lock taken is made when it returns."""
+def test_a_change_waits_for_the_lock() -> None:
+    """E4: A connect that finds the lock taken has made its change when it returns."""
     signal, receiver = Signal(), Receiver("receiver")
     connected = threading.Event()
 
@@ -610,11 +616,12 @@ def test_a_change_waits_for_its_turn() -> None:
     assert names(signal.send(None)) == ["receiver"]
 
 
-# Code of a user's that the engine itself sets off must not run with the lock held: it may wait for another thread.
+# User code that the engine starts must not run while the lock is held: it may wait for another thread.
 
 
 def waits_for_another_thread(signal: Any, outcome: list[bool]) -> Callable[[], None]:
-    """Something that has another thread connect, and waits for that. The outcome is whether it got through."""
+    """Return a function that lets another thread connect and waits for it. Its outcome is whether that thread
+    finished."""
 
     def wait() -> None:
         thread = threading.Thread(target=signal.connect, args=(lambda _: None,), kwargs={"weak": False}, daemon=True)
@@ -643,7 +650,8 @@ def let_block_go(signal: Any, senders: list[Any], block: Any) -> None:
     ids=["clear", "sender dies", "block ends", "slotted sender"],
 )
 def test_destructors_run_without_the_lock(how: str, let_go: Callable[..., None], count: int, no_gc: None) -> None:
-    """E4: What dies because it is disconnected may wait, in its destructor, for another thread that connects."""
+    """E4: The destructor of an object that dies because it is disconnected may wait for another thread that
+    connects."""
     signal = Signal()
     outcome: list[bool] = []
     senders: list[Any] = [Receiver("sender")]
@@ -662,8 +670,8 @@ def test_destructors_run_without_the_lock(how: str, let_go: Callable[..., None],
     assert outcome == [True] * count
 
 
-def test_warnings_are_given_without_the_lock(no_gc: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """E4, E13: A lost receiver's warning may be handled by code that waits for another thread that connects."""
+def test_warnings_are_shown_without_the_lock(no_gc: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E4, E13: The handler of a lost receiver's warning may wait for another thread that connects."""
     signal = Signal()
     outcome: list[bool] = []
     wait = waits_for_another_thread(signal, outcome)
@@ -681,7 +689,7 @@ def test_warnings_are_given_without_the_lock(no_gc: None, monkeypatch: pytest.Mo
         monkeypatch.setattr(warnings, "showwarning", lambda *args, **kwargs: wait())
         line = 1
 
-        # Lost at each line of a change in turn, and so at those where the lock is held too.
+        # The receiver is lost at each line of a change in turn, also at the lines where the lock is held.
         while True:
             make_lost()
 
@@ -695,19 +703,20 @@ def test_warnings_are_given_without_the_lock(no_gc: None, monkeypatch: pytest.Mo
     assert line > 10
 
 
-# Signal handlers and forks as they come.
+# Real signal handlers and forks, at moments that the test does not choose.
 
 
 @pytest.mark.stress
 @pytest.mark.skipif(not hasattr(unix_signal, "setitimer"), reason="needs interval timers")
 def test_timer_signals(effort: int) -> None:
-    """E4: A handler that connects and sends, set off by a timer at any moment, loses nothing and blocks nothing."""
+    """E4: A handler that a timer starts at any moment, and that connects and sends, loses no connection and does not
+    deadlock."""
     signal, steady, own = Signal(), Receiver("steady"), Receiver("own")
     signal.connect(steady)
     hired: list[Receiver] = []
 
     def arm() -> None:
-        # Once at a time: a handler that takes longer than the interval would be interrupted by itself without end.
+        # One at a time: a handler that takes longer than the interval would interrupt itself without end.
         unix_signal.setitimer(unix_signal.ITIMER_REAL, 0.00005)
 
     def handle(number: int, frame: Any) -> None:
@@ -813,15 +822,15 @@ FORKS = """
 @pytest.mark.stress
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_fork_while_others_connect(effort: int) -> None:
-    """E4: A child that is forked while other threads are in the middle of changes can connect and send."""
-    # Python 3.12 warns of any fork in a process with threads; that is what this is about.
+    """E4: A child process that is forked while other threads change connections can connect and send."""
+    # Python 3.12 warns about any fork in a process with threads; this test needs such a fork.
     run = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", textwrap.dedent(FORKS), str(30 * effort)],
         capture_output=True,
         text=True,
         timeout=600,
         check=False,
-        # Not measured: coverage's own locks do not outlive a fork.
+        # Not measured: coverage's own locks do not survive a fork.
         env={name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")},
     )
 
@@ -831,7 +840,7 @@ def test_fork_while_others_connect(effort: int) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_fork() -> None:
-    """E4: After a fork, parent and child can both change and send."""
+    """E4: After a fork, parent and child can both connect, disconnect and send."""
     signal, receiver = Signal(), Receiver("own")
     child = os.fork()
 
@@ -853,7 +862,7 @@ def test_fork() -> None:
 @pytest.mark.stress
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_fork_in_a_change(no_gc: None) -> None:
-    """E4: A destructor that forks in the middle of a change leaves both processes with a working engine."""
+    """E4: A destructor that forks in the middle of a change leaves a working engine in both processes."""
     scene = Scene()
     statuses: list[int] = []
 
@@ -863,7 +872,7 @@ def test_fork_in_a_change(no_gc: None) -> None:
             child = os.fork()
 
         if child == 0:
-            # In the middle of the parent's change: it is made when this returns. Until then sends work.
+            # The parent is in the middle of a change, which is made when this function returns. Until then sends work.
             status = 1
 
             with contextlib.suppress(BaseException):
@@ -885,8 +894,9 @@ def test_fork_in_a_change(no_gc: None) -> None:
     assert set(statuses) == {0}
 
 
-def test_a_death_while_the_lock_is_held_for_something_else() -> None:
-    """E4: a receiver that dies in a thread which holds the lock, but makes no change, is gone when it lets go."""
+def test_a_death_while_a_thread_holds_the_lock_without_changing_anything() -> None:
+    """E4: a receiver that dies in a thread that holds the lock but makes no change is removed when the thread releases
+    the lock."""
     signal = Signal()
     receivers = [Receiver()]
     signal.connect(receivers[0])
@@ -897,8 +907,8 @@ def test_a_death_while_the_lock_is_held_for_something_else() -> None:
     assert not signal._registry.has_any()
 
 
-def test_once_is_once_while_its_end_waits() -> None:
-    """E4: Sends in the middle of the engine's work call a ``once`` receiver once, though its end has to wait."""
+def test_a_once_receiver_is_called_once_while_its_removal_waits() -> None:
+    """E4: Sends in the middle of the engine's work call a once receiver once, even though its removal has to wait."""
     signal, sender = Signal(), Receiver("sender")
     signal.connect(Receiver("for good"), weak=False)
     signal.connect(own := Receiver("own"), sender, once=True)

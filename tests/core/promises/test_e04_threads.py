@@ -1,7 +1,8 @@
-"""E4 and E2, E8, E12 from many threads at once: nothing raises, nothing is lost, nothing is left behind.
+"""E4 and E2, E8, E12 with many threads at once: nothing raises, nothing is lost, and nothing is left behind.
 
-The interpreter is told to switch threads as often as it can. What each thread does to what is its own has an exact
-outcome, whatever the others do; that is asserted at once, and the tables as a whole at the end.
+The interpreter switches threads as often as it can. What each thread does to its own receivers has an exact outcome,
+whatever the other threads do. Each thread asserts its outcome at once, and the test asserts the tables as a whole at
+the end.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Receiver:
         self.calls: list[None] = []
 
     def __call__(self, sender: Any, **payload: Any) -> Any:
-        self.calls.append(None)  # list.append is atomic where ``+= 1`` is not.
+        self.calls.append(None)  # list.append is atomic; ``+= 1`` is not.
         return self.name
 
     def method(self, sender: Any, **payload: Any) -> Any:
@@ -39,7 +40,7 @@ class Receiver:
 
 
 class Sender:
-    """Somebody who sends."""
+    """An object that sends."""
 
 
 def names(results: list[tuple[Any, Any]]) -> list[Any]:
@@ -50,7 +51,7 @@ def names(results: list[tuple[Any, Any]]) -> list[Any]:
 @pytest.mark.parametrize("options", [{}, {"weak": False}, {"priority": 1}], ids=["weak", "strong", "first"])
 @pytest.mark.parametrize("kind", ["any sender", "value", "object"])
 def test_each_thread_sees_its_own_changes(kind: str, options: dict[str, Any], effort: int) -> None:
-    """E4: When connect returns, every later send calls the receiver; when disconnect returns, none does."""
+    """E4: After connect returns, every send calls the receiver; after disconnect returns, no send calls it."""
     signal = Signal()
     steady = [Receiver("steady 1"), Receiver("steady 2")]
     sender: Any = {"any sender": None, "value": "desk", "object": Sender()}[kind]
@@ -87,7 +88,8 @@ def test_each_thread_sees_its_own_changes(kind: str, options: dict[str, Any], ef
 
 @pytest.mark.stress
 def test_nothing_is_lost(effort: int) -> None:
-    """E1, E4: After any mix of changes, connected is exactly what each thread left connected, in each one's order."""
+    """E1, E4: After any mix of changes, exactly the receivers that the threads left connected are connected, in each
+    thread's order."""
     signal = Signal()
     senders: list[Any] = [None, "desk", 7, Sender(), Sender()]
     receivers = [[Receiver((number, place)) for place in range(30)] for number in range(THREADS)]
@@ -131,7 +133,7 @@ def test_nothing_is_lost(effort: int) -> None:
 
 @pytest.mark.stress
 def test_the_same_receiver_from_all_threads(effort: int) -> None:
-    """E4: Threads that connect and disconnect one and the same receiver get all or nothing, never half."""
+    """E4: Threads that connect and disconnect the same receiver always see it fully connected or fully disconnected."""
     signal = Signal()
     receiver, sender = Receiver("same"), Sender()
 
@@ -183,8 +185,8 @@ def test_receivers_and_senders_are_collected(effort: int) -> None:
 
 
 @pytest.mark.stress
-def test_dead_senders_are_never_taken_for_new_ones(effort: int) -> None:
-    """E6: A sender that gets the ``id`` of a dead one reaches nobody, in whatever thread either lived."""
+def test_new_senders_are_never_mistaken_for_dead_ones(effort: int) -> None:
+    """E6: A new sender with the ``id`` of a dead one reaches no receiver, whichever threads the two lived in."""
     signal = Signal()
 
     def work(number: int) -> None:
@@ -202,7 +204,7 @@ def test_dead_senders_are_never_taken_for_new_ones(effort: int) -> None:
 
 @pytest.mark.stress
 @pytest.mark.parametrize("kind", ["any sender", "object"])
-def test_once_is_once_in_all(kind: str, effort: int) -> None:
+def test_once_is_once_over_all_threads(kind: str, effort: int) -> None:
     """E4: However many threads send at the same moment, a ``once`` receiver is called exactly once."""
     signal, sender = Signal(), Sender()
     signal.connect(steady := Receiver("steady"))
@@ -224,8 +226,9 @@ def test_once_is_once_in_all(kind: str, effort: int) -> None:
 
 
 @pytest.mark.stress
-def test_a_connect_for_good_while_others_send_is_not_lost(effort: int) -> None:
-    """E4: Connecting for good while another thread's send uses up ``once`` leaves the receiver connected."""
+def test_a_lasting_connect_while_other_threads_send_is_not_lost(effort: int) -> None:
+    """E4: Connecting without ``once`` while another thread's send uses up a ``once`` connection leaves the receiver
+    connected."""
     signal, receiver = Signal(), Receiver()
 
     for _ in range(200 * effort):
@@ -238,8 +241,9 @@ def test_a_connect_for_good_while_others_send_is_not_lost(effort: int) -> None:
 
 
 @pytest.mark.stress
-def test_muted_is_for_its_own_thread(effort: int) -> None:
-    """E4, E8: A muted block silences its own thread's sends, and no others, however many begin and end."""
+def test_a_mute_is_for_its_own_thread(effort: int) -> None:
+    """E4, E8: A muted block mutes the sends of its own thread only, however many blocks begin and end in other
+    threads."""
     signal = Signal()
     steady, other = Receiver("steady"), Receiver("other")
     signal.connect(steady)
@@ -273,7 +277,8 @@ def test_muted_is_for_its_own_thread(effort: int) -> None:
 
 @pytest.mark.stress
 def test_connected_to_from_all_threads(effort: int) -> None:
-    """E4, E7: In its block each thread reaches the receiver, whoever else's block on it begins and ends."""
+    """E4, E7: Inside its connected_to block each thread reaches the receiver, whichever blocks of other threads begin
+    and end."""
     signal = Signal()
     shared, other, sender = Receiver("shared"), Receiver("other"), Sender()
 
@@ -298,8 +303,9 @@ def test_connected_to_from_all_threads(effort: int) -> None:
 
 
 @pytest.mark.stress
-def test_settings_change_under_sends(effort: int) -> None:
-    """E3, E4: Policies and mutes that change while others send: each send follows one of them, and calls in order."""
+def test_settings_change_during_sends(effort: int) -> None:
+    """E3, E4: While policies and mutes change, each send follows one setting as a whole, and calls receivers in
+    order."""
     signal = Signal()
     failing = [Receiver("before"), Receiver("after")]
     noted: list[Any] = []
@@ -344,7 +350,7 @@ def test_settings_change_under_sends(effort: int) -> None:
 
 @pytest.mark.stress
 def test_all_threads_get_the_same_signal(effort: int) -> None:
-    """E4: A namespace makes one signal of a name, and what is connected to it in any thread is connected."""
+    """E4: A namespace makes one signal for a name, and a receiver that any thread connects to it is connected."""
     for _ in range(100 * effort):
         signals = Namespace()
 
@@ -361,8 +367,8 @@ def test_all_threads_get_the_same_signal(effort: int) -> None:
 
 
 @pytest.mark.stress
-def test_all_threads_watch_the_same_changes(effort: int) -> None:
-    """E4: ``receiver_connected`` is one signal, and hears every connect of every thread."""
+def test_all_threads_see_the_same_changes(effort: int) -> None:
+    """E4: ``receiver_connected`` is one signal, and reports every connect of every thread."""
     for _ in range(30 * effort):
         signal = Signal()
         heard: list[Any] = []
@@ -384,7 +390,7 @@ def test_all_threads_watch_the_same_changes(effort: int) -> None:
 
 @pytest.mark.stress
 def test_one_declaration_wins(effort: int) -> None:
-    """E4, E12: Of several functions that declare one name at the same moment, one does; the others are refused."""
+    """E4, E12: Of several functions that declare one name at the same moment, one succeeds; the others are refused."""
 
     def make(number: int) -> Any:
         def lit(sender: Any, /, *, lamp: int) -> None: ...
@@ -410,8 +416,9 @@ def test_one_declaration_wins(effort: int) -> None:
         assert declared == [signals["lit"].contract]
 
 
-def test_no_receiver_slips_past_a_declaration() -> None:
-    """E4, E12: A receiver whose connect is under way while the signal is declared is held against the contract too."""
+def test_no_receiver_escapes_a_declaration() -> None:
+    """E4, E12: A receiver whose connect is running while the signal is declared is checked against the declaration
+    too."""
     signals = Namespace()
     signal = signals.signal("lit")
     outcome: list[str] = []
@@ -419,7 +426,7 @@ def test_no_receiver_slips_past_a_declaration() -> None:
     def lit(sender: Any, /, *, lamp: int) -> None: ...
 
     class SlowDelivery:
-        """Gives another thread the time to declare the signal, in the middle of connect."""
+        """A delivery that lets another thread declare the signal in the middle of connect."""
 
         def check(self, signal: Any, receiver: Any, is_async: bool, /) -> None:
             together(lambda: signals.declare(lit))
@@ -438,8 +445,8 @@ def test_no_receiver_slips_past_a_declaration() -> None:
 
 
 @pytest.mark.stress
-def test_declared_while_others_send(effort: int) -> None:
-    """E4, E12: Sends before the declaration go as they are, sends after it are held against it; none is lost."""
+def test_declared_while_other_threads_send(effort: int) -> None:
+    """E4, E12: Sends before the declaration are not checked, sends after it are checked, and no send is lost."""
     for _ in range(100 * effort):
         signals = Namespace()
         signal = signals.signal("lit")
@@ -461,19 +468,20 @@ def test_declared_while_others_send(effort: int) -> None:
 
 @pytest.mark.stress
 def test_tasks_and_threads_mixed(effort: int) -> None:
-    """E4, E8, E9: Tasks in several event loops and plain threads share one signal, and each sees its own changes."""
+    """E4, E8, E9: Tasks in several event loops and plain threads share one signal, and each one sees its own
+    changes."""
     signal = Signal()
     sender = Sender()
     signal.connect(steady := Receiver("steady"), priority=1)
 
-    def cross(receiver: Any) -> Any:
+    def wrap(receiver: Any) -> Any:
         async def call(*args: Any, **payload: Any) -> Any:
             await asyncio.sleep(0)
             return receiver(*args, **payload)
 
         return call
 
-    signal.sync_wrapper = cross
+    signal.sync_wrapper = wrap
 
     async def in_task(number: tuple[int, int]) -> None:
         async def own(_: Any) -> Any:
@@ -521,7 +529,8 @@ def test_tasks_and_threads_mixed(effort: int) -> None:
 
 @pytest.mark.stress
 def test_signals_come_and_go(effort: int) -> None:
-    """E4, E5: Signals that die in one thread while their receivers die in another leave nothing, and raise nothing."""
+    """E4, E5: Signals that die in one thread while their receivers die in another leave nothing behind, and raise
+    nothing."""
 
     def work(shared: list[Any]) -> None:
         for turn in range(300 * effort):

@@ -1,4 +1,4 @@
-"""E5: receivers are held weakly unless asked otherwise, and what goes leaves nothing behind."""
+"""E5: receivers are held weakly unless the caller asks otherwise, and a removed connection leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Listener:
-    """Has a method to connect, and can be called itself."""
+    """An object that can be called, and has a method to connect."""
 
     def __init__(self) -> None:
         self.heard: list[Any] = []
@@ -29,7 +29,7 @@ class Listener:
 
 
 class Slotted:
-    """Cannot be referenced weakly."""
+    """An object that cannot be referenced weakly."""
 
     __slots__ = ()
 
@@ -104,7 +104,7 @@ each_filter = pytest.mark.parametrize("sender", [ANY, "x", 5, b"x", Sender, None
 @each_kind
 @each_filter
 def test_receivers_are_held_weakly_by_default(make: Callable[[], Callable[..., Any]], sender: Any) -> None:
-    """E5: every kind of receiver may die while it is connected, and then is not connected any more."""
+    """E5: every kind of receiver may die while it is connected, and then it is no longer connected."""
     signal = Signal()
     receiver = make()
     target = weakref.ref(getattr(receiver, "__self__", receiver))
@@ -141,7 +141,8 @@ def test_strong_connections_keep_the_receiver(make: Callable[[], Callable[..., A
 
 
 def test_a_bound_method_lives_as_long_as_its_object() -> None:
-    """E5: a weakly held bound method is called as long as its object lives, though it is made anew each time."""
+    """E5: a weakly held bound method is called as long as its object lives, though Python makes it anew at each
+    access."""
     signal, listener = Signal(), Listener()
     signal.connect(listener.hear)
     gc.collect()
@@ -155,7 +156,7 @@ def test_a_bound_method_lives_as_long_as_its_object() -> None:
 
 
 def test_methods_of_equal_objects_are_two_receivers() -> None:
-    """E5: receivers are told apart by identity, equal ones too."""
+    """E5: receivers are compared by identity, even when they are equal."""
 
     class Equal(Listener):
         def __eq__(self, other: object) -> bool:
@@ -174,8 +175,8 @@ def test_methods_of_equal_objects_are_two_receivers() -> None:
 
 
 @pytest.mark.parametrize("make", [Slotted, lambda: Slotted().hear], ids=["object", "method"])
-def test_what_cannot_be_referenced_weakly_has_to_be_held_strongly(make: Callable[[], Any]) -> None:
-    """E5: a receiver that cannot be referenced weakly is refused, and taken with weak=False."""
+def test_an_unreferable_receiver_needs_weak_false(make: Callable[[], Any]) -> None:
+    """E5: a receiver that cannot be referenced weakly is refused by a weak connect, and accepted with weak=False."""
     signal, receiver = Signal(), make()
 
     with pytest.raises(InvalidReceiverError, match=r"cannot be referenced weakly\. Connect it with weak=False"):
@@ -216,7 +217,7 @@ def test_a_strong_connection_is_never_turned_weak(make: Callable[[], Any], secon
 
 @pytest.mark.parametrize("first", [True, False])
 def test_strength_belongs_to_each_connection(first: bool) -> None:
-    """E5: a receiver that is held by one of its connections stays in all; without that one it may die."""
+    """E5: a receiver with one strong connection stays in all of its connections; without that one it may die."""
     signal = Signal()
     receiver = make_function()
     signal.connect(receiver, "x", weak=first)
@@ -233,7 +234,7 @@ def test_strength_belongs_to_each_connection(first: bool) -> None:
     assert not signal.receivers
 
 
-def test_a_weak_connection_may_be_made_strong() -> None:
+def test_a_weak_connection_may_become_strong() -> None:
     """E5: connecting again with weak=False makes a connection strong."""
     signal = Signal()
     receiver = make_function()
@@ -245,8 +246,8 @@ def test_a_weak_connection_may_be_made_strong() -> None:
     assert len(signal.receivers) == 1
 
 
-def test_a_block_holds_strongly_and_a_weak_connection_is_weak_again_after_it() -> None:
-    """E5: connected_to keeps its receiver alive, and at its end leaves a weak connection weak."""
+def test_a_weak_connection_is_weak_again_after_a_block() -> None:
+    """E5: connected_to keeps its receiver alive until it ends, and leaves a weak connection weak."""
     signal = Signal()
     receiver = make_function()
     signal.connect(receiver)
@@ -262,8 +263,8 @@ def test_a_block_holds_strongly_and_a_weak_connection_is_weak_again_after_it() -
     assert not signal.receivers
 
 
-def test_weakly_connected_inside_a_block_it_lives_to_the_end_of_the_block() -> None:
-    """E5: the block's own hold is not turned weak by a weak connect inside it."""
+def test_a_receiver_connected_weakly_inside_a_block_lives_until_its_end() -> None:
+    """E5: a weak connect inside a connected_to block does not make the block's own connection weak."""
     signal = Signal()
     receiver = make_function()
     block = signal.connected_to(receiver)
@@ -280,7 +281,8 @@ def test_weakly_connected_inside_a_block_it_lives_to_the_end_of_the_block() -> N
 
 
 def test_a_signal_does_not_outlive_its_owner() -> None:
-    """E5: a signal goes when its owner drops it, whatever is connected; receivers held by it go along."""
+    """E5: a signal is freed when its owner drops it, whatever is connected, together with the receivers that only it
+    held."""
     signal = NamedSignal("lamp")
     strong, weak = make_function(), make_function()
     signal.connect(strong, weak=False)
@@ -295,8 +297,8 @@ def test_a_signal_does_not_outlive_its_owner() -> None:
     assert weak is not None
 
 
-def test_results_do_not_keep_receivers() -> None:
-    """E5: after a send the engine keeps neither sender, payload nor receiver."""
+def test_a_send_does_not_keep_receivers() -> None:
+    """E5: after a send the engine keeps no sender, no payload and no receiver alive."""
     signal = Signal()
 
     class Value:
@@ -381,7 +383,7 @@ ROUNDS: list[Callable[..., None]] = [
 def test_rounds_leave_nothing_behind(
     play: Callable[..., None], make: Callable[[], Any], sender: Any, crowd: int, no_gc: None
 ) -> None:
-    """E5: after 200 rounds the interpreter has as many objects as after 2, with and without others connected."""
+    """E5: after 200 rounds the interpreter has as many objects as after 2, with and without other connections."""
     signal = Signal()
     others = [make() for _ in range(crowd)]
 
@@ -399,12 +401,12 @@ def test_rounds_leave_nothing_behind(
     count(2)
     before = count(2)
 
-    # Room for what the interpreter and the test runner make meanwhile; one object a round would be 200.
+    # The interpreter and the test runner make a few objects meanwhile; one leaked object a round would be 200.
     assert count(200) - before < 100
 
 
-def test_signals_in_a_namespace_are_kept_by_it_alone() -> None:
-    """E5: a signal goes with its namespace."""
+def test_a_signal_is_kept_by_its_namespace_alone() -> None:
+    """E5: a signal is freed with its namespace."""
     signals = Namespace()
     ref = weakref.ref(signals.signal("x"))
     assert ref() is signals["x"]
@@ -416,8 +418,8 @@ def test_signals_in_a_namespace_are_kept_by_it_alone() -> None:
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_a_new_receiver_at_the_address_of_a_dead_one_is_a_receiver_of_its_own(again: bool) -> None:
-    """E5: an id that comes back in another object is not mistaken for the one that died."""
+def test_a_new_receiver_at_the_address_of_a_dead_one_is_another_receiver(again: bool) -> None:
+    """E5: a new object with the id of a dead receiver is not mistaken for it."""
     signal, log = Signal(), list[int]()
 
     def make(number: int) -> Callable[..., Any]:

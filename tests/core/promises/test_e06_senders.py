@@ -1,4 +1,4 @@
-"""E6: who is meant by a sender: values, identities, proxies, and the dead."""
+"""E6: when two senders are the same sender: values, identities, proxies, and dead senders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 class Proxy:
-    """As werkzeug's LocalProxy: stands for what a callable finds, and says that it is of that one's class."""
+    """A proxy as werkzeug's LocalProxy: it points to the object that a callable returns, and claims the class of that
+    object."""
 
     def __init__(self, find: Callable[[], Any]) -> None:
         object.__setattr__(self, "_find", find)
@@ -63,7 +64,7 @@ class App:
 
 
 class Equal(App):
-    """Equal to everything."""
+    """An object that is equal to everything."""
 
     def __eq__(self, other: object) -> bool:
         return True
@@ -73,7 +74,7 @@ class Equal(App):
 
 
 class Slotted:
-    """Cannot be referenced weakly, and says when it goes."""
+    """An object that cannot be referenced weakly, and notes when it dies."""
 
     __slots__ = ("gone",)
 
@@ -101,7 +102,7 @@ class Name(str):
 
 
 def hears(connected: Any, sent: Any) -> bool:
-    """Whether a receiver connected to one sender hears another, by all ways to ask, which must agree."""
+    """Return whether a receiver connected to one sender is called for another. All ways to ask must agree."""
     signal, log = Signal(), list[Any]()
 
     def receiver(sender: Any, **payload: Any) -> None:
@@ -117,7 +118,7 @@ def hears(connected: Any, sent: Any) -> bool:
     ]
     assert len(set(found)) == 1
 
-    if sent is not ANY:  # That would disconnect it from all.
+    if sent is not ANY:  # That would disconnect the receiver from all senders.
         signal.disconnect(receiver, sent)
         assert bool(signal.receivers) != found[0]
 
@@ -145,7 +146,7 @@ def hears(connected: Any, sent: Any) -> bool:
     ],
 )
 def test_strings_numbers_and_bytes_match_by_value(connected: Any, sent: Any) -> None:
-    """E6: str, int and bytes match by value, and so do their subclasses, whatever they say of equality."""
+    """E6: str, int and bytes senders match by value, and so do their subclasses, even if those override equality."""
     assert hears(connected, sent)
 
 
@@ -171,13 +172,13 @@ def test_strings_numbers_and_bytes_match_by_value(connected: Any, sent: Any) -> 
     ],
 )
 def test_other_values_do_not_match(connected: Any, sent: Any) -> None:
-    """E6: values of other kinds, false ones too, are other senders, and none of them is ANY."""
+    """E6: values of other kinds, false ones too, are different senders, and none of these values is ANY."""
     assert not hears(connected, sent)
 
 
 @pytest.mark.parametrize("sender", [0, False, "", b"", None, (), 0.0])
 def test_false_values_are_ordinary_senders(sender: Any) -> None:
-    """E6: a receiver that is connected to a false value hears that one and nobody else."""
+    """E6: a receiver that is connected to a false value is called for that value and for no other sender."""
     assert hears(sender, sender)
     assert not hears(sender, "somebody else")
     assert not hears("somebody else", sender)
@@ -199,8 +200,8 @@ def test_false_values_are_ordinary_senders(sender: Any) -> None:
     ],
     ids=["App", "Equal", "list", "dict", "set", "bytearray", "object", "float", "tuple", "class"],
 )
-def test_everything_else_matches_by_identity(make: Callable[[], Any]) -> None:
-    """E6: other senders match by identity, also when they are equal, unhashable or cannot be referenced weakly."""
+def test_other_senders_match_by_identity(make: Callable[[], Any]) -> None:
+    """E6: other senders match by identity, even if they are equal, unhashable or cannot be referenced weakly."""
     one, two = make(), make()
 
     assert hears(one, one)
@@ -208,7 +209,7 @@ def test_everything_else_matches_by_identity(make: Callable[[], Any]) -> None:
 
 
 def test_identity_is_not_an_integer() -> None:
-    """E6: an int that is equal to the id of a connected object is another sender."""
+    """E6: an int that is equal to the id of a connected object is a different sender."""
     app = App()
 
     assert not hears(app, id(app))
@@ -216,8 +217,8 @@ def test_identity_is_not_an_integer() -> None:
     assert not hears(None, id(None))
 
 
-def test_a_name_is_not_an_address_either_when_both_are_connected() -> None:
-    """E6: an object and the number of its id keep apart when both have receivers."""
+def test_an_object_and_its_id_are_two_senders() -> None:
+    """E6: an object and the number that is its id stay two senders when both have receivers."""
     signal, app, log = Signal(), App(), list[str]()
 
     def to_app(sender: Any) -> None:
@@ -237,7 +238,7 @@ def test_a_name_is_not_an_address_either_when_both_are_connected() -> None:
 
 
 def test_a_bound_method_is_a_sender() -> None:
-    """E6: a bound method, made anew by each access, is the same sender as long as its object lives."""
+    """E6: a bound method is the same sender at each access, as long as its object lives."""
     app, other = App(), App()
 
     assert hears(app.run, app.run)
@@ -245,8 +246,8 @@ def test_a_bound_method_is_a_sender() -> None:
     assert not hears(app.run, app)
 
 
-def test_user_code_of_senders_is_not_asked() -> None:
-    """E6: matching by identity calls neither __eq__ nor __hash__ nor __bool__ of a sender."""
+def test_no_code_of_a_sender_runs() -> None:
+    """E6: matching by identity does not call __eq__, __hash__ or __bool__ of a sender."""
 
     class Touchy:
         def refuse(self, *_: object) -> Any:
@@ -270,7 +271,7 @@ def test_user_code_of_senders_is_not_asked() -> None:
 
 
 def test_no_warning_about_bytes_and_strings() -> None:
-    """E6: under python -bb, bytes and str senders of the same hash live side by side."""
+    """E6: under python -bb, bytes and str senders with the same hash work side by side."""
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from aldis import Signal\n"
@@ -293,8 +294,8 @@ def test_no_warning_about_bytes_and_strings() -> None:
 @pytest.mark.parametrize(
     "target", [App(), "x", 7, b"x", App, Slotted([])], ids=["object", "str", "int", "bytes", "class", "slotted"]
 )
-def test_a_proxy_is_what_it_stands_for(target: Any) -> None:
-    """E6: a proxy is resolved at connect, at send, at disconnect and whenever it is asked about."""
+def test_a_proxy_counts_as_the_object_it_points_to(target: Any) -> None:
+    """E6: a proxy is resolved by connect, send, disconnect and every method that takes a sender."""
     proxy = Proxy(lambda: target)
 
     assert hears(proxy, target)
@@ -303,8 +304,9 @@ def test_a_proxy_is_what_it_stands_for(target: Any) -> None:
     assert not hears(proxy, "nobody")
 
 
-def test_receivers_get_what_the_proxy_stands_for() -> None:
-    """E6: the sender that receivers get is the object, also if they are connected to any, in every kind of send."""
+def test_receivers_get_the_object_behind_the_proxy() -> None:
+    """E6: receivers get the object behind the proxy as the sender, in every kind of send, also receivers for any
+    sender."""
     app = App()
     proxy = Proxy(lambda: app)
     got: list[Any] = []
@@ -325,8 +327,8 @@ def test_receivers_get_what_the_proxy_stands_for() -> None:
     assert all(type(sender) is App for sender in got)
 
 
-def test_a_proxy_is_resolved_at_that_moment() -> None:
-    """E6: a connection is to what the proxy stood for then; a send is by what it stands for now."""
+def test_a_proxy_is_resolved_at_the_call() -> None:
+    """E6: connect uses the object that the proxy points to at that moment, and send the one that it points to then."""
     one, two = App(), App()
     current = [one]
     proxy = Proxy(lambda: current[0])
@@ -345,8 +347,8 @@ def test_a_proxy_is_resolved_at_that_moment() -> None:
     assert log == [one, one, one]
 
 
-def test_a_proxy_does_not_keep_the_connection() -> None:
-    """E6: the connection goes with the object, not with the proxy; the proxy is not kept."""
+def test_a_connection_does_not_depend_on_the_proxy() -> None:
+    """E6: the connection ends when the object dies, not when the proxy does; the proxy itself is not kept alive."""
     app = App()
     proxy = Proxy(lambda: app)
     signal = Signal()
@@ -364,7 +366,7 @@ def test_a_proxy_does_not_keep_the_connection() -> None:
 
 @pytest.mark.parametrize("verb", ["connect", "decorate", "connect_via", "connected_to", "disconnect"])
 def test_an_unbound_proxy_is_refused(verb: str) -> None:
-    """E6: connecting to a proxy that stands for nothing is refused, and so is disconnecting from it."""
+    """E6: connecting to a proxy that points to nothing is refused, and so is disconnecting from it."""
     proxy = Proxy(lambda: None)
     signal = Signal()
 
@@ -372,7 +374,7 @@ def test_an_unbound_proxy_is_refused(verb: str) -> None:
 
     signal.connect(receiver, "x")
 
-    with pytest.raises(UnboundProxyError, match="stands for no object") as raised:
+    with pytest.raises(UnboundProxyError, match="points to no object") as raised:
         match verb:
             case "connect":
                 signal.connect(receiver, proxy)
@@ -391,8 +393,8 @@ def test_an_unbound_proxy_is_refused(verb: str) -> None:
     assert not signal.has_receivers_for(ANY)
 
 
-def test_a_send_by_an_unbound_proxy_reaches_those_for_any() -> None:
-    """E6: a send does not fail for a proxy that stands for nothing: receivers for any sender get it as it is."""
+def test_a_send_by_an_unbound_proxy_reaches_receivers_for_any() -> None:
+    """E6: a send by a proxy that points to nothing does not fail: receivers for any sender get the proxy itself."""
     proxy = Proxy(lambda: None)
     signal, got = Signal(), list[Any]()
 
@@ -411,8 +413,9 @@ def test_a_send_by_an_unbound_proxy_reaches_those_for_any() -> None:
     assert list(signal.receivers_for(proxy)) == [receiver]
 
 
-def test_a_proxy_for_a_proxy_is_what_that_stands_for() -> None:
-    """E6: a proxy that finds another proxy, as LocalProxy(lambda: current_app) does, is resolved to the end."""
+def test_a_proxy_for_a_proxy_is_resolved_to_the_end() -> None:
+    """E6: a proxy that points to another proxy, as LocalProxy(lambda: current_app) does, is resolved to the final
+    object."""
     app = App()
     proxy = Proxy(lambda: Proxy(lambda: app))
 
@@ -420,8 +423,8 @@ def test_a_proxy_for_a_proxy_is_what_that_stands_for() -> None:
     assert hears(proxy, app)
 
 
-def test_an_object_with_a_lying_class_is_itself() -> None:
-    """E6: an object that only claims another class, as mocks with a spec do, matches by its own identity."""
+def test_an_object_that_claims_another_class_is_itself() -> None:
+    """E6: an object that only claims another class, as a mock with a spec does, matches by its own identity."""
 
     class Lying:
         @property
@@ -437,11 +440,11 @@ def test_an_object_with_a_lying_class_is_itself() -> None:
     assert not hears(lying, Lying())
 
 
-# The dead, and those who cannot be referenced weakly.
+# Dead senders, and senders that cannot be referenced weakly.
 
 
-def test_connections_go_with_their_sender() -> None:
-    """E6: when a sender dies, its connections go, strong ones included, and what they kept."""
+def test_connections_end_with_their_sender() -> None:
+    """E6: when a sender dies, its connections end, also the strong ones, and their receivers are freed."""
     signal, app, log = Signal(), App(), list[Any]()
 
     def make(name: str) -> Callable[..., Any]:
@@ -464,7 +467,8 @@ def test_connections_go_with_their_sender() -> None:
 
 
 def test_a_strong_receiver_that_refers_to_its_sender_keeps_it() -> None:
-    """E6: a sender lives as long as anything refers to it, a strongly held receiver too; nothing is cut loose."""
+    """E6: a sender lives as long as anything refers to it, even a strong receiver of its own; its connections stay
+    until then."""
     signal, log = Signal(), list[Any]()
 
     def connect() -> weakref.ref[App]:
@@ -481,8 +485,8 @@ def test_a_strong_receiver_that_refers_to_its_sender_keeps_it() -> None:
     assert log == [app]
 
 
-def test_a_sender_may_die_while_a_send_by_another_runs() -> None:
-    """E6: a sender that dies during a send by another takes its own connections and no others."""
+def test_a_sender_may_die_during_a_send_by_another() -> None:
+    """E6: when a sender dies during a send by another sender, only its own connections end."""
     signal, apps, log = Signal(), [App()], list[str]()
 
     @signal.connect
@@ -502,8 +506,8 @@ def test_a_sender_may_die_while_a_send_by_another_runs() -> None:
     assert len(signal.receivers) == 2
 
 
-def test_a_dead_sender_s_address_is_nobody_s() -> None:
-    """E6: a sender at the address of a dead one never gets that one's receivers."""
+def test_a_new_sender_at_the_address_of_a_dead_one_has_no_receivers() -> None:
+    """E6: a new sender at the address of a dead one never gets the receivers of the dead one."""
     signal, wrong = Signal(), list[Any]()
 
     def receiver(sender: Any) -> None:
@@ -527,13 +531,14 @@ def test_a_dead_sender_s_address_is_nobody_s() -> None:
 
         del app
 
-    assert reused, "no address came back, so nothing was tested"
+    assert reused, "no new object got an old address, so nothing was tested"
     assert wrong == []
 
 
 @pytest.mark.parametrize("way", ["disconnect", "disconnect all", "collect", "clear", "block"])
-def test_a_sender_without_weak_references_is_kept_while_connected(way: str) -> None:
-    """E6: a sender that cannot be referenced weakly is kept alive while something is connected to it, no longer."""
+def test_an_unreferable_sender_is_kept_while_connected(way: str) -> None:
+    """E6: a sender that cannot be referenced weakly is kept alive while a receiver is connected to it, and no
+    longer."""
     gone: list[str] = []
     signal = Signal()
     receivers: list[Callable[..., Any]] = [lambda sender: None]
@@ -568,8 +573,8 @@ def test_a_sender_without_weak_references_is_kept_while_connected(way: str) -> N
     assert not signal.receivers
 
 
-def test_the_address_of_an_unreferable_sender_is_not_mistaken() -> None:
-    """E6: as long as something is connected to it, no other object can come to its address."""
+def test_the_address_of_an_unreferable_sender_is_not_reused() -> None:
+    """E6: while a receiver is connected to such a sender, no other object can get its address."""
     signal, log = Signal(), list[Any]()
 
     def receiver(sender: Any) -> None:
@@ -584,8 +589,9 @@ def test_the_address_of_an_unreferable_sender_is_not_mistaken() -> None:
     assert log == []
 
 
-def test_senders_of_a_value_are_not_kept_as_objects() -> None:
-    """E6: for a sender that matches by value the object itself is not kept, subclasses of str included."""
+def test_senders_that_match_by_value_are_not_kept() -> None:
+    """E6: a connection to a sender that matches by value does not keep the object alive, not even one of a subclass of
+    str."""
 
     class Text(str):
         __slots__ = ("__weakref__",)
@@ -605,7 +611,7 @@ def test_senders_of_a_value_are_not_kept_as_objects() -> None:
 
 
 def test_a_receiver_gets_the_sender_as_it_was_sent() -> None:
-    """E6: matching by value does not exchange the sender: receivers get the very object that was sent."""
+    """E6: matching by value does not replace the sender: receivers get the very object that was sent."""
     signal, got = Signal(), list[Any]()
 
     def receiver(sender: Any) -> None:
@@ -624,7 +630,8 @@ def senders() -> Iterator[Any]:
 
 
 def test_many_kinds_of_senders_at_once() -> None:
-    """E6: receivers of many kinds of senders on one signal each hear their own, and one for any hears all."""
+    """E6: receivers of senders of many kinds on one signal are each called for their own sender, and a receiver for any
+    sender is called for all."""
     signal, log = Signal(), list[Any]()
     kinds = list(senders())
 

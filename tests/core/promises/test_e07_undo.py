@@ -1,4 +1,4 @@
-"""E7: context managers take away exactly what they added."""
+"""E7: context managers remove exactly what they added."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make() -> Callable[..., Any]:
 
 
 def connected(signal: Signal[Any, ..., Any], receiver: Any) -> list[str]:
-    """For which of these senders the receiver is called."""
+    """Return for which of these senders the receiver is called."""
     senders = {"ANY": ANY, "x": "x", "y": "y"}
     return [name for name, sender in senders.items() if receiver in list(signal.receivers_for(sender))]
 
@@ -38,7 +38,7 @@ EVERYWHERE = ["ANY", "x", "y"]
 
 
 def test_a_block_connects_and_disconnects() -> None:
-    """E7: connected_to connects for the time of its block."""
+    """E7: connected_to connects the receiver while its block runs."""
     signal, receiver = Signal(), make()
 
     with signal.connected_to(receiver):
@@ -48,8 +48,8 @@ def test_a_block_connects_and_disconnects() -> None:
     assert not signal.receivers
 
 
-def test_a_block_for_a_sender() -> None:
-    """E7: with a sender, connected_to connects to that one."""
+def test_a_block_for_one_sender() -> None:
+    """E7: with a sender, connected_to connects the receiver to that sender only."""
     signal, receiver = Signal(), make()
 
     with signal.connected_to(receiver, sender="x"):
@@ -60,7 +60,7 @@ def test_a_block_for_a_sender() -> None:
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, GeneratorExit])
 def test_a_block_that_fails_is_undone(failure: type[BaseException]) -> None:
-    """E7: an exception ends the block, comes out, and what the block added is gone."""
+    """E7: an exception ends the block and goes on, and the connection that the block added is removed."""
     signal, receiver = Signal(), make()
 
     with pytest.raises(failure), signal.connected_to(receiver):
@@ -72,8 +72,8 @@ def test_a_block_that_fails_is_undone(failure: type[BaseException]) -> None:
 @pytest.mark.parametrize("before", [ANY, "x", "y"])
 @pytest.mark.parametrize("weak", [True, False])
 @pytest.mark.parametrize("during", [ANY, "x"])
-def test_what_was_connected_before_stays(before: Any, weak: bool, during: Any) -> None:
-    """E7: a connection from before the block is there after it, for whichever sender each is."""
+def test_an_earlier_connection_stays(before: Any, weak: bool, during: Any) -> None:
+    """E7: a connection from before the block is still there after it, whichever senders the two are for."""
     signal, receiver = Signal(), make()
     signal.connect(receiver, before, weak)
     expected = connected(signal, receiver)
@@ -85,7 +85,7 @@ def test_what_was_connected_before_stays(before: Any, weak: bool, during: Any) -
 
 
 def test_other_receivers_stay() -> None:
-    """E7: the end of a block concerns its own receiver alone, not other methods of the same object or class."""
+    """E7: the end of a block does not touch other receivers, not even other methods of the same object or class."""
     signal, one, two = Signal(), Listener(), Listener()
     signal.connect(one.hear)
 
@@ -97,8 +97,8 @@ def test_other_receivers_stay() -> None:
     assert (one.heard, two.heard) == (["x", "y"], ["x"])
 
 
-def test_what_is_connected_inside_stays() -> None:
-    """E7: a connect inside the block is the caller's own, and stays."""
+def test_a_connection_made_inside_stays() -> None:
+    """E7: a connection that the caller makes inside the block stays after it."""
     signal, receiver, other = Signal(), make(), make()
 
     with signal.connected_to(receiver):
@@ -109,8 +109,8 @@ def test_what_is_connected_inside_stays() -> None:
     assert connected(signal, other) == EVERYWHERE
 
 
-def test_disconnected_inside_it_is_gone() -> None:
-    """E7: a disconnect inside the block holds; its end then has nothing to take away."""
+def test_a_receiver_disconnected_inside_stays_disconnected() -> None:
+    """E7: after a disconnect inside the block, the end of the block has nothing to remove."""
     signal, receiver = Signal(), make()
 
     with signal.connected_to(receiver):
@@ -120,8 +120,8 @@ def test_disconnected_inside_it_is_gone() -> None:
     assert not signal.receivers
 
 
-def test_disconnected_and_connected_inside_it_stays() -> None:
-    """E7: what is connected after a disconnect inside the block is not the block's, and stays."""
+def test_a_receiver_disconnected_and_connected_inside_stays() -> None:
+    """E7: a receiver that the caller disconnects and connects again inside the block stays connected after it."""
     signal, receiver = Signal(), make()
 
     with signal.connected_to(receiver):
@@ -132,7 +132,7 @@ def test_disconnected_and_connected_inside_it_stays() -> None:
 
 
 def test_a_block_in_a_block() -> None:
-    """E7: the inner of two blocks of one receiver leaves the outer's connection."""
+    """E7: of two nested blocks for one receiver, the end of the inner block leaves the connection of the outer one."""
     signal, receiver = Signal(), make()
 
     with signal.connected_to(receiver):
@@ -145,7 +145,7 @@ def test_a_block_in_a_block() -> None:
 
 
 def test_blocks_that_overlap() -> None:
-    """E7: blocks of one receiver may end in any order; it is connected until the last of them ends."""
+    """E7: blocks for one receiver may end in any order; the receiver is connected until the last of them ends."""
     signal, receiver = Signal(), make()
     first, second = signal.connected_to(receiver), signal.connected_to(receiver)
 
@@ -159,7 +159,7 @@ def test_blocks_that_overlap() -> None:
 
 
 def test_blocks_for_different_senders() -> None:
-    """E7: blocks of one receiver for different senders end one by one."""
+    """E7: blocks for one receiver and different senders end independently."""
     signal, receiver = Signal(), make()
 
     with ExitStack() as stack:
@@ -176,8 +176,8 @@ def test_blocks_for_different_senders() -> None:
     assert not signal.receivers
 
 
-def test_options_from_before_are_there_after() -> None:
-    """E7: a block leaves priority and order of a connection that was there before as they were."""
+def test_earlier_options_are_restored() -> None:
+    """E7: a block does not change the priority or the order of an earlier connection of its receiver."""
     signal, log = Signal(), list[str]()
 
     def first(sender: Any) -> None:
@@ -197,8 +197,8 @@ def test_options_from_before_are_there_after() -> None:
     assert log == ["first", "second"]
 
 
-def test_a_receiver_that_the_block_alone_wants_is_let_go() -> None:
-    """E7: nothing of the block is kept: its receiver dies at its end, its sender as well."""
+def test_a_receiver_that_only_the_block_holds_is_freed() -> None:
+    """E7: a block keeps nothing after its end: its receiver and its sender are freed."""
     signal, listener = Signal(), Listener()
     heard = listener.heard
     hold = signal.connected_to(listener.hear, heard)
@@ -219,7 +219,7 @@ def test_a_receiver_that_the_block_alone_wants_is_let_go() -> None:
 
 
 def test_a_sender_that_dies_inside() -> None:
-    """E7: if the sender dies inside the block, its end finds nothing, and takes away nothing."""
+    """E7: if the sender dies inside the block, the end of the block finds no connection and removes nothing."""
     signal, receiver = Signal(), make()
 
     class App:
@@ -230,15 +230,15 @@ def test_a_sender_that_dies_inside() -> None:
     block = signal.connected_to(receiver, app)
 
     with block:
-        # The block's own frame refers to the sender, so it dies with the block at the earliest.
+        # The block's own frame refers to the sender, so the sender dies with the block at the earliest.
         del app
         gc.collect()
 
     assert connected(signal, receiver) == ["x"]
 
 
-def test_entering_that_fails_adds_nothing() -> None:
-    """E7: when a receiver of receiver_connected refuses, the block is not entered, and nothing stays connected."""
+def test_a_block_that_cannot_begin_adds_nothing() -> None:
+    """E7: when a receiver of receiver_connected raises, the block does not begin, and nothing stays connected."""
     signal, receiver = Signal(), make()
 
     @signal.receiver_connected.connect
@@ -252,8 +252,8 @@ def test_entering_that_fails_adds_nothing() -> None:
 
 
 @pytest.mark.parametrize("before", ["weak", "strong", "block"])
-def test_entering_that_fails_leaves_what_was_there(before: str) -> None:
-    """E7: then what was connected before the refused block stays."""
+def test_a_block_that_cannot_begin_leaves_earlier_connections(before: str) -> None:
+    """E7: when the block is refused in this way, an earlier connection stays."""
     signal, receiver = Signal(), make()
 
     with ExitStack() as stack:
@@ -274,8 +274,8 @@ def test_entering_that_fails_leaves_what_was_there(before: str) -> None:
     assert bool(connected(signal, receiver)) is (before != "block")
 
 
-def test_a_connect_that_fails_is_undone() -> None:
-    """E7: a connect that receiver_connected refuses is taken back, and the options from before come back."""
+def test_a_failed_connect_is_undone() -> None:
+    """E7: a connect that a receiver of receiver_connected refuses is undone, and the earlier options are restored."""
     signal, log = Signal(), list[str]()
 
     def first(sender: Any) -> None:
@@ -303,8 +303,8 @@ def test_a_connect_that_fails_is_undone() -> None:
 
 
 @pytest.mark.parametrize("sender", [ANY, "x"])
-def test_a_connect_that_fails_brings_nothing_back(sender: Any) -> None:
-    """E7: what is disconnected before a refused connect is taken back stays disconnected."""
+def test_a_failed_connect_restores_nothing_that_was_disconnected(sender: Any) -> None:
+    """E7: a connection that is removed before the refused connect is undone stays removed."""
     signal, receiver = Signal(), make()
     signal.connect(receiver, sender)
 
@@ -324,8 +324,8 @@ def test_a_connect_that_fails_brings_nothing_back(sender: Any) -> None:
     assert [called for called, _ in signal.send("x")] == [first]
 
 
-def test_the_block_is_told() -> None:
-    """E7: the block's connecting and disconnecting are told to those who watch the signal."""
+def test_a_block_is_reported() -> None:
+    """E7: receiver_connected and receiver_disconnected report the beginning and the end of a block."""
     signal, receiver, log = Signal(), make(), list[Any]()
 
     @signal.receiver_connected.connect
@@ -343,8 +343,8 @@ def test_the_block_is_told() -> None:
 
 
 @pytest.mark.parametrize("before", [ANY, "x", "y"])
-def test_subclasses_that_override_connect_are_no_exception(before: Any) -> None:
-    """E7: what was connected before a block stays after it also where a subclass has its own connect."""
+def test_blocks_of_subclasses_that_override_connect(before: Any) -> None:
+    """E7: an earlier connection stays after a block also if a subclass overrides connect."""
 
     class Counting(Signal):
         connects = 0
@@ -363,8 +363,8 @@ def test_subclasses_that_override_connect_are_no_exception(before: Any) -> None:
     assert connected(signal, receiver) == expected
 
 
-def test_a_block_ends_only_what_is_its_own() -> None:
-    """E7: what a subclass connects besides, when a block asks it to connect, is none of the block's."""
+def test_a_block_removes_only_its_own_connection() -> None:
+    """E7: if a subclass's connect makes further connections, the end of a block does not remove them."""
     companion = make()
 
     class Accompanied(Signal):
@@ -380,8 +380,8 @@ def test_a_block_ends_only_what_is_its_own() -> None:
     assert [*signal.receivers_for("x")] == [companion]
 
 
-def test_muted_undoes_what_it_did() -> None:
-    """E7: after muted, the signal is as muted as it was before."""
+def test_muted_restores_the_earlier_state() -> None:
+    """E7: after a muted block, the signal is as muted as it was before."""
     signal = Signal()
 
     with signal.muted():
@@ -404,7 +404,7 @@ def test_muted_undoes_what_it_did() -> None:
 
 @pytest.mark.parametrize("is_connected_first", [True, False])
 def test_a_once_connection_does_not_end_the_block(is_connected_first: bool) -> None:
-    """E7: what ``once`` uses up is its own connection; the block has its receiver until it ends."""
+    """E7: ``once`` uses up its own connection only; the block keeps its receiver connected until it ends."""
     signal, log = Signal(), list[str]()
 
     def receiver(sender: str) -> None:

@@ -1,4 +1,4 @@
-"""E8: muting nests, holds for the current thread or task, and can name receivers."""
+"""E8: a mute nests, holds for the current thread or task, and can name receivers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Stage:
-    """A signal with receivers a, b and c, of which the last is for sender x."""
+    """A signal with receivers a, b and c; c is connected to sender x only."""
 
     def __init__(self) -> None:
         self.signal = NamedSignal("lamp")
@@ -45,7 +45,7 @@ def stage() -> Stage:
     return Stage()
 
 
-def test_muted_calls_nobody(stage: Stage) -> None:
+def test_a_muted_signal_calls_no_receiver(stage: Stage) -> None:
     """E8: while muted, a send calls no receivers and returns no results."""
     with stage.signal.muted():
         assert stage.signal.is_muted
@@ -56,8 +56,8 @@ def test_muted_calls_nobody(stage: Stage) -> None:
     assert stage.send() == "abc"
 
 
-def test_a_signal_that_was_sent_before_is_muted_too(stage: Stage) -> None:
-    """E8: muting holds also when sends have been running before, and ends when it ends."""
+def test_a_signal_can_be_muted_after_it_was_sent(stage: Stage) -> None:
+    """E8: a mute also works after earlier sends, and ends with its block."""
     assert stage.send() == "abc"
 
     for _ in range(3):
@@ -68,7 +68,7 @@ def test_a_signal_that_was_sent_before_is_muted_too(stage: Stage) -> None:
 
 
 def test_other_signals_are_not_muted(stage: Stage) -> None:
-    """E8: muting one signal leaves others alone."""
+    """E8: a mute of one signal does not mute other signals."""
     other = Stage()
 
     with other.signal.muted():
@@ -76,8 +76,8 @@ def test_other_signals_are_not_muted(stage: Stage) -> None:
         assert not stage.signal.is_muted
 
 
-def test_two_signals_are_muted_each_for_itself(stage: Stage) -> None:
-    """E8: inside the blocks of two signals, each has muted what its own block names."""
+def test_two_signals_are_muted_independently(stage: Stage) -> None:
+    """E8: inside nested blocks of two signals, each block mutes its own signal and the receivers that it names."""
     other = Stage()
 
     with stage.signal.muted(), other.signal.muted(other.b):
@@ -98,7 +98,7 @@ def test_nested(stage: Stage) -> None:
 
 
 def test_receivers_can_be_named(stage: Stage) -> None:
-    """E8: muted(receiver, ...) mutes these only, and the signal as a whole is not muted."""
+    """E8: muted(receiver, ...) mutes only these receivers, and does not mute the signal as a whole."""
     with stage.signal.muted(stage.a, stage.c):
         assert stage.send() == "b"
         assert not stage.signal.is_muted
@@ -107,7 +107,8 @@ def test_receivers_can_be_named(stage: Stage) -> None:
 
 
 def test_named_receivers_nest(stage: Stage) -> None:
-    """E8: nested blocks add up, each end takes back its own, also when they name the same receiver."""
+    """E8: nested blocks add up, and the end of each one removes only its own mute, even if both name the same
+    receiver."""
     with stage.signal.muted(stage.a):
         with stage.signal.muted(stage.a, stage.b):
             assert stage.send() == "c"
@@ -126,7 +127,7 @@ def test_named_receivers_nest(stage: Stage) -> None:
 
 
 def test_blocks_may_end_in_any_order(stage: Stage) -> None:
-    """E8: of two blocks, whichever ends first, the other still holds."""
+    """E8: of two blocks, the one that ends later keeps its mute when the other ends."""
     first, second = stage.signal.muted(stage.a), stage.signal.muted(stage.b)
     first.__enter__()
     second.__enter__()
@@ -137,7 +138,7 @@ def test_blocks_may_end_in_any_order(stage: Stage) -> None:
 
 
 def test_bound_methods_and_unhashable_receivers_can_be_named() -> None:
-    """E8: receivers of every kind can be named: methods, made anew by each access, and unhashable objects."""
+    """E8: receivers of every kind can be named, also bound methods and unhashable objects."""
     signal, log = Signal(), list[str]()
 
     class Listener(list[Any]):
@@ -161,8 +162,8 @@ def test_bound_methods_and_unhashable_receivers_can_be_named() -> None:
     assert log == ["object", "object", "method", "object"]
 
 
-def test_naming_one_that_is_not_connected(stage: Stage) -> None:
-    """E8: a named receiver may be connected later, or never."""
+def test_a_named_receiver_need_not_be_connected(stage: Stage) -> None:
+    """E8: a receiver that is named may be connected later, or never."""
 
     def later(sender: Any, **payload: Any) -> None:
         stage.log.append("later")
@@ -175,8 +176,8 @@ def test_naming_one_that_is_not_connected(stage: Stage) -> None:
     assert stage.send() == "abclater"
 
 
-def test_a_dead_named_receiver_s_address_is_nobody_s() -> None:
-    """E8: while a block that names a receiver runs, no other receiver can be taken for it."""
+def test_a_new_receiver_at_the_address_of_a_named_one_is_not_muted() -> None:
+    """E8: while a block that names a receiver runs, no other receiver is mistaken for it."""
     signal, log = Signal(), list[int]()
     block = signal.muted(lambda sender: None)
 
@@ -190,8 +191,8 @@ def test_a_dead_named_receiver_s_address_is_nobody_s() -> None:
     assert log == list(range(100))
 
 
-def test_the_end_lets_go_of_named_receivers(stage: Stage) -> None:
-    """E8: after the block, nothing of it refers to the receivers that it named."""
+def test_named_receivers_are_freed_after_the_block(stage: Stage) -> None:
+    """E8: after the block, nothing refers to the receivers that it named."""
 
     def receiver(sender: Any) -> None: ...
 
@@ -206,8 +207,8 @@ def test_the_end_lets_go_of_named_receivers(stage: Stage) -> None:
     assert ref() is None
 
 
-def test_muting_is_looked_at_when_the_send_begins(stage: Stage) -> None:
-    """E8: a receiver that sends the same signal while it mutes it, does not end the send that called it."""
+def test_a_mute_is_read_when_the_send_begins(stage: Stage) -> None:
+    """E8: a receiver that mutes its signal and sends it again does not end the send that called it."""
 
     def quiet(sender: Any) -> None:
         stage.log.append("q")
@@ -220,8 +221,8 @@ def test_muting_is_looked_at_when_the_send_begins(stage: Stage) -> None:
     assert stage.send() == "qabc"
 
 
-def test_looking_is_not_muted(stage: Stage) -> None:
-    """E8: a muted receiver is still connected: looking shows it, and it can be disconnected."""
+def test_a_mute_does_not_change_connections(stage: Stage) -> None:
+    """E8: a muted receiver is still connected: the signal lists it, and it can be disconnected."""
     with stage.signal.muted():
         assert stage.signal.has_receivers_for("x")
         assert list(stage.signal.receivers_for("x")) == [stage.a, stage.b, stage.c]
@@ -231,7 +232,7 @@ def test_looking_is_not_muted(stage: Stage) -> None:
 
 
 def test_a_wrong_payload_is_refused_while_muted() -> None:
-    """E8: muting silences receivers, not mistakes: a send that does not fit the declaration still fails."""
+    """E8: a mute silences receivers, not mistakes: a send that does not fit the declaration still fails."""
 
     def happened(sender: Any, /, *, a: int) -> None: ...
 
@@ -265,15 +266,15 @@ def in_thread(function: Callable[[], Any]) -> Any:
 
 
 def test_other_threads_are_not_muted(stage: Stage) -> None:
-    """E8: muting holds for the current thread; others send as ever."""
+    """E8: a mute holds for the current thread; sends in other threads are not muted."""
     with stage.signal.muted():
         assert in_thread(stage.send) == "abc"
         assert in_thread(lambda: stage.signal.is_muted) is False
         assert stage.send() == ""
 
 
-def test_two_threads_mute_on_their_own(stage: Stage) -> None:
-    """E8: two threads' blocks on one signal overlap without knowing of each other."""
+def test_two_threads_mute_independently(stage: Stage) -> None:
+    """E8: blocks of two threads on one signal may overlap without any effect on each other."""
     entered, leave = Event(), Event()
 
     def other() -> str:
@@ -299,7 +300,7 @@ def test_two_threads_mute_on_their_own(stage: Stage) -> None:
 
 
 def test_other_tasks_are_not_muted() -> None:
-    """E8: muting in one task leaves a task beside it alone, while both run."""
+    """E8: a mute in one task does not mute a task that runs at the same time."""
     signal, log = Signal(), list[str]()
 
     async def receiver(sender: Any) -> None:
@@ -331,8 +332,8 @@ def test_other_tasks_are_not_muted() -> None:
     assert log == ["loud", "after"]
 
 
-def test_a_task_that_is_started_inside_is_muted_until_the_block_ends() -> None:
-    """E8: the context goes on in tasks that the block starts, and there too ends with the block."""
+def test_a_task_started_inside_is_muted_until_the_block_ends() -> None:
+    """E8: a task that the block starts is muted, until the block ends."""
     signal, log = Signal(), list[str]()
 
     async def receiver(sender: Any) -> None:
@@ -362,7 +363,8 @@ def test_a_task_that_is_started_inside_is_muted_until_the_block_ends() -> None:
 
 
 def test_a_copied_context_is_muted(stage: Stage) -> None:
-    """E8: "current context" is that of contextvars: a copy that is made inside is muted, one from before is not."""
+    """E8: the mute follows contextvars: a context that is copied inside the block is muted, one copied before it is
+    not."""
     before = contextvars.copy_context()
 
     with stage.signal.muted():
@@ -374,7 +376,7 @@ def test_a_copied_context_is_muted(stage: Stage) -> None:
 
 
 def test_a_block_may_end_in_another_context(stage: Stage) -> None:
-    """E8: a block that ends in another context than it began in, as in async fixtures, ends for good."""
+    """E8: a block that ends in another context than it began in, as in async fixtures, ends completely."""
     block = stage.signal.muted()
     contextvars.copy_context().run(block.__enter__)
     contextvars.copy_context().run(block.__exit__, None, None, None)
@@ -382,8 +384,9 @@ def test_a_block_may_end_in_another_context(stage: Stage) -> None:
     assert stage.send() == "abc"
 
 
-def test_what_was_started_in_a_block_is_heard_after_it(stage: Stage) -> None:
-    """E8: a context that was copied in a block is not muted by it any more, also while others mute the signal."""
+def test_a_context_copied_in_a_block_is_not_muted_after_it(stage: Stage) -> None:
+    """E8: after the block, a context that was copied inside it is no longer muted, even while other code mutes the
+    signal."""
     with stage.signal.muted():
         context = contextvars.copy_context()
 
@@ -393,7 +396,7 @@ def test_what_was_started_in_a_block_is_heard_after_it(stage: Stage) -> None:
 
 
 def test_send_async_is_muted() -> None:
-    """E8: send_async calls no muted receivers either."""
+    """E8: send_async does not call muted receivers."""
     signal, log = Signal(), list[str]()
 
     async def a(sender: Any) -> None:
@@ -418,7 +421,7 @@ def test_send_async_is_muted() -> None:
 
 
 def test_a_muted_async_receiver_needs_no_wrapper() -> None:
-    """E8: a send that would only call sync receivers, the async one being muted, is not refused."""
+    """E8: if the only async receiver is muted, send needs no wrapper and is not refused."""
     signal, log = Signal(), list[str]()
 
     async def a(sender: Any) -> None: ...
@@ -435,8 +438,9 @@ def test_a_muted_async_receiver_needs_no_wrapper() -> None:
     assert log == ["b"]
 
 
-def test_is_muted_can_be_set_for_all(stage: Stage) -> None:
-    """E8: the attribute is_muted, as Blinker has it, mutes for all threads until it is set back."""
+def test_is_muted_can_be_set_for_all_threads(stage: Stage) -> None:
+    """E8: setting the attribute is_muted to True, as in Blinker, mutes the signal in all threads until it is set to
+    False."""
     stage.signal.is_muted = True
 
     assert stage.signal.is_muted is True
@@ -450,8 +454,8 @@ def test_is_muted_can_be_set_for_all(stage: Stage) -> None:
     assert stage.send() == "abc"
 
 
-def test_muted_decorates_functions(stage: Stage) -> None:
-    """E8: muted() is a decorator too, for any number of calls."""
+def test_muted_is_a_decorator(stage: Stage) -> None:
+    """E8: muted() is a decorator too, and works for each call of the function."""
 
     @stage.signal.muted(stage.a)
     def act() -> str:
@@ -461,7 +465,7 @@ def test_muted_decorates_functions(stage: Stage) -> None:
 
 
 def test_a_subclass_that_finds_receivers_itself_is_muted() -> None:
-    """E8: muting holds for subclasses with their own receivers_for, by name too."""
+    """E8: a mute also works in a subclass that overrides receivers_for, and can name receivers there."""
 
     class Own(Signal):
         def receivers_for(self, sender: Any) -> Any:

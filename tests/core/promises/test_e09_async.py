@@ -1,4 +1,4 @@
-"""E9: async receivers are known at connect, refused where nothing can run them, and awaited by send_async."""
+"""E9: async receivers are recognized at connect, refused where nothing can run them, and awaited by send_async."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def to_sync(receiver: Callable[..., Any]) -> Callable[..., Any]:
-    """An async_wrapper."""
+    """Run the coroutine of an async receiver, as an async_wrapper."""
 
     def call(*args: Any, **payload: Any) -> Any:
         async def main() -> Any:
@@ -33,7 +33,7 @@ def to_sync(receiver: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def to_async(receiver: Callable[..., Any]) -> Callable[..., Any]:
-    """A sync_wrapper."""
+    """Return an async function that calls a sync receiver, as a sync_wrapper."""
 
     async def call(*args: Any, **payload: Any) -> Any:
         return receiver(*args, **payload)
@@ -41,7 +41,7 @@ def to_async(receiver: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-# Kinds of receivers. Each maker's receiver returns what it gets.
+# Kinds of receivers. The receiver that each factory makes returns its payload.
 
 
 async def function(sender: Any, **payload: Any) -> Any:
@@ -67,17 +67,17 @@ class Async:
 
 
 class Inherited(Async):
-    """Its __call__ is its base's."""
+    """A class that inherits __call__."""
 
 
 class StaticCall:
-    """Its __call__ is a static async function."""
+    """A class whose __call__ is a static async function."""
 
     __call__ = staticmethod(function)
 
 
 class Sync:
-    """The same in sync."""
+    """The same kinds of receivers as sync ones."""
 
     def __call__(self, sender: Any, **payload: Any) -> Any:
         return sender
@@ -95,14 +95,15 @@ class Sync:
 
 
 class AsyncOnTheInstance(Sync):
-    """Python looks __call__ up on the class, so this is sync."""
+    """An object with an async __call__ on the instance only: Python looks it up on the class, so the receiver is
+    sync."""
 
     def __init__(self) -> None:
         self.__dict__["__call__"] = function
 
 
 class Built:
-    """A class as receiver, whose instances are async to call: to call the class is sync."""
+    """A class whose instances have an async __call__. As a receiver the class itself is called, which is sync."""
 
     def __init__(self, sender: Any, **payload: Any) -> None: ...
 
@@ -120,7 +121,7 @@ def old_coroutine(sender: Any, **payload: Any) -> Any:
 
 
 def marked() -> Callable[..., Any]:
-    """A sync function that returns a coroutine, and is marked as such for all who ask."""
+    """Return a sync function that returns a coroutine, and is marked as a coroutine function for inspect."""
 
     def receiver(sender: Any, **payload: Any) -> Any:
         return function(sender)
@@ -166,7 +167,7 @@ SYNC: dict[str, Callable[..., Any]] = {
     "partial of a class": functools.partial(Built, extra=1),
     "built-in": str,
 }
-del ASYNC["bound object"]  # It would take its object for the sender; the kinds above cover its parts.
+del ASYNC["bound object"]  # It would get its object as the sender; the kinds above cover its parts.
 
 each_async = pytest.mark.parametrize("receiver", ASYNC.values(), ids=ASYNC.keys())
 each_sync = pytest.mark.parametrize("receiver", SYNC.values(), ids=SYNC.keys())
@@ -176,7 +177,7 @@ each_filter = pytest.mark.parametrize("sender", [ANY, "x"])
 @each_async
 @each_filter
 def test_an_async_receiver_is_refused_by_send(receiver: Callable[..., Any], sender: Any) -> None:
-    """E9: whatever kind of async receiver it is, a send that cannot run it fails before any receiver ran."""
+    """E9: a send that cannot run an async receiver, of whatever kind, fails before any receiver runs."""
     signal, log = NamedSignal("lamp"), list[str]()
 
     @signal.connect
@@ -194,7 +195,7 @@ def test_an_async_receiver_is_refused_by_send(receiver: Callable[..., Any], send
 
 
 def test_send_async_with_no_receivers() -> None:
-    """E9: send_async of a signal that nobody is connected to returns an empty list, the first time and later."""
+    """E9: send_async of a signal without receivers returns an empty list, at the first call and later."""
     signal = Signal()
 
     assert [asyncio.run(signal.send_async("x")) for _ in range(2)] == [[], []]
@@ -204,7 +205,7 @@ def test_send_async_with_no_receivers() -> None:
 
 @each_async
 def test_an_async_receiver_is_awaited_by_send_async(receiver: Callable[..., Any]) -> None:
-    """E9: whatever kind of async receiver it is, send_async awaits it, without any wrapper."""
+    """E9: send_async awaits an async receiver of whatever kind, without a wrapper."""
     signal = Signal()
     signal.connect(receiver, weak=False)
 
@@ -212,8 +213,8 @@ def test_an_async_receiver_is_awaited_by_send_async(receiver: Callable[..., Any]
 
 
 @each_async
-def test_an_async_receiver_crosses_by_the_wrapper(receiver: Callable[..., Any]) -> None:
-    """E9: whatever kind of async receiver it is, send runs it through the async_wrapper, and tells what it returns."""
+def test_an_async_receiver_runs_through_the_wrapper(receiver: Callable[..., Any]) -> None:
+    """E9: send runs an async receiver of whatever kind through the async_wrapper, and returns its result."""
     signal = Signal(async_wrapper=to_sync)
     signal.connect(receiver, weak=False)
 
@@ -221,8 +222,9 @@ def test_an_async_receiver_crosses_by_the_wrapper(receiver: Callable[..., Any]) 
 
 
 @each_async
-def test_an_async_receiver_crosses_by_a_wrapper_that_asks(receiver: Callable[..., Any]) -> None:
-    """E9: the wrapper is handed what inspect takes for a coroutine function, as Flask's ensure_sync asks."""
+def test_an_async_receiver_runs_through_a_wrapper_that_checks(receiver: Callable[..., Any]) -> None:
+    """E9: the wrapper receives a callable that inspect recognizes as a coroutine function, as Flask's ensure_sync
+    requires."""
 
     def ensure_sync(function: Callable[..., Any]) -> Callable[..., Any]:
         return to_sync(function) if inspect.iscoroutinefunction(function) else function
@@ -235,7 +237,7 @@ def test_an_async_receiver_crosses_by_a_wrapper_that_asks(receiver: Callable[...
 
 @each_sync
 def test_a_sync_receiver_is_called_by_send(receiver: Callable[..., Any]) -> None:
-    """E9: a sync receiver is never taken for an async one: send calls it without a wrapper."""
+    """E9: a sync receiver is never mistaken for an async one: send calls it without a wrapper."""
     signal = Signal(async_wrapper=lambda receiver: pytest.fail("wrapped"))
     signal.connect(receiver, weak=False)
 
@@ -247,7 +249,7 @@ def test_a_sync_receiver_is_called_by_send(receiver: Callable[..., Any]) -> None
 
 @each_sync
 def test_a_sync_receiver_is_refused_by_send_async(receiver: Callable[..., Any]) -> None:
-    """E9: send_async without a way to run a sync receiver fails before any receiver ran."""
+    """E9: send_async without a wrapper for a sync receiver fails before any receiver runs."""
     signal, log = NamedSignal("lamp"), list[str]()
 
     @signal.connect
@@ -263,7 +265,7 @@ def test_a_sync_receiver_is_refused_by_send_async(receiver: Callable[..., Any]) 
 
 
 @each_sync
-def test_a_sync_receiver_crosses_by_the_wrapper(receiver: Callable[..., Any]) -> None:
+def test_a_sync_receiver_runs_through_the_wrapper(receiver: Callable[..., Any]) -> None:
     """E9: send_async runs sync receivers through the sync_wrapper."""
     signal = Signal(sync_wrapper=to_async)
     signal.connect(receiver, weak=False)
@@ -275,7 +277,7 @@ def test_a_sync_receiver_crosses_by_the_wrapper(receiver: Callable[..., Any]) ->
 
 
 def test_a_refused_send_leaves_no_coroutine() -> None:
-    """E9: a refused send made no coroutine that nobody awaits."""
+    """E9: a refused send leaves no coroutine that is never awaited."""
     signal = Signal()
     signal.connect(function)
     gc.collect()
@@ -291,8 +293,8 @@ def test_a_refused_send_leaves_no_coroutine() -> None:
     assert caught == []
 
 
-def test_a_refused_send_leaves_once_receivers() -> None:
-    """E9: a refused send has not used up a once receiver."""
+def test_a_refused_send_does_not_use_up_once_receivers() -> None:
+    """E9: a refused send does not use up a once receiver."""
     signal, log = Signal(), list[Any]()
     signal.connect(log.append, weak=False, once=True)
     signal.connect(function)
@@ -307,8 +309,8 @@ def test_a_refused_send_leaves_once_receivers() -> None:
 
 
 @pytest.mark.parametrize("errors", ["propagate", "collect", lambda failure: None], ids=["propagate", "collect", "call"])
-def test_the_refusal_is_no_receivers_failure(errors: Any) -> None:
-    """E9: no failure policy hides the refusal."""
+def test_no_failure_policy_hides_the_refusal(errors: Any) -> None:
+    """E9: a refused send raises its error under every failure policy."""
     signal = Signal(errors=errors)
     signal.connect(function)
 
@@ -317,7 +319,7 @@ def test_the_refusal_is_no_receivers_failure(errors: Any) -> None:
 
 
 def test_async_receivers_of_other_senders_do_not_matter() -> None:
-    """E9: a send is refused for the receivers that it would call, not for those of other senders."""
+    """E9: only the receivers that a send would call can make it fail, not the receivers of other senders."""
     signal, log = Signal(), list[Any]()
     signal.connect(function, "x")
     signal.connect(log.append, weak=False)
@@ -327,8 +329,8 @@ def test_async_receivers_of_other_senders_do_not_matter() -> None:
     assert log == ["y"]
 
 
-def test_a_dead_async_receiver_does_not_matter() -> None:
-    """E9: one that was collected, or disconnected, refuses nothing."""
+def test_a_gone_async_receiver_does_not_matter() -> None:
+    """E9: an async receiver that was collected or disconnected does not make a send fail."""
     signal, log = Signal(), list[Any]()
 
     async def dies(sender: Any) -> None: ...
@@ -345,8 +347,9 @@ def test_a_dead_async_receiver_does_not_matter() -> None:
     assert log == ["y"]
 
 
-def test_what_the_attributes_say_is_decided_at_connect() -> None:
-    """E9: async-ness is found at connect: a send asks the receiver for nothing but the call."""
+def test_a_receiver_s_attributes_are_read_at_connect() -> None:
+    """E9: whether a receiver is async is found at connect: a send only calls the receiver, and reads none of its
+    attributes."""
     asked: list[str] = []
 
     class Nosy:
@@ -368,12 +371,12 @@ def test_what_the_attributes_say_is_decided_at_connect() -> None:
     assert asked == []
 
 
-# Told once how to cross.
+# Wrappers that are set once.
 
 
 @pytest.mark.parametrize("owner", ["signal", "attribute", "namespace", "declared", "call"])
-def test_told_once_how_to_run_async_receivers(owner: str) -> None:
-    """E9: a signal, or its namespace for all of its signals, is told once how send runs async receivers."""
+def test_an_async_wrapper_is_set_once(owner: str) -> None:
+    """E9: an async_wrapper that is set on a signal, or on a namespace for all of its signals, is used by send."""
 
     def happened(sender: Any, /) -> None: ...
 
@@ -401,8 +404,8 @@ def test_told_once_how_to_run_async_receivers(owner: str) -> None:
 
 
 @pytest.mark.parametrize("owner", ["signal", "attribute", "namespace", "declared", "call"])
-def test_told_once_how_to_run_sync_receivers(owner: str) -> None:
-    """E9: and so it is with sync receivers and send_async."""
+def test_a_sync_wrapper_is_set_once(owner: str) -> None:
+    """E9: a sync_wrapper that is set on a signal, or on a namespace for all of its signals, is used by send_async."""
 
     def happened(sender: Any, /) -> None: ...
 
@@ -429,8 +432,8 @@ def test_told_once_how_to_run_sync_receivers(owner: str) -> None:
     assert asyncio.run(signal.send_async("x", **options)) == [(plain, "x"), (function, "x")]
 
 
-def test_the_wrapper_of_a_call_goes_before_that_of_the_signal() -> None:
-    """E9: a wrapper that is given to one send is used by that one, in the signal's place."""
+def test_the_wrapper_of_a_call_overrides_that_of_the_signal() -> None:
+    """E9: a wrapper that is passed to one send is used by that send instead of the signal's wrapper."""
     used: list[str] = []
 
     def naming(name: str, wrapper: Callable[..., Any]) -> Callable[..., Any]:
@@ -452,8 +455,8 @@ def test_the_wrapper_of_a_call_goes_before_that_of_the_signal() -> None:
     assert used == ["send", "signal", "send_async", "signal"]
 
 
-def test_wrapped_receivers_stand_in_the_results_as_they_were_connected() -> None:
-    """E9: the results name the receiver, not the wrapped one, and the payload arrives."""
+def test_results_name_the_receiver_and_not_the_wrapped_one() -> None:
+    """E9: the results name the receiver that was connected, not the wrapped callable, and the payload arrives."""
     signal = Signal(async_wrapper=to_sync)
 
     @signal.connect
@@ -463,8 +466,8 @@ def test_wrapped_receivers_stand_in_the_results_as_they_were_connected() -> None
     assert signal.send("x", a=5) == [(receiver, 5)]
 
 
-def test_a_failing_wrapped_receiver_goes_by_the_policy() -> None:
-    """E9: what an async receiver raises behind the wrapper is a failure as any other."""
+def test_a_failing_wrapped_receiver_follows_the_policy() -> None:
+    """E9: an exception from an async receiver behind the wrapper is handled by the failure policy, like any other."""
     signal, log = Signal(async_wrapper=to_sync, errors="collect"), list[Any]()
 
     @signal.connect
@@ -493,8 +496,8 @@ def pausing(log: list[str], name: str) -> Callable[..., Any]:
     return receiver
 
 
-def test_send_async_awaits_each_in_turn() -> None:
-    """E9: send_async awaits one receiver after the other, in order, each to its end."""
+def test_send_async_awaits_receivers_in_turn() -> None:
+    """E9: send_async awaits one receiver after the other, in order, each until it ends."""
     signal, log = Signal(), list[str]()
     signal.connect(pausing(log, "a"), weak=False)
     signal.connect(pausing(log, "c"), weak=False, priority=-1)
@@ -506,8 +509,9 @@ def test_send_async_awaits_each_in_turn() -> None:
     assert log == ["a begins", "a ends", "b begins", "b ends", "c begins", "c ends"]
 
 
-def test_on_request_they_run_concurrently() -> None:
-    """E9: by the concurrent policy, for one send or for all, receivers run side by side; results are in order."""
+def test_a_policy_runs_receivers_concurrently() -> None:
+    """E9: with the concurrent policy, for one send or for all, receivers run side by side, and the results are in
+    order."""
     log: list[str] = []
     expected = ["a begins", "b begins", "a ends", "b ends"]
 
@@ -530,7 +534,7 @@ def test_on_request_they_run_concurrently() -> None:
 
 
 def test_send_async_runs_in_the_caller_s_task() -> None:
-    """E9: receivers of send_async run in the sender's task."""
+    """E9: send_async runs its receivers in the sender's task."""
     signal = Signal()
 
     @signal.connect
@@ -544,7 +548,7 @@ def test_send_async_runs_in_the_caller_s_task() -> None:
 
 
 def test_send_async_begins_when_it_is_awaited() -> None:
-    """E9: the snapshot of send_async is that of the moment at which it begins to run."""
+    """E9: send_async takes its snapshot when it begins to run, not when it is called."""
     signal = Signal()
 
     async def main() -> list[Any]:
@@ -556,12 +560,12 @@ def test_send_async_begins_when_it_is_awaited() -> None:
 
 
 def test_send_async_without_receivers() -> None:
-    """E9: without receivers send_async returns no results."""
+    """E9: without receivers send_async returns an empty list."""
     assert asyncio.run(Signal().send_async("x")) == []
 
 
-def test_send_async_fills_in_the_contract() -> None:
-    """E9: send_async holds the payload against the declaration as send does."""
+def test_send_async_checks_the_declaration() -> None:
+    """E9: send_async checks the payload against the declaration, and fills in the defaults, as send does."""
     got: list[Any] = []
 
     def happened(sender: Any, /, *, a: int, b: int = 2) -> None: ...
@@ -581,7 +585,7 @@ def test_send_async_fills_in_the_contract() -> None:
 
 
 def test_a_once_async_receiver_is_awaited_once() -> None:
-    """E9: once holds for send_async, also when two sends run side by side."""
+    """E9: once also holds for send_async, even if two sends run at the same time."""
     signal, log = Signal(), list[str]()
     signal.connect(pausing(log, "once"), weak=False, once=True)
 

@@ -38,7 +38,7 @@ def make_function() -> Callable[..., Any]:
 
 
 def test_a_new_signal_is_without_receivers() -> None:
-    """E10: nothing is connected to a new signal, whoever is asked about."""
+    """E10: a new signal has no receivers, for whatever sender it is asked."""
     signal = Signal()
 
     assert not signal.receivers
@@ -77,7 +77,7 @@ def test_a_new_signal_is_without_receivers() -> None:
 )
 @pytest.mark.parametrize("weak", [True, False])
 def test_truth_follows_connecting(make: Callable[[], Any], sender: Any, weak: bool) -> None:
-    """E10: true from connect to disconnect, for each kind of receiver, and each way to look agrees."""
+    """E10: the truth is true from connect to disconnect, for each kind of receiver, and all ways to ask agree."""
     signal, receiver = Signal(), make()
     signal.connect(receiver, sender, weak)
 
@@ -100,7 +100,7 @@ def test_truth_follows_connecting(make: Callable[[], Any], sender: Any, weak: bo
 @pytest.mark.parametrize("sender", [ANY, "x", App()])
 @pytest.mark.parametrize("weak_reference_first", [True, False])
 def test_truth_follows_the_receivers_death(sender: Any, weak_reference_first: bool) -> None:
-    """E10: false as soon as the last receiver is dead, without any send in between."""
+    """E10: the truth is false as soon as the last receiver is dead, without any send in between."""
     signal, one, two = Signal(), make_function(), Listener()
     signal.connect(one, sender)
     signal.connect(two.hear, sender)
@@ -119,7 +119,7 @@ def test_truth_follows_the_receivers_death(sender: Any, weak_reference_first: bo
 
 
 def test_truth_follows_the_senders_death() -> None:
-    """E10: false as soon as the sender of the last connection is dead."""
+    """E10: the truth is false as soon as the sender of the last connection is dead."""
     signal, receiver, app = Signal(), make_function(), App()
     signal.connect(receiver, app, weak=False)
     assert signal.receivers
@@ -129,11 +129,13 @@ def test_truth_follows_the_senders_death() -> None:
     assert len(signal.receivers) == 0
 
 
-def test_a_death_is_seen_inside_another_s() -> None:
-    """E10: asked by a weak reference's callback, while the dead receiver's clean-up may not have run, it is false."""
+def test_a_death_is_seen_in_a_weakref_callback() -> None:
+    """E10: in the callback of a weak reference to the dead receiver, perhaps before the engine removes the connection,
+    the truth is false."""
     signal, found = Signal(), list[bool]()
     receiver = make_function()
-    # Called in the reverse order of their making: this one after the signal's own, the other before.
+    # Python calls them in the reverse order of their creation: this one after the signal's own, the other one before
+    # it.
     early = weakref.ref(receiver, lambda _: found.append(bool(signal.receivers)))
     signal.connect(receiver)
     late = weakref.ref(receiver, lambda _: found.append(signal.has_receivers_for("x")))
@@ -146,7 +148,7 @@ def test_a_death_is_seen_inside_another_s() -> None:
 
 
 def test_truth_with_a_sender_and_any() -> None:
-    """E10: a receiver for any sender counts for every sender; one for a sender only for that one."""
+    """E10: a receiver for any sender counts for every sender; a receiver for one sender counts only for that sender."""
     signal, one, two = Signal(), make_function(), make_function()
     signal.connect(one, "x")
     assert [signal.has_receivers_for(sender) for sender in ("x", "y", ANY)] == [True, False, False]
@@ -162,7 +164,7 @@ def test_truth_with_a_sender_and_any() -> None:
 
 
 def test_each_receiver_counts_once() -> None:
-    """E10: receivers has one entry for each receiver, however many senders it is connected to."""
+    """E10: receivers has one entry for each receiver, even if it is connected to several senders."""
     signal, receiver = Signal(), make_function()
 
     for sender in ("x", "y", ANY):
@@ -215,8 +217,8 @@ def looks(signal: Signal[Any, ..., Any]) -> list[Any]:
     ]
 
 
-def test_looking_changes_nothing() -> None:
-    """E10: looking, however often, makes no difference to what is connected, sent or kept."""
+def test_asking_changes_nothing() -> None:
+    """E10: asking for receivers, however often, does not change what is connected, called or kept alive."""
     signal, log = Signal(), list[str]()
 
     def first(sender: Any) -> None:
@@ -236,14 +238,14 @@ def test_looking_changes_nothing() -> None:
     del first_look
     gc.collect()
 
-    # Less than one for each look: another thread of the test runner may have made some, too.
+    # Less than one for each call: another thread of the test runner may have made some, too.
     assert len(gc.get_objects()) - objects < 100
     signal.send("x")
     assert log == ["first", "second"]
 
 
 def test_asking_about_a_sender_does_not_keep_it() -> None:
-    """E10: has_receivers_for and receivers_for leave nothing of the sender that they were asked about."""
+    """E10: has_receivers_for and receivers_for do not keep the sender that they were asked about alive."""
     signal, receiver, app = Signal(), make_function(), App()
     signal.connect(receiver, "x")
     signal.connect(receiver)
@@ -257,8 +259,8 @@ def test_asking_about_a_sender_does_not_keep_it() -> None:
     assert ref() is None
 
 
-def test_what_looking_gave_does_not_keep_receivers() -> None:
-    """E10: a weakly held receiver may die though its entry in receivers is held."""
+def test_entries_of_receivers_do_not_keep_receivers() -> None:
+    """E10: a weakly held receiver may die although the caller keeps its entry of receivers."""
     signal, receiver = Signal(), Listener()
     signal.connect(receiver.hear)
     entries = list(signal.receivers.items())
@@ -272,7 +274,7 @@ def test_what_looking_gave_does_not_keep_receivers() -> None:
 
 
 def test_the_view_is_live() -> None:
-    """E10: the mapping shows what is connected now, and not what was when it was taken."""
+    """E10: the mapping shows what is connected now, not what was connected when the caller got it."""
     signal, receiver = Signal(), make_function()
     receivers = signal.receivers
     assert isinstance(receivers, Mapping)
@@ -286,7 +288,7 @@ def test_the_view_is_live() -> None:
 
 
 def test_membership_in_receivers_for() -> None:
-    """E10: "fn in signal.receivers_for(sender)" tells whether it would be called."""
+    """E10: "fn in signal.receivers_for(sender)" tells whether a send by that sender would call the receiver."""
     signal, one, two = Signal(), Listener(), Listener()
     signal.connect(one.hear, "x")
 
@@ -295,8 +297,8 @@ def test_membership_in_receivers_for() -> None:
     assert two.hear not in signal.receivers_for("x")
 
 
-def test_muting_does_not_change_the_truth() -> None:
-    """E10: a muted receiver is connected."""
+def test_a_mute_does_not_change_the_truth() -> None:
+    """E10: a muted receiver still counts as connected."""
     signal, receiver = Signal(), make_function()
     signal.connect(receiver)
     blocks: list[AbstractContextManager[None]] = [signal.muted(), signal.muted(receiver)]

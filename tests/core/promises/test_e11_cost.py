@@ -1,4 +1,4 @@
-"""E11: what sends and changes cost, in counted calls: no clock is asked."""
+"""E11: the cost of sends and changes, in counted calls; no test reads a clock."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def make() -> Callable[..., Any]:
 
 @pytest.fixture(autouse=True)
 def no_collection() -> Iterator[None]:
-    """No collection while calls are counted: what other libraries hang on it would be counted too."""
+    """Switch the collector off while calls are counted: callbacks that other libraries attach to it would be counted
+    too."""
     was_enabled = gc.isenabled()
     gc.disable()
     yield
@@ -48,7 +49,7 @@ def no_collection() -> Iterator[None]:
 
 
 def calls_of(act: Callable[[], object]) -> int:
-    """How many functions, of Python and of C, ran while it acted."""
+    """Return how many functions, of Python and of C, ran during the act."""
     events: list[str] = []
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:
@@ -62,12 +63,12 @@ def calls_of(act: Callable[[], object]) -> int:
     finally:
         sys.setprofile(before)
 
-    # Two that are not its own: the act itself, and setprofile.
+    # Two of the calls are not part of it: the act itself, and setprofile.
     return events.count("call") + events.count("c_call") - 2
 
 
 def instructions_of(act: Callable[[], object]) -> int:
-    """How many bytecode instructions Python ran while it acted."""
+    """Return how many bytecode instructions Python ran during the act."""
     count = 0
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
@@ -89,7 +90,7 @@ def instructions_of(act: Callable[[], object]) -> int:
 
 
 def touches_of(act: Callable[[], object]) -> set[str]:
-    """The names of the engine's functions that ran while it acted."""
+    """Return the names of the engine's functions that ran during the act."""
     codes: list[CodeType] = []
 
     def profile(frame: FrameType, event: str, argument: Any) -> None:
@@ -128,7 +129,7 @@ each_sender = pytest.mark.parametrize("sender", [None, "x", 7, App(), App])
 @each_signal
 @each_sender
 def test_a_send_without_receivers_is_a_check(new: Callable[[], Signal[Any, ..., Any]], sender: Any) -> None:
-    """E11: without receivers a send runs no function but send itself, and two built-ins at most."""
+    """E11: without receivers, a send runs no function except send itself and at most two built-ins."""
     signal = new()
     signal.send(sender, a=1)
 
@@ -137,8 +138,8 @@ def test_a_send_without_receivers_is_a_check(new: Callable[[], Signal[Any, ..., 
 
 
 @each_signal
-def test_a_send_without_receivers_is_a_check_after_some_have_gone(new: Callable[[], Signal[Any, ..., Any]]) -> None:
-    """E11: that holds again when all receivers have gone, whatever their senders were."""
+def test_a_send_is_a_check_again_when_all_receivers_are_gone(new: Callable[[], Signal[Any, ..., Any]]) -> None:
+    """E11: the same is true when all receivers are gone, whichever senders they were connected to."""
     signal = new()
     receivers = [make() for _ in range(10)]
 
@@ -156,10 +157,10 @@ def test_a_send_without_receivers_is_a_check_after_some_have_gone(new: Callable[
 
 @each_signal
 @pytest.mark.parametrize("others", [1, 1000])
-def test_a_send_by_a_sender_without_receivers_does_not_look_at_others(
+def test_a_send_by_a_sender_without_receivers_ignores_other_senders(
     new: Callable[[], Signal[Any, ..., Any]], others: int
 ) -> None:
-    """E11: with receivers for other senders only, the cost of a send does not depend on how many there are."""
+    """E11: if only other senders have receivers, the cost of a send does not depend on how many there are."""
     signal, apps = new(), [App() for _ in range(others)]
     app = App()
 
@@ -178,7 +179,7 @@ def test_a_send_by_a_sender_without_receivers_does_not_look_at_others(
 def test_a_live_receiver_costs_its_call(
     new: Callable[[], Signal[Any, ..., Any]], sender: Any, to: str, count: int
 ) -> None:
-    """E11: each further receiver of a send costs its own call and an append to the results, and no other call."""
+    """E11: each further receiver costs a send its own call and one append to the results, and no other call."""
     signal = new()
     receivers = [make() for _ in range(count)]
     second = make()
@@ -204,7 +205,7 @@ def test_a_live_receiver_costs_its_call(
 def test_a_live_receiver_costs_a_few_attribute_reads(
     new: Callable[[], Signal[Any, ..., Any]], payload: dict[str, Any]
 ) -> None:
-    """E11: around each call the loop runs a few instructions, as many for the hundredth as for the second."""
+    """E11: the loop runs a few instructions for each call, as many for the hundredth receiver as for the second."""
     signal = new()
     receivers = [make() for _ in range(100)]
     second = make()
@@ -231,7 +232,7 @@ def test_a_live_receiver_costs_a_few_attribute_reads(
 
 @each_sender
 def test_a_send_to_receivers_calls_no_function_of_the_engine(sender: Any) -> None:
-    """E11: once the snapshot is made, a send to receivers for any sender stays in one function."""
+    """E11: once the snapshot is made, a send to receivers for any sender runs in one function."""
     signal = Signal()
     signal.connect(receiver)
     signal.send(sender)
@@ -240,8 +241,8 @@ def test_a_send_to_receivers_calls_no_function_of_the_engine(sender: Any) -> Non
     assert touches_of(lambda: signal.send(sender, a=1)) == {"Signal.send"}
 
 
-def test_what_is_over_costs_nothing() -> None:
-    """E11: a signal that has been muted, watched, declared with a policy and back, sends as cheaply as before."""
+def test_features_that_have_ended_cost_nothing() -> None:
+    """E11: after mutes, blocks, other policies and once receivers have ended, a send costs as much as before."""
     signal = Signal()
     signal.connect(receiver)
     signal.send("x")
@@ -266,7 +267,7 @@ def test_what_is_over_costs_nothing() -> None:
 
 
 def crowd(signal: Signal[Any, ..., Any], size: int, kind: str) -> list[Any]:
-    """Others: many receivers of one, many senders of one receiver, many of both."""
+    """Connect other receivers: many receivers of one sender, many senders of one receiver, or many of both."""
     apps, receivers = [App() for _ in range(size)], [make() for _ in range(size)]
 
     for app, each in zip(apps, receivers, strict=True):
@@ -291,8 +292,8 @@ CROWDS = ["senders", "receivers", "receivers of the sender", "pairs", "names"]
 @pytest.mark.parametrize("kind", CROWDS)
 @pytest.mark.parametrize("sender", [ANY, "x", App()])
 @pytest.mark.parametrize("way", ["disconnect", "collect", "disconnect from all", "connect", "block"])
-def test_a_change_is_independent_of_the_others(kind: str, sender: Any, way: str) -> None:
-    """E11: connecting, disconnecting and being collected take as many calls among 400 others as among 4."""
+def test_a_change_does_not_depend_on_other_connections(kind: str, sender: Any, way: str) -> None:
+    """E11: connecting, disconnecting and being collected take as many calls among 400 other connections as among 4."""
 
     def cost(size: int) -> int:
         signal = Signal()
@@ -324,8 +325,8 @@ def test_a_change_is_independent_of_the_others(kind: str, sender: Any, way: str)
     assert cost(400) == cost(4)
 
 
-def test_a_dying_sender_is_independent_of_the_others() -> None:
-    """E11: the clean-up after a sender does not look at the other senders."""
+def test_the_clean_up_of_a_sender_does_not_depend_on_others() -> None:
+    """E11: the clean-up after a dead sender does not look at the other senders."""
 
     def cost(size: int) -> int:
         signal = Signal()
@@ -342,7 +343,7 @@ def test_a_dying_sender_is_independent_of_the_others() -> None:
 
 @pytest.mark.parametrize("kind", ["objects", "names", "numbers", "one receiver"])
 def test_connecting_n_to_n_with_a_send_after_each_is_linear(kind: str) -> None:
-    """E11: connecting n receivers to n senders, with a send after each, is O(n) in all."""
+    """E11: connecting n receivers to n senders, with a send after each, takes O(n) in all."""
 
     def senders(size: int) -> Iterator[Any]:
         for number in range(size):
@@ -364,7 +365,7 @@ def test_connecting_n_to_n_with_a_send_after_each_is_linear(kind: str) -> None:
     assert large <= 4 * small * 1.05
 
 
-def test_looking_for_truth_stops_at_the_first() -> None:
+def test_truth_stops_at_the_first_receiver() -> None:
     """E11: "if signal.receivers" and has_receivers_for do not walk through all receivers."""
 
     def cost(size: int, look: Callable[[Signal[Any, ..., Any]], object]) -> int:
@@ -383,7 +384,8 @@ def test_looking_for_truth_stops_at_the_first() -> None:
 
 
 def test_importing_aldis_does_not_import_asyncio() -> None:
-    """E11: who sends no async signal pays for no asyncio: neither import nor sends, connects and mutes bring it in."""
+    """E11: a program without async sends does not import asyncio: neither the import of aldis nor send, connect or
+    muted imports it."""
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from aldis import Namespace, signal\n"
@@ -395,7 +397,7 @@ def test_importing_aldis_does_not_import_asyncio() -> None:
         "print([name for name in sys.modules if name.partition('.')[0] in ('asyncio', 'concurrent', 'dataclasses')])\n"
     )
 
-    # -S: what other packages add to the start of Python is not ours.
+    # -S leaves out what other packages add to the start of Python.
     done = subprocess.run([sys.executable, "-S", "-c", program, ROOT], capture_output=True, text=True, check=True)
 
     assert done.stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""E12: what cannot work is refused at connect, and the message says what to change."""
+"""E12: a receiver that cannot work is refused at connect, and the message says what to change."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ each_way = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 @pytest.mark.parametrize(
     "wrong", [None, 3, "function", [], {}, object(), Signal(), {"a": lambda: 1}], ids=lambda o: type(o).__name__
 )
-def test_what_is_no_callable_is_refused(way: Any, wrong: Any) -> None:
-    """E12: a receiver that is no callable is refused, however it is connected, and the message tells its type."""
+def test_a_receiver_that_is_not_callable_is_refused(way: Any, wrong: Any) -> None:
+    """E12: every form of connect refuses a receiver that is not callable, and the message names its type."""
     signal = NamedSignal("lamp")
 
     with pytest.raises(
@@ -54,7 +54,7 @@ def test_what_is_no_callable_is_refused(way: Any, wrong: Any) -> None:
 
 
 class Methods:
-    """Receivers that fit, as methods of all kinds."""
+    """Methods of all kinds that are receivers with a fitting signature."""
 
     def method(self, sender: Any, *, colour: str, seconds: int) -> None: ...
 
@@ -110,8 +110,8 @@ FITTING: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("receiver", FITTING.values(), ids=FITTING.keys())
-def test_what_can_take_the_payload_is_connected(receiver: Any) -> None:
-    """E12: whatever could be called with the declared payload is taken."""
+def test_a_receiver_that_can_take_the_payload_is_connected(receiver: Any) -> None:
+    """E12: every receiver that can be called with the declared payload is connected."""
     signal = declared()
 
     assert signal.connect(receiver, weak=False) is receiver
@@ -144,8 +144,9 @@ MISFITS: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize(("receiver", "message"), MISFITS.values(), ids=MISFITS.keys())
 @each_way
-def test_what_cannot_take_the_payload_is_refused(way: Any, receiver: Any, message: str) -> None:
-    """E12: a receiver whose signature cannot take the declared payload is refused, naming what does not fit."""
+def test_a_receiver_that_cannot_take_the_payload_is_refused(way: Any, receiver: Any, message: str) -> None:
+    """E12: a receiver that cannot take the declared payload is refused, and the message names the parameters that do
+    not fit."""
     signal = declared()
 
     with pytest.raises(InvalidReceiverError, match=f"cannot receive .*'lamp-lit'.*{message}") as raised:
@@ -158,15 +159,15 @@ def test_what_cannot_take_the_payload_is_refused(way: Any, receiver: Any, messag
 
 
 @pytest.mark.parametrize("receiver", [case[0] for case in MISFITS.values()], ids=MISFITS.keys())
-def test_what_is_refused_could_indeed_not_be_called(receiver: Any) -> None:
-    """E12: each of the receivers that are refused fails when it is called with the payload."""
+def test_refused_receivers_cannot_be_called(receiver: Any) -> None:
+    """E12: each refused receiver fails when it is called with the payload."""
     with pytest.raises(TypeError):
         receiver(None, colour="red", seconds=1)
 
 
 @pytest.mark.parametrize("receiver", FITTING.values(), ids=FITTING.keys())
-def test_what_is_taken_can_indeed_be_called(receiver: Any) -> None:
-    """E12: each of the receivers that are taken can be called with the payload."""
+def test_accepted_receivers_can_be_called(receiver: Any) -> None:
+    """E12: each accepted receiver can be called with the payload."""
     if receiver is dict:
         with pytest.raises(TypeError):
             dict(None, colour="red", seconds=1)  # type: ignore[call-overload]
@@ -177,7 +178,8 @@ def test_what_is_taken_can_indeed_be_called(receiver: Any) -> None:
 
 
 def test_the_message_names_signal_receiver_place_and_declaration() -> None:
-    """E12: the message names the signal, the receiver and its place, what does not fit, and who declares it."""
+    """E12: the message names the signal, the receiver and its place, the parameters that do not fit, and the
+    declaration."""
 
     def misfit(sender: Any, *, color: str, seconds: int) -> None: ...
 
@@ -198,8 +200,8 @@ def test_the_message_names_signal_receiver_place_and_declaration() -> None:
     assert f"{__file__}:{declared_line}" in message
 
 
-def test_an_open_declaration_needs_receivers_that_take_anything() -> None:
-    """E12: where the declaration has **extra, a receiver must have it too."""
+def test_an_open_declaration_needs_receivers_with_extra() -> None:
+    """E12: if the declaration has **extra, a receiver must have it too."""
     signal: Signal[Any, ..., Any] = Namespace().declare(anything)
 
     def narrow(sender: Any, *, colour: str) -> None: ...
@@ -214,7 +216,7 @@ def test_an_open_declaration_needs_receivers_that_take_anything() -> None:
 
 
 def test_an_open_declaration_names_surplus_and_missing_parameters() -> None:
-    """E12: other misfits with an open declaration are named too."""
+    """E12: surplus and missing parameters are named for a declaration with **extra, too."""
     signal: Signal[Any, ..., Any] = Namespace().declare(anything)
 
     with pytest.raises(InvalidReceiverError, match="cannot take 'colour'"):
@@ -224,8 +226,9 @@ def test_an_open_declaration_names_surplus_and_missing_parameters() -> None:
         signal.connect(lambda sender, *, other, **extra: None)
 
 
-def test_an_undeclared_signal_takes_every_callable() -> None:
-    """E12: without a declaration nothing is known of the payload, so every callable is taken, as in Blinker."""
+def test_an_undeclared_signal_accepts_every_callable() -> None:
+    """E12: a signal without a declaration connects every callable, as Blinker does, because nothing is known of the
+    payload."""
     signal = Signal()
     signal.connect(lambda: None, weak=False)
     signal.connect(lambda a, b, c: None, weak=False)
@@ -234,7 +237,7 @@ def test_an_undeclared_signal_takes_every_callable() -> None:
 
 
 def test_a_refused_receiver_leaves_its_earlier_connection() -> None:
-    """E12: when connecting again with a wrong option is refused, the connection stays as it was."""
+    """E12: when connecting again with a wrong option is refused, the earlier connection stays as it was."""
     signal, log = Signal(), list[str]()
 
     def first(sender: Any) -> None:

@@ -33,7 +33,7 @@ def development() -> Iterator[None]:
 
 
 def lost(act: Callable[[], object]) -> list[warnings.WarningMessage]:
-    """The warnings of an act, once all is collected that it dropped."""
+    """Return the warnings of an act, after all objects that it dropped are collected."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         act()
@@ -67,7 +67,8 @@ EASILY_LOST: dict[str, Callable[[], Callable[..., Any]]] = {
 @pytest.mark.parametrize("kind", EASILY_LOST.values(), ids=EASILY_LOST.keys())
 @pytest.mark.parametrize("sender", [ANY, "x"])
 def test_a_lost_function_is_reported(kind: Callable[[], Any], sender: Any) -> None:
-    """E13: a function, lambda or partial that is collected while connected warns once, naming signal and remedy."""
+    """E13: a function, lambda or partial that is collected while connected causes one warning, which names the signal
+    and the remedy."""
     signal = NamedSignal("lamp")
 
     (warning,) = lost(lambda: signal.connect(kind(), sender))
@@ -82,7 +83,8 @@ def test_a_lost_function_is_reported(kind: Callable[[], Any], sender: Any) -> No
 
 @pytest.mark.usefixtures("development")
 def test_a_warning_that_is_an_error_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    """E13: with warnings as errors, it goes where Python reports what nobody can catch, and nothing breaks."""
+    """E13: if warnings are errors, Python reports the warning as an unraisable exception, and the signal still
+    works."""
     told: list[Any] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda args: told.append(args.exc_type))
     signal = Signal()
@@ -98,7 +100,8 @@ def test_a_warning_that_is_an_error_is_reported(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.usefixtures("development")
 def test_the_warning_names_the_function_and_the_place_of_the_connect() -> None:
-    """E13: file and line of the warning are those of the connect; the message names the function and its own place."""
+    """E13: the warning has the file and line of the connect, and its message names the function and where it is
+    defined."""
     signal = Signal()
     lines: list[int] = []
 
@@ -115,8 +118,8 @@ def test_the_warning_names_the_function_and_the_place_of_the_connect() -> None:
 
 
 @pytest.mark.usefixtures("development")
-def test_the_place_is_that_of_the_decorator() -> None:
-    """E13: for the forms of a decorator the place is in the caller's file too, at the decorated function."""
+def test_the_place_is_the_decorated_function() -> None:
+    """E13: for the decorator forms of connect, the place is the decorated function in the caller's file."""
     signals = Namespace()
     signal = signals.signal("lamp")
     spans: list[tuple[int, int]] = []
@@ -154,7 +157,7 @@ def test_the_place_is_that_of_the_decorator() -> None:
 
 @pytest.mark.usefixtures("development")
 def test_a_function_in_a_cycle_is_reported_when_it_is_collected() -> None:
-    """E13: it does not matter whether it dies at once or by the garbage collector."""
+    """E13: the warning is the same whether the function dies at once or by the garbage collector."""
     signal = Signal()
 
     def act() -> None:
@@ -262,15 +265,16 @@ NOT_LOST = [
 
 @pytest.mark.usefixtures("development")
 @pytest.mark.parametrize("act", NOT_LOST)
-def test_what_ends_as_it_should_is_not_reported(act: Callable[[Signal[Any, ..., Any]], None]) -> None:
-    """E13: no warning for what was disconnected, is held strongly, ends with an owner, or has lost its sender."""
+def test_an_expected_end_is_not_reported(act: Callable[[Signal[Any, ..., Any]], None]) -> None:
+    """E13: there is no warning for a receiver that was disconnected, is held strongly, dies with its owner, or has lost
+    its sender."""
     signal = Signal()
 
     assert lost(lambda: act(signal)) == []
 
 
 def test_without_development_mode_nothing_is_reported() -> None:
-    """E13: otherwise there is no warning, and connecting keeps no place."""
+    """E13: without development mode there is no warning, and connect does not note its place."""
     if sys.flags.dev_mode:
         aldis.debug(False)
 
@@ -282,8 +286,8 @@ def test_without_development_mode_nothing_is_reported() -> None:
         aldis.debug(sys.flags.dev_mode)
 
 
-def test_it_can_be_switched_off() -> None:
-    """E13: debug(False) ends it, for what is connected from then on."""
+def test_reports_can_be_switched_off() -> None:
+    """E13: debug(False) switches the warning off for receivers that are connected afterwards."""
     signal = Signal()
 
     with warnings.catch_warnings():
@@ -296,7 +300,7 @@ def test_it_can_be_switched_off() -> None:
 
 @pytest.mark.usefixtures("development")
 def test_the_latest_connect_counts() -> None:
-    """E13: of several connects of one connection, the place is the last one's."""
+    """E13: if a receiver is connected several times, the place is that of the last connect."""
     signal = Signal()
     lines: list[int] = []
 
@@ -335,8 +339,8 @@ print('done')
     ],
     ids=["nothing", "dev", "debug(True)", "debug()", "dev, debug(False)", "ignored by the user", "warnings alone"],
 )
-def test_what_a_developer_sees(tmp_path: Path, arguments: list[str], line: str, is_seen: bool) -> None:
-    """E13: under -X dev, or with aldis.debug(), the warning is shown without more ado, with file and line."""
+def test_the_warning_is_shown_in_development(tmp_path: Path, arguments: list[str], line: str, is_seen: bool) -> None:
+    """E13: under -X dev, or with aldis.debug(), the warning is shown with file and line, without further settings."""
     script = tmp_path / "shop.py"
     script.write_text(PROGRAM)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
@@ -355,7 +359,7 @@ def test_what_a_developer_sees(tmp_path: Path, arguments: list[str], line: str, 
 
 
 def test_the_end_of_the_program_is_not_reported(tmp_path: Path) -> None:
-    """E13: functions that go because the interpreter shuts down are not lost."""
+    """E13: functions that die because the interpreter shuts down are not reported."""
     script = tmp_path / "shop.py"
     script.write_text(
         "import sys; sys.path.insert(0, sys.argv[1])\n"

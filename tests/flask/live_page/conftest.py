@@ -1,4 +1,4 @@
-"""What the tests of the live page share: a journal, an application, and what it answers."""
+"""Fixtures of the live page's tests: a journal, an application, and its responses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aldis.flask.live_page.middleware import LivePageMiddleware
 
 
 class Shop:
-    """An application with its page and a signal, on whatever Flask runs on."""
+    """An application with its page and a signal, on Blinker or on Aldis."""
 
     def __init__(self, relay: Any = None, **config: Any) -> None:
         self.signals = Namespace(errors=lambda failure: None)
@@ -46,21 +46,21 @@ class Shop:
             return response
 
     def events(self, last: str = "", **options: Any) -> list[tuple[str, Any, str]]:
-        """What is there for a listener on a server with one thread: kind, data and id of each event."""
+        """Return the kind, data and id of each event that a listener gets, on a server with one thread."""
         options.setdefault("environ_overrides", {"wsgi.multithread": False})
         return parse(self.get("/_aldis/events", headers={"Last-Event-ID": last}, **options).text)
 
     def entries(self, last: str = "") -> list[Any]:
-        """The requests, and what was sent outside of one, in the order of their last changes."""
+        """Return the requests, and the sends outside of requests, in the order of their last changes."""
         return [entry for kind, data, _ in self.events(last) if kind == "entries" for entry in data["entries"]]
 
     def connections(self) -> dict[str, Any]:
-        """The connections, by the signal's name."""
+        """Return the connections by the signal's name."""
         return {s["name"]: s for kind, data, _ in self.events() if kind == "connections" for s in data}
 
 
 def page_of(app: Flask) -> LivePageMiddleware:
-    """The live page of an application, made if no request has been there yet."""
+    """Return the live page of an application. Make it if there has been no request yet."""
     door: Any = app.wsgi_app
     assert isinstance(door, LivePageLoader)
     page = door._make()
@@ -69,7 +69,7 @@ def page_of(app: Flask) -> LivePageMiddleware:
 
 
 def parse(text: str) -> list[tuple[str, Any, str]]:
-    """The events in a stream."""
+    """Return the events in a stream."""
     events: list[tuple[str, Any, str]] = []
 
     for block in text.split("\n\n"):
@@ -83,7 +83,7 @@ def parse(text: str) -> list[tuple[str, Any, str]]:
 
 @pytest.fixture
 def shop(request: pytest.FixtureRequest) -> Any:
-    """A shop in debug mode, with the configuration that the test is given."""
+    """Return a shop in debug mode, with the test's configuration."""
     shop = Shop(**getattr(request, "param", {}))
     yield shop
     shop.journal.sleep()
@@ -91,7 +91,7 @@ def shop(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def journal() -> Any:
-    """A journal that watches."""
+    """Return a journal that watches."""
     journal = Journal(clock=lambda: 0.0)
     journal.wake()
     yield journal

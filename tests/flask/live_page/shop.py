@@ -1,7 +1,7 @@
-"""A small shop with its live page, for a process of its own: ``python -c "import shop; shop.serve()" PORT [KIND]``.
+"""A small shop with its live page, for its own process: ``python -c "import shop; shop.serve()" PORT [KIND]``.
 
-KIND is ``werkzeug``, ``waitress``, or ``beside``, where Flask runs on Blinker. ``values`` as another argument shows
-the values of payloads; ``relay=FILE`` has some receivers made durable, in a database of SQLite.
+KIND is ``werkzeug`` or ``waitress``, or ``beside`` to run Flask on Blinker. ``values`` as another argument shows the
+values of payloads. ``relay=FILE`` makes some receivers durable, in an SQLite database.
 """
 
 from __future__ import annotations
@@ -58,12 +58,12 @@ def invoice_issued(sender: Flask, /, *, order_id: int, number: str) -> None:
 
 @signals.declare
 def mail_queued(sender: Flask, /, *, to: str, subject: str) -> None:
-    """Sent when a mail waits to be sent."""
+    """Sent when a mail waits for its delivery."""
 
 
 @signals.declare
 def stock_low(sender: Flask, /, *, sku: str, left: int) -> None:
-    """Sent when fewer than five of an article are left."""
+    """Sent when fewer than five pieces of an article are left."""
 
 
 @signals.declare
@@ -73,7 +73,7 @@ def user_registered(sender: Flask, /, *, user_id: int, password: str, source: st
 
 @signals.declare
 def cache_swept(sender: str, /, *, entries: int) -> None:
-    """Sent when the cache was swept, by a thread of its own."""
+    """Sent when a thread has cleaned the cache."""
 
 
 @order_placed.connect(priority=10)
@@ -160,7 +160,7 @@ if relay is not None:
 
     @app.post("/claim")
     def claim() -> str:
-        """Leave some messages in the hands of a worker that is busy with them."""
+        """Claim some messages, as a busy worker does."""
         from aldis.relay.storage import claims
 
         known = relay._parts.receivers.known()["billing.invoice"]

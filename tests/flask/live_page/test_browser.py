@@ -39,7 +39,7 @@ expect.set_options(timeout=TIMEOUT_S * 1000)
 
 
 def free_port() -> int:
-    """Find a port that nobody else gets while the server is away: the system gives out none below 32768 by itself."""
+    """Return a port that stays free while the server is away: the system itself assigns no ports below 32768."""
     while True:
         port = random.randrange(20_000, 32_000)
 
@@ -48,7 +48,7 @@ def free_port() -> int:
 
 
 class Server:
-    """The shop in a process of its own, on a port that stays the same when it is started again."""
+    """The shop in its own process. A restart keeps the port."""
 
     def __init__(self, *arguments: str) -> None:
         self.arguments = arguments
@@ -65,7 +65,7 @@ class Server:
 
     @property
     def database(self) -> str:
-        """The file of the relay's database."""
+        """Return the file of the relay's database."""
         return self.arguments[0].partition("=")[2]
 
     def kill(self) -> None:
@@ -92,7 +92,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[BrowserContext]:
-    """A browser without anything that moves."""
+    """Start a browser without animations."""
     chromium = shutil.which("chromium")
 
     if chromium is None:
@@ -106,7 +106,7 @@ def browser() -> Iterator[BrowserContext]:
 
 
 class View:
-    """One tab with the page, and all that it complains of."""
+    """One tab with the page, and its complaints in the console."""
 
     def __init__(self, browser: BrowserContext, server: Server, scheme: str = "light", width: int = 1200) -> None:
         self.server = server
@@ -119,7 +119,7 @@ class View:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.goto(f"http://localhost:{server.port}/_aldis/")
         self.expect_state("live")
-        self.clear()  # Other tests have made requests, too.
+        self.clear()  # Other tests have made requests too.
 
     def clear(self) -> None:
         self.page.locator("#clear").evaluate("button => button.click()")
@@ -144,7 +144,7 @@ class View:
 
 @pytest.fixture
 def look(browser: BrowserContext, server: Server) -> Iterator[Callable[..., View]]:
-    """Look at the page, at the end of the test without complaints in the console."""
+    """Open the page. At the end of the test, check that the console has no complaints."""
     views: list[View] = []
 
     def look(**options: Any) -> View:
@@ -159,7 +159,7 @@ def look(browser: BrowserContext, server: Server) -> Iterator[Callable[..., View
 
 
 def test_request_appears(look: Callable[..., View]) -> None:
-    """A request appears without a reload, and opens as a waterfall of signals and receivers, with what is nested."""
+    """A request appears without a reload, and opens as a waterfall of signals and receivers, nested ones included."""
     view = look()
     view.page.evaluate("window.wasHere = true")
     entry = view.ask("/orders?id=41", "POST")
@@ -180,7 +180,7 @@ def test_request_appears(look: Callable[..., View]) -> None:
 
 @pytest.mark.parametrize(("scheme", "ground"), [("light", "rgb(244, 246, 249)"), ("dark", "rgb(12, 18, 28)")])
 def test_failing_receiver_is_red(look: Callable[..., View], scheme: str, ground: str) -> None:
-    """A failing receiver shows red, in light and in dark, and in words."""
+    """A failed receiver is shown in red, in light and dark mode, and in words."""
     view = look(scheme=scheme)
     expect(view.page.locator("body")).to_have_css("background-color", ground)
     good = view.ask("/register?id=8", "POST")
@@ -200,7 +200,7 @@ def test_failing_receiver_is_red(look: Callable[..., View], scheme: str, ground:
 
 
 def test_filters(look: Callable[..., View]) -> None:
-    """Requests are filtered by names of signals and receivers, by path, and by failure, also those that come later."""
+    """Requests, later ones too, are filtered by the names of signals and receivers, by path, and by failure."""
     view = look()
     shown = view.page.locator(".entry:visible .path")
     view.ask("/lamps/one")
@@ -223,7 +223,7 @@ def test_filters(look: Callable[..., View]) -> None:
 
 
 def test_connections(look: Callable[..., View]) -> None:
-    """The second tab shows who is connected, in order, and can be filtered and linked to."""
+    """The second tab shows the connections in order, and can be filtered and linked to."""
     view = look()
     view.page.click("#tab-connections")
     card = view.page.locator(".card").filter(has=view.page.locator("h3", has_text="order-placed"))
@@ -241,7 +241,7 @@ def test_connections(look: Callable[..., View]) -> None:
 
 
 def test_restart(look: Callable[..., View], server: Server) -> None:
-    """When the server has restarted, the page goes on by itself, and keeps what it has shown."""
+    """After a restart of the server, the page goes on by itself, and keeps the requests that it has shown."""
     view = look()
     view.ask("/lamps/before")
     server.kill()
@@ -256,7 +256,7 @@ def test_restart(look: Callable[..., View], server: Server) -> None:
 
 
 def test_several_processes(look: Callable[..., View]) -> None:
-    """Where several processes answer in turn, the page shows the requests of all, and tells of no restart."""
+    """With several server processes, the page shows the requests of all, and reports no restart."""
     view = look()
     turns = itertools.cycle("ab")
 
@@ -276,7 +276,7 @@ def test_several_processes(look: Callable[..., View]) -> None:
 
 
 def test_keyboard(look: Callable[..., View]) -> None:
-    """All of it can be used by keyboard: the tabs, the filters, the requests."""
+    """The tabs, the filters and the requests can all be used by keyboard."""
     view = look()
     view.ask("/lamps/one")
     view.ask("/lamps/two")
@@ -309,7 +309,7 @@ def test_keyboard(look: Callable[..., View]) -> None:
 
 
 def test_phone(look: Callable[..., View]) -> None:
-    """At the width of a phone, nothing is wider than the page, however long names are."""
+    """On a phone, the content is as wide as the page at most, even with long names."""
     view = look(width=360)
     path = "/odd/" + "long/" * 20 + "<a" + "-long-name" * 15
     view.server.ask(quote(path))
@@ -324,7 +324,7 @@ def test_phone(look: Callable[..., View]) -> None:
 
 
 def test_names_are_text(look: Callable[..., View]) -> None:
-    """Paths, and names of signals, senders, payloads and values, are shown as text, whatever is in them."""
+    """Paths, and names of signals, senders, payloads and values, are always shown as text."""
     view = look()
     view.server.ask("/odd/" + quote(HACK))
     entry = view.page.locator(".entry").filter(has_text=f"/odd/{HACK}").first
@@ -339,13 +339,13 @@ def test_names_are_text(look: Callable[..., View]) -> None:
 
 
 def test_pause(look: Callable[..., View]) -> None:
-    """While the page is paused nothing moves; what came meanwhile is there when it goes on."""
+    """A paused page does not change, and shows what came meanwhile when it goes on."""
     view = look()
     view.ask("/lamps/one")
     view.page.click("#pause")
     view.expect_state("paused")
     view.server.ask("/lamps/two")
-    # It says 2 if what the first request left for after its response came late.
+    # It says 2 if the part after the first request's response came late.
     expect(view.page.locator("#summary")).to_contain_text(re.compile("[12] new while paused"))
     expect(view.page.locator(".entry")).to_have_count(1)
     view.page.click("#pause")
@@ -353,7 +353,7 @@ def test_pause(look: Callable[..., View]) -> None:
 
 
 def test_more_pages_than_may_listen(look: Callable[..., View]) -> None:
-    """More pages than may listen at once see what happens: the others ask again and again."""
+    """More pages than may listen at once still show all requests, because they take turns."""
     views = [look() for _ in range(MAX_LISTENERS + 1)]
     views[0].server.ask("/lamps/one")
 
@@ -362,7 +362,7 @@ def test_more_pages_than_may_listen(look: Callable[..., View]) -> None:
 
 
 def test_many_requests(look: Callable[..., View]) -> None:
-    """The page shows no more than the last 200 requests."""
+    """The page shows the last 200 requests at most."""
     view = look()
 
     for number in range(MAX_REQUESTS + 5):
@@ -377,7 +377,7 @@ def test_many_requests(look: Callable[..., View]) -> None:
 
 @pytest.fixture(scope="module")
 def relay_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A shop with a relay: some messages wait, one is in the hands of a worker, others have died."""
+    """A shop with a relay: some messages wait, a worker has claimed one, others are dead letters."""
     server = Server(f"relay={tmp_path_factory.mktemp('relay') / 'relay.sqlite'}")
 
     try:
@@ -408,7 +408,7 @@ class RelayView(View):
         return self.page.locator("#relay .card").first.locator("tbody tr").filter(has_text=name)
 
     def bury(self, receiver: str, reason: str) -> None:
-        """Make a dead letter of a message that goes on living."""
+        """Make a dead letter of a message, and keep the message."""
         columns = "message_id, signal, version, sender, payload, trace, ordering_key, sent_ms"
         self.execute(
             f"INSERT INTO aldis_dead_letters (id, {columns}, receiver, died_ms, attempts, reason)"
@@ -416,19 +416,19 @@ class RelayView(View):
         )
 
     def execute(self, statement: str) -> None:
-        """Change what is in the database."""
+        """Change the database."""
         with closing(sqlite3.connect(self.server.database)) as connection, connection:
             connection.execute(statement)
 
 
 @pytest.fixture
 def look_at_relay(browser: BrowserContext, relay_server: Server) -> Iterator[Callable[..., RelayView]]:
-    """Look at the page of a shop with a relay, at the end of the test without complaints in the console."""
+    """Open the page of a shop with a relay. At the end of the test, check that the console has no complaints."""
     views: list[RelayView] = []
 
     def look(has_own_clock: bool = False, **options: Any) -> RelayView:
         assert browser.browser is not None
-        context = browser.browser.new_context() if has_own_clock else browser  # All pages of a context have one clock.
+        context = browser.browser.new_context() if has_own_clock else browser  # All pages of a context share one clock.
         views.append(RelayView(context, relay_server, **options))
         return views[-1]
 
@@ -440,7 +440,7 @@ def look_at_relay(browser: BrowserContext, relay_server: Server) -> Iterator[Cal
 
 
 def test_no_relay(look: Callable[..., View]) -> None:
-    """An application without a relay has no third tab, neither for the mouse nor for the keyboard."""
+    """An application without a relay has no third tab, by mouse or by keyboard."""
     view = look()
     expect(view.page.locator("#tab-relay")).to_be_hidden()
     view.page.locator("#tab-requests").focus()
@@ -453,7 +453,7 @@ def test_no_relay(look: Callable[..., View]) -> None:
 
 
 def test_relay(look_at_relay: Callable[..., RelayView]) -> None:
-    """The third tab shows what waits for each receiver, and what died, and nothing of what was sent."""
+    """The third tab shows the waiting messages and the dead letters of each receiver, and no payload."""
     view = look_at_relay()
     view.open()
     invoice = view.receiver("billing.invoice").locator("td")
@@ -482,7 +482,7 @@ def test_relay(look_at_relay: Callable[..., RelayView]) -> None:
 
 
 def test_relay_goes_on(look_at_relay: Callable[..., RelayView]) -> None:
-    """What changes appears by itself; while nothing but ages change, the rows stay, with what is selected in them."""
+    """Changes appear by themselves; while only ages change, the rows stay, with the reader's selection in them."""
     view = look_at_relay()
     view.execute("UPDATE aldis_messages SET sent_ms = CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)")
     view.open()
@@ -497,12 +497,12 @@ def test_relay_goes_on(look_at_relay: Callable[..., RelayView]) -> None:
 
 
 def test_relay_is_asked_while_it_is_seen(look_at_relay: Callable[..., RelayView]) -> None:
-    """Nothing is asked before the tab is opened, nor when it is left, nor while nobody sees the page."""
+    """The page asks the server only while the tab is open and the page is visible."""
     view = look_at_relay(has_own_clock=True)
     view.page.clock.install()
     view.page.reload()
     view.expect_state("live")
-    # From here on no time goes by but what the test lets go by, however long the machine takes.
+    # From here on, time passes only when the test lets it pass, however long the machine takes.
     view.page.clock.pause_at(datetime.now(UTC) + timedelta(hours=1))
     view.page.clock.run_for(10_000)
     assert view.asked == 0
@@ -510,7 +510,7 @@ def test_relay_is_asked_while_it_is_seen(look_at_relay: Callable[..., RelayView]
     assert view.asked == 1
 
     for asked in (2, 3):
-        # In steps, for the page asks some time after it has read the last answer, and when that was is not known.
+        # In steps, because the page asks some time after it has read the last answer, and that moment is not known.
         with view.page.expect_response("**/_aldis/relay"):
             while view.asked < asked:
                 view.page.clock.run_for(500)
@@ -533,7 +533,9 @@ def test_relay_is_asked_while_it_is_seen(look_at_relay: Callable[..., RelayView]
 
 
 def test_relay_that_cannot_be_asked(look_at_relay: Callable[..., RelayView]) -> None:
-    """When tables are missing the page says so, in place of what it showed; and goes on when they are there again."""
+    """When tables are missing, the page shows a message instead of the numbers, and goes on when the tables exist
+    again.
+    """
     view = look_at_relay()
     view.open()
     view.execute("ALTER TABLE aldis_messages RENAME TO gone")
@@ -545,7 +547,7 @@ def test_relay_that_cannot_be_asked(look_at_relay: Callable[..., RelayView]) -> 
 
 
 def test_relay_of_a_server_that_is_away(look_at_relay: Callable[..., RelayView]) -> None:
-    """While the server is away the page says so; a refusal is told of, too."""
+    """While the server is away, the page says so; it shows a refusal too."""
     view = look_at_relay()
     view.open()
     view.page.route("**/_aldis/relay", lambda route: route.abort())
@@ -560,7 +562,7 @@ def test_relay_of_a_server_that_is_away(look_at_relay: Callable[..., RelayView])
 
 
 def test_relay_by_keyboard_and_by_link(look_at_relay: Callable[..., RelayView]) -> None:
-    """The tab is one of three by keyboard, and a link to it leads there."""
+    """The third tab can be opened by keyboard and by a link."""
     view = look_at_relay()
     press = view.page.keyboard.press
     focused = view.page.locator(":focus")
@@ -587,7 +589,7 @@ def test_relay_by_keyboard_and_by_link(look_at_relay: Callable[..., RelayView]) 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_relay_on_a_phone(look_at_relay: Callable[..., RelayView], scheme: str) -> None:
-    """At the width of a phone nothing is wider than the page, and what is read aloud is a table still."""
+    """On a phone, the content is as wide as the page at most, and a screen reader still finds a table."""
     view = look_at_relay(width=360, scheme=scheme)
     name = "w" * 200
     view.bury(name, "raised")
@@ -599,7 +601,7 @@ def test_relay_on_a_phone(look_at_relay: Callable[..., RelayView], scheme: str) 
 
 
 def test_names_of_the_relay_are_text(look_at_relay: Callable[..., RelayView]) -> None:
-    """Names and reasons in rows are shown as text, whatever is in them."""
+    """Names and reasons in rows are always shown as text."""
     view = look_at_relay()
     view.bury("mail.welcome", HACK)
     view.open()

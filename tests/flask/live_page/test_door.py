@@ -1,4 +1,4 @@
-"""How the live page comes into an application."""
+"""How the live page is added to an application."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ print(missing, early, found, late == list(parts), client.get("/_aldis/").status_
 
 
 def test_loaded_in_debug_mode_only() -> None:
-    """Nothing of the page is imported before a request finds debug mode on, which may be long after the set-up."""
+    """The page's modules are imported by the first request in debug mode, which may come long after the set-up."""
     command = [sys.executable, "-c", LOADED]
     result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert result.stdout == "404 [] 200 True 404\n"
@@ -43,7 +43,7 @@ def test_loaded_in_debug_mode_only() -> None:
 
 @pytest.mark.parametrize("path", ["/", "/_aldis/", "/_aldis"])
 def test_requests_go_on_as_they_came(path: str) -> None:
-    """Outside debug mode, also after it, the application is called with what the server gave."""
+    """Outside of debug mode, also after it, the application gets the server's own arguments."""
     app = Flask("shop")
     Aldis(app)
     calls: list[Any] = []
@@ -60,14 +60,14 @@ def test_requests_go_on_as_they_came(path: str) -> None:
 
 
 def test_page_is_made_once(shop: Shop) -> None:
-    """Requests that find debug mode on at once have one page, which has all of them."""
+    """Concurrent first requests in debug mode share one page, which has all of them."""
     assert page_of(shop.app) is page_of(shop.app)
     shop.get("/order")
     assert [entry["path"] for entry in shop.entries()] == ["/order"]
 
 
 def test_routes_of_the_application(shop: Shop) -> None:
-    """Outside debug mode, the path is the application's, also if it has a route there."""
+    """Outside of debug mode, the path belongs to the application, which may have a route there."""
     shop.app.add_url_rule("/_aldis/", view_func=lambda: "ours")
     shop.app.debug = False
     assert shop.get("/_aldis/").text == "ours"
@@ -77,7 +77,7 @@ def test_routes_of_the_application(shop: Shop) -> None:
 
 @pytest.mark.parametrize("in_test", [True, False])
 def test_after_response(shop: Shop, in_test: bool) -> None:
-    """Receivers that run after the response are shown with their request, and so is what they send."""
+    """Receivers that run after the response are shown with their request, with their own sends."""
     warmed = shop.signals.signal("cache-warmed")
 
     @shop.placed.connect(via=after_response)
@@ -97,7 +97,7 @@ def test_after_response(shop: Shop, in_test: bool) -> None:
 
 
 def test_after_a_stream(shop: Shop) -> None:
-    """So are receivers of what was sent before the response was streamed, when it was closed after one part."""
+    """Receivers that run after a stream are shown too, if the stream was closed after one part."""
     shop.placed.connect(lambda sender: None, weak=False, via=after_response)
 
     @shop.app.get("/stream")
@@ -114,7 +114,7 @@ def test_after_a_stream(shop: Shop) -> None:
 
 
 def test_several_applications_set_up_by_one_extension() -> None:
-    """Each application has a page of its own, with the signals that the extension was given."""
+    """Each application has its own page, with the signals that the extension was given."""
     signals = Namespace()
     signals.signal("order-placed")
     extension = Aldis(show=[signals])

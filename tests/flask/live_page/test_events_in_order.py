@@ -1,4 +1,4 @@
-"""A listener of the live page misses no change, whenever it looks."""
+"""A listener of the live page misses no change, whenever it reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .conftest import parse
 
 
 def test_changes_while_a_part_is_made(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that changes while another one's JSON is made is sent with the next part."""
+    """A request that changes while the JSON of another one is made is sent with the next part."""
     first, second = journal.begin("GET", "/first"), journal.begin("GET", "/second")
     feed = Feed(journal, tuple, lambda: True, wait=lambda seconds: None)
     make: Any = events._text_of

@@ -1,4 +1,4 @@
-"""How listeners are served."""
+"""The event streams of listeners."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .conftest import Shop, parse
 
 
 class Clock:
-    """A clock that goes on when somebody waits."""
+    """A clock that goes on when a thread waits."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -33,23 +33,23 @@ class Clock:
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock at 0."""
+    """Return a clock at 0."""
     return Clock()
 
 
 @pytest.fixture
 def feed(journal: Journal, clock: Clock) -> Feed:
-    """A feed of nothing but what is in the journal."""
+    """Return a feed of the journal only."""
     return Feed(journal, tuple, lambda: True, clock, clock.wait)
 
 
 def kinds(parts: Any) -> list[str]:
-    """The kinds of all events in parts of a stream."""
+    """Return the kinds of all events in parts of a stream."""
     return [kind for kind, _, _ in parse(b"".join(parts).decode())]
 
 
 def test_stream(feed: Feed, journal: Journal) -> None:
-    """A listener hears what is there, and then of each request when it comes."""
+    """A listener gets all earlier requests, and then each new request."""
     journal.end(journal.begin("GET", "/first"))
     events = feed.events("", lasts_s=60)
     assert kinds([next(events)]) == ["hello"]
@@ -64,7 +64,9 @@ def test_stream(feed: Feed, journal: Journal) -> None:
 
 
 def test_resume(feed: Feed, journal: Journal) -> None:
-    """Who comes again with the last id hears what has come since; with another server's, all."""
+    """A listener that returns with its last id gets the later events; with the id of another server, it gets all
+    events.
+    """
     journal.begin("GET", "/first")
     _, (_, _, last), _, _ = parse(b"".join(feed.events("", lasts_s=0)).decode())
     journal.begin("GET", "/second")
@@ -81,7 +83,7 @@ def test_resume(feed: Feed, journal: Journal) -> None:
 
 
 def test_resume_by_header_and_query(shop: Shop) -> None:
-    """The last id comes by the browser's header or, from the page itself, in the address."""
+    """The last id comes in the browser's header or, from the page itself, in the address."""
     shop.get("/lamps/first")
     last = shop.events()[1][2]
     shop.get("/lamps/second")
@@ -93,7 +95,7 @@ def test_resume_by_header_and_query(shop: Shop) -> None:
 
 
 def test_heartbeat(feed: Feed, clock: Clock) -> None:
-    """While nothing happens, there is a sign of life every few seconds, by which a client that is gone is noticed."""
+    """A stream without events has a heartbeat every few seconds, so that the server notices a client that has left."""
     events = feed.events("", lasts_s=60)
     first = [next(events), next(events)]
     assert kinds(first) == ["hello", "connections"]
@@ -104,7 +106,7 @@ def test_heartbeat(feed: Feed, clock: Clock) -> None:
 
 
 def test_end(feed: Feed, clock: Clock) -> None:
-    """A stream ends after its time, and says that one may come again at once."""
+    """A stream ends after its time, with a message that the client may come again at once."""
     parts = list(feed.events("", lasts_s=12))
     assert 12 <= clock.now < 13
     assert parse(parts[-1].decode()) == [("again", 0, "")]
@@ -112,7 +114,7 @@ def test_end(feed: Feed, clock: Clock) -> None:
 
 
 def test_client_that_goes(feed: Feed) -> None:
-    """A client that goes gives its place back, also before it has heard anything."""
+    """A client that leaves frees its place, even before its first event."""
     events = feed.events("", lasts_s=60)
     next(events)
     assert feed.listeners == 1
@@ -123,7 +125,7 @@ def test_client_that_goes(feed: Feed) -> None:
 
 
 def test_many_listeners(feed: Feed, clock: Clock) -> None:
-    """When there are more listeners than places, the others come again and again, and nobody is refused."""
+    """With more listeners than places, the other listeners ask again and again, and none is refused."""
     streams = [feed.events("", lasts_s=60) for _ in range(MAX_LISTENERS)]
 
     for events in streams:
@@ -138,7 +140,7 @@ def test_many_listeners(feed: Feed, clock: Clock) -> None:
 
 
 def test_slow_listener(feed: Feed, journal: Journal, clock: Clock) -> None:
-    """A listener that takes seconds to read is dropped, and what is kept for it does not grow."""
+    """A listener that reads for seconds is dropped, and its buffer does not grow."""
     events = feed.events("", lasts_s=60)
     next(events)
 
@@ -153,7 +155,7 @@ def test_slow_listener(feed: Feed, journal: Journal, clock: Clock) -> None:
 
 
 def test_large_entries(feed: Feed, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is much comes in several parts, each with its own id, and each request whole."""
+    """Long content comes in several parts, each with its own id, and each request in one part."""
     monkeypatch.setattr("aldis.flask.live_page.events._MAX_CHARACTERS", 500)
 
     for number in range(5):
@@ -167,7 +169,7 @@ def test_large_entries(feed: Feed, journal: Journal, monkeypatch: pytest.MonkeyP
 
 
 def test_text_is_made_once(feed: Feed, journal: Journal) -> None:
-    """Several listeners share what was made of a request."""
+    """Several listeners share the JSON of a request."""
     entry = journal.begin("GET", "/")
     list(feed.events("", lasts_s=0))
     text = entry.text
@@ -179,13 +181,13 @@ def test_text_is_made_once(feed: Feed, journal: Journal) -> None:
 
 
 def test_nothing_is_made_for_nobody(shop: Shop) -> None:
-    """While nobody listens, a request is not made into anything."""
+    """Without listeners, no JSON is made."""
     shop.get("/order")
     assert [entry.text for entry in shop.journal.changes(0)] == [None]
 
 
 def test_connections(shop: Shop) -> None:
-    """Who is connected is shown, for known namespaces and for all signals that were sent."""
+    """Connections are shown for known namespaces and for all signals that were sent."""
     other = Namespace().signal("other")
     shop.placed.__doc__ = "Sent after an order.\n\nMore."
     aldis.signal("of-the-page").connect(shop.get, weak=False)
@@ -209,7 +211,7 @@ def test_connections(shop: Shop) -> None:
 
 
 def test_signals_of_flask(shop: Shop) -> None:
-    """Flask's own signals are shown once, on whatever Flask runs, unless somebody is connected to Blinker's."""
+    """Flask's own signals are shown once, unless a receiver is connected to Blinker's signal."""
 
     def listed() -> list[tuple[str, int]]:
         [signals] = [data for kind, data, _ in shop.events() if kind == "connections"]
@@ -227,7 +229,7 @@ def test_signals_of_flask(shop: Shop) -> None:
 
 
 def test_what_cannot_be_listed(shop: Shop) -> None:
-    """What is given as a signal and is none harms nothing else."""
+    """An object that is no signal, but was given as one, does no harm to the list."""
     shop.page.feed._sources = lambda: [shop.signals, 7]
     connections = shop.connections()
     assert connections["int"]["connections"] is None
@@ -235,7 +237,7 @@ def test_what_cannot_be_listed(shop: Shop) -> None:
 
 
 def test_connections_as_they_change(clock: Clock, journal: Journal) -> None:
-    """A listener hears of connections when they have changed."""
+    """A listener gets the connections when they have changed."""
     signals = Namespace()
     signal = signals.signal("a")
     feed = Feed(journal, lambda: [signals], lambda: True, clock, clock.wait)
@@ -247,14 +249,15 @@ def test_connections_as_they_change(clock: Clock, journal: Journal) -> None:
 
 
 def test_places(tmp_path: Any) -> None:
-    """Places are shown without the folder that they were imported from, and others as they are."""
+    """Places are shown without the folder of the import, and unknown places as they are."""
     assert short_place(f"{aldis.__file__}:7") == "aldis/__init__.py:7"
     assert short_place("/nowhere/at/all.py:7") == "/nowhere/at/all.py:7"
 
 
 def test_threads(shop: Shop) -> None:
-    """On a server with threads, listening goes on; the development server, which does not wait for its threads when
-    it stops and logs each request, is asked less often."""
+    """A server with threads holds the streams open; the development server is asked less often, because it logs each
+    request and does not wait for its threads when it stops.
+    """
     lasts: list[float] = []
 
     def events(last: str, *, lasts_s: float) -> Any:

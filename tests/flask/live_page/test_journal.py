@@ -1,4 +1,4 @@
-"""What the live page keeps, and what it shows of it."""
+"""The entries that the live page keeps, and how it shows them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from .conftest import Shop
 
 
 def test_nothing(shop: Shop) -> None:
-    """At first there is nothing to see."""
+    """At first there are no entries."""
     assert shop.entries() == []
 
 
 def test_request(shop: Shop) -> None:
-    """A request is shown with its path, status and time, and with what was sent in it and who heard it."""
+    """A request is shown with its path, status and time, and with its sends and their receivers."""
 
     @shop.placed.connect(priority=3)
     def pack(sender: Any, **payload: Any) -> None: ...
@@ -51,7 +51,7 @@ def test_request(shop: Shop) -> None:
 
 
 def test_path(shop: Shop) -> None:
-    """A path is shown as people read it, with what the application is mounted below, and not without end."""
+    """A path is shown in readable form, with the application's mount point, and up to a limit."""
     shop.get("/lamps/ö", environ_overrides={"SCRIPT_NAME": "/shop"})
     shop.get("/lamps/" + "x" * 1000)
     first, second = shop.entries()
@@ -60,7 +60,7 @@ def test_path(shop: Shop) -> None:
 
 
 def test_failure(shop: Shop) -> None:
-    """A receiver that raises is shown with its exception's class, and never with its text."""
+    """A failed receiver is shown with its exception's class, and never with the exception's text."""
 
     @shop.placed.connect
     def break_down(sender: Any, **payload: Any) -> None:
@@ -74,7 +74,7 @@ def test_failure(shop: Shop) -> None:
 
 
 def test_failed_request(shop: Shop) -> None:
-    """A request whose exception gets out of the application is shown with its class."""
+    """A request whose exception leaves the application is shown with the exception's class."""
     shop.placed.errors = "propagate"
 
     @shop.placed.connect
@@ -91,7 +91,7 @@ def test_failed_request(shop: Shop) -> None:
 
 
 def test_nested_sends(shop: Shop) -> None:
-    """What a receiver sends is shown in its call."""
+    """A send of a receiver is shown in the receiver's call."""
     issued = shop.signals.signal("invoice-issued")
     queued = shop.signals.signal("mail-queued")
 
@@ -115,7 +115,7 @@ def test_nested_sends(shop: Shop) -> None:
 
 
 def test_outside_a_request(shop: Shop) -> None:
-    """What is sent outside of a request is shown, too, with all that is sent in it."""
+    """A send outside of a request is shown too, with all sends inside of it."""
     shop.get("/_aldis/")
     swept = shop.signals.signal("swept")
     shop.placed.connect(lambda sender: swept.send("sweeper"), weak=False)
@@ -127,7 +127,7 @@ def test_outside_a_request(shop: Shop) -> None:
 
 
 def test_muted_and_unnamed(journal: Journal) -> None:
-    """A muted send is shown as such, and a signal without a name by its class."""
+    """A muted send is shown as muted, and a signal without a name is shown by its class."""
     signal = aldis.Signal()
 
     with signal.muted():
@@ -138,9 +138,9 @@ def test_muted_and_unnamed(journal: Journal) -> None:
 
 
 def test_200_are_kept(shop: Shop) -> None:
-    """The last 200 requests are kept, and, apart from them, as many sends outside of requests."""
+    """The last 200 requests are kept, and also the last 200 sends outside of requests."""
     shop.journal._clock = iter(range(10_000)).__next__
-    shop.journal._second_s = -1  # A request a second, so that none is left out.
+    shop.journal._second_s = -1  # One request in each second, so that all are recorded.
     shop.get("/lamps/first")
 
     for number in range(MAX_REQUESTS + 5):
@@ -155,7 +155,7 @@ def test_200_are_kept(shop: Shop) -> None:
 
 
 def test_streamed_response(shop: Shop) -> None:
-    """What is sent while a response is streamed, and when it is closed, belongs to its request."""
+    """Sends while a response is streamed, and while it is closed, belong to its request."""
 
     def parts() -> Any:
         shop.placed.send("part")
@@ -192,7 +192,7 @@ def test_stream_that_breaks(shop: Shop) -> None:
 
 
 def test_other_bodies(shop: Shop) -> None:
-    """A body that needs nobody to watch it goes to the server as it is."""
+    """A body that need not be watched goes to the server as it is."""
     environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/"}
     statuses: list[Any] = []
 
@@ -215,7 +215,7 @@ def test_other_bodies(shop: Shop) -> None:
 
 
 def test_request_in_a_request(shop: Shop) -> None:
-    """What is sent in a request that a receiver makes belongs to that request, and the rest to the outer one."""
+    """Sends in a request that a receiver makes belong to that request, and other sends to the outer one."""
     signals = Namespace()
     inner = signals.signal("inner")
 
@@ -237,7 +237,7 @@ def test_request_in_a_request(shop: Shop) -> None:
 
 
 def test_several_applications(shop: Shop) -> None:
-    """An application's page shows its own requests, and nothing that was sent in those of others."""
+    """An application's page shows its own requests, and no sends of other applications' requests."""
     other = type(shop)()
     shop.get("/order")
     other.get("/order")
@@ -247,7 +247,7 @@ def test_several_applications(shop: Shop) -> None:
 
 
 def test_delivered_later(shop: Shop) -> None:
-    """What a delivery runs after the send is shown with it, and so is what is sent in there."""
+    """A call that a delivery makes after the send is shown with the send, and so are the call's own sends."""
     go, done = threading.Event(), shop.signals.signal("done")
 
     with ThreadPoolExecutor(1) as pool:
@@ -273,7 +273,7 @@ def test_delivered_later(shop: Shop) -> None:
 
 
 def test_delivered_later_in_a_receiver(journal: Journal) -> None:
-    """Outside of requests, what a receiver sends is shown as it was when it was sent; a late call does no harm."""
+    """Outside of requests, a receiver's send is shown as it was at its end, and a later call does no harm."""
     signals = Namespace()
     outer, inner = signals.signal("outer"), signals.signal("inner")
     calls: list[Any] = []
@@ -326,7 +326,7 @@ def test_call_that_outlives_its_send(journal: Journal) -> None:
 
 
 def test_task_that_outlives_its_receiver(journal: Journal) -> None:
-    """What is sent in a thread that goes on when the receiver that began it has returned is shown by itself."""
+    """A send in a thread that outlives the receiver that started it is shown by itself."""
     import contextvars
 
     signals = Namespace()
@@ -339,7 +339,7 @@ def test_task_that_outlives_its_receiver(journal: Journal) -> None:
 
 
 def test_large_requests(journal: Journal) -> None:
-    """Of a request with very many sends, the first are kept, and the others are counted."""
+    """Of a request with very many sends, the first sends are kept, and the others are counted."""
     one = Namespace().signal("one")
     entry = journal.begin("GET", "/")
     token = current.set(entry)
@@ -352,7 +352,7 @@ def test_large_requests(journal: Journal) -> None:
 
 
 def test_large_receivers(journal: Journal) -> None:
-    """Of a receiver that sends very often, the first sends are kept, and the others are counted."""
+    """Of a receiver with very many sends, the first sends are kept, and the others are counted."""
     signals = Namespace()
     many, one = signals.signal("many"), signals.signal("one")
 
@@ -383,7 +383,7 @@ def test_large_sends(journal: Journal) -> None:
 
 
 def test_budget() -> None:
-    """When a second's worth was noted, nothing is watched for the rest of the second, and the request says so."""
+    """When the budget of a second is used up, nothing is watched until the second ends, and the request says so."""
     now = [0.0]
     journal = Journal(clock=lambda: now[0])
     signal = Namespace().signal("a")
@@ -417,7 +417,7 @@ def test_budget() -> None:
 
 
 def test_budget_outside_requests() -> None:
-    """What is sent outside of requests has to do with the same budget, until somebody looks in the next second."""
+    """Sends outside of requests have the same budget, until a page is read in the next second."""
     now = [0.0]
     journal = Journal(clock=lambda: now[0])
     journal.wake()
@@ -436,7 +436,9 @@ def test_budget_outside_requests() -> None:
 
 
 def test_watching_begins_once(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads that begin to watch at once watch once; and one that is put to sleep meanwhile sleeps."""
+    """When several threads begin to watch at once, only one watcher is added; a watcher that is paused meanwhile stays
+    paused.
+    """
     from aldis import observe
 
     journal._watch()
@@ -457,7 +459,7 @@ def test_watching_begins_once(journal: Journal, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_no_deadlock(journal: Journal) -> None:
-    """A send that would have to wait for the journal is not noted, rather than that two threads wait for ever."""
+    """A send that would wait for the journal is not recorded, because two threads could wait for each other."""
     signal = Namespace().signal("a")
     held, go = threading.Event(), threading.Event()
 
@@ -485,7 +487,7 @@ def test_no_deadlock(journal: Journal) -> None:
 
 
 def test_nothing_is_kept_alive(journal: Journal) -> None:
-    """Noting keeps no sender, receiver, signal or value alive, and no journal either."""
+    """The journal keeps no sender, receiver, signal or value alive, and the watcher keeps no journal alive."""
 
     class Thing:
         def receive(self, sender: Any, **payload: Any) -> None: ...
@@ -508,7 +510,7 @@ def test_nothing_is_kept_alive(journal: Journal) -> None:
 
 
 def test_eye_without_journal(journal: Journal) -> None:
-    """A watcher whose journal has gone in the middle of a send has nothing to tell."""
+    """A watcher whose journal is collected in the middle of a send records nothing."""
     from aldis.flask.live_page.journal import JournalWatcher
     from aldis.observe import watch
 
@@ -578,7 +580,7 @@ def test_receivers_of_their_own_ways(shop: Shop) -> None:
 
 
 def test_many_signals(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The signals that were sent are known as long as they live, and a thousand at most."""
+    """The page knows the signals that were sent as long as they live, up to a thousand."""
     monkeypatch.setattr("aldis.flask.live_page.journal.BUDGET", 10_000)
     kept = Namespace()
 

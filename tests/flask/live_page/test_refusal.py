@@ -1,4 +1,4 @@
-"""Who may see the live page."""
+"""Which clients may read the live page."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ PAGES = ["/_aldis/", "/_aldis/events", "/_aldis/page.js", "/_aldis/page.css", "/
 
 @pytest.fixture(autouse=True)
 def one_thread(shop: Any) -> None:
-    """Event streams end at once."""
+    """End event streams at once."""
     shop.client.environ_base["wsgi.multithread"] = False
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_page_is_there_in_debug_mode(shop: Any, path: str) -> None:
-    """In debug mode, the page and its files are there."""
+    """In debug mode, the page and its files exist."""
     assert shop.get(path).status_code == 200
 
 
@@ -27,7 +27,7 @@ def test_page_is_there_in_debug_mode(shop: Any, path: str) -> None:
     "shop", [{"ALDIS_PAGE_HOSTS": ["localhost"], "ALDIS_PAGE": True, "TESTING": True}], indirect=True
 )
 def test_page_is_not_there_outside_debug_mode(shop: Any, path: str) -> None:
-    """Outside debug mode there is no page, whatever the configuration says, and nothing is watched."""
+    """Outside of debug mode there is no page, whatever the configuration says, and nothing is watched."""
     shop.app.debug = False
     assert shop.get(path).status_code == 404
     shop.get("/order")
@@ -36,7 +36,7 @@ def test_page_is_not_there_outside_debug_mode(shop: Any, path: str) -> None:
 
 
 def test_debug_mode_is_looked_at_by_each_request(shop: Any) -> None:
-    """An application that leaves debug mode loses its page, and all that was noted."""
+    """An application that leaves debug mode loses its page and all entries."""
     shop.get("/order")
     assert shop.journal.is_watching
     shop.app.debug = False
@@ -48,7 +48,7 @@ def test_debug_mode_is_looked_at_by_each_request(shop: Any) -> None:
 
 
 def test_stream_ends_with_debug_mode(shop: Any) -> None:
-    """A listener hears nothing any more once the application has left debug mode."""
+    """A listener gets no more events after the application has left debug mode."""
     events = shop.page.feed.events("", lasts_s=1e9)
     next(events)
     shop.app.debug = False
@@ -57,13 +57,13 @@ def test_stream_ends_with_debug_mode(shop: Any) -> None:
 
 @pytest.mark.parametrize("path", ["/_aldisx", "/x/_aldis/", "/_aldi"])
 def test_other_paths_are_those_of_the_application(shop: Any, path: str) -> None:
-    """Only what is below the page's own path is taken from the application."""
+    """Only paths below the page's own path are taken from the application."""
     assert shop.get(path).status_code == 404
     assert [entry.path for entry in shop.journal.changes(0)] == [path]
 
 
 def test_page_reaches_nothing_of_the_application(shop: Any) -> None:
-    """The page's own requests run no hook of the application, and are not noted."""
+    """The page's own requests run no hook of the application, and are not recorded."""
     ran: list[int] = []
     shop.app.before_request(lambda: ran.append(1))
 
@@ -75,13 +75,13 @@ def test_page_reaches_nothing_of_the_application(shop: Any) -> None:
 
 
 def test_unknown_file(shop: Any) -> None:
-    """What is not one of the page's files is not found, also outside of its folder."""
+    """A file that is not one of the page's own is not found, in or outside of its folder."""
     for path in ("/_aldis/other", "/_aldis//", "/_aldis/../_page.py", "/_aldis/page.html"):
         assert shop.get(path).status_code == 404
 
 
 def test_missing_slash(shop: Any) -> None:
-    """Without the slash, one is sent to the page, also where the application is mounted below a path."""
+    """A path without the slash is redirected to the page, also in an application that is mounted below a path."""
     response = shop.get("/_aldis")
     assert (response.status_code, response.headers["Location"]) == (308, "/_aldis/")
     response = shop.get("/_aldis", environ_overrides={"SCRIPT_NAME": "/caf\xc3\xa9"})
@@ -90,14 +90,14 @@ def test_missing_slash(shop: Any) -> None:
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
 def test_get_only(shop: Any, method: str) -> None:
-    """The page is there to GET and for nothing else."""
+    """The page accepts GET only."""
     response = shop.client.open("/_aldis/", method=method)
     assert (response.status_code, response.headers["Allow"]) == (405, "GET")
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/_aldis", "/_aldis/other"])
 def test_headers(shop: Any, path: str) -> None:
-    """Each answer says that it runs no code but the page's own, is in no frame, and is kept nowhere."""
+    """Each response has headers that forbid foreign code, frames and caches."""
     headers = shop.get(path).headers
     policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
     assert policy == {
@@ -151,14 +151,14 @@ CLIENTS = {"127.0.0.1": 200, "127.1.2.3": 200, "::1": 200, "::ffff:127.0.0.1": 2
 
 @pytest.mark.parametrize(("client", "status"), CLIENTS.items())
 def test_client(shop: Any, client: str, status: int) -> None:
-    """Clients on other machines are refused, and told what to do."""
+    """Clients on other machines are refused, with a message that says what to do."""
     response = shop.get("/_aldis/events", environ_overrides={"REMOTE_ADDR": client})
     assert response.status_code == status
     assert status == 200 or "ALDIS_PAGE_HOSTS" in response.text
 
 
 def test_nothing_known_of_the_client(shop: Any) -> None:
-    """A server that does not say who asks, or for what host, is as good as a stranger."""
+    """A request without a client address or host is refused like one of another machine."""
     environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "PATH_INFO": "/_aldis/"}
     statuses: list[str] = []
 
@@ -185,7 +185,7 @@ PROXIES = [
 
 @pytest.mark.parametrize(("environ", "status"), PROXIES)
 def test_proxy(shop: Any, environ: dict[str, Any], status: int) -> None:
-    """A client that a proxy on this machine speaks for is still a client on another machine."""
+    """A client behind a proxy on this machine counts as a client on another machine."""
     assert shop.get("/_aldis/", environ_overrides=environ).status_code == status
 
 
@@ -200,7 +200,7 @@ FIXED = [
 
 @pytest.mark.parametrize(("environ", "status"), FIXED)
 def test_proxy_that_is_believed(shop: Any, environ: dict[str, str], status: int) -> None:
-    """Where the application believes a proxy's headers, a client or a page of another site may not send them itself."""
+    """If the application trusts a proxy's headers, neither a client nor another site's page may send them itself."""
     shop.app.wsgi_app = ProxyFix(shop.app.wsgi_app, x_for=1, x_host=1)
     headers = {"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "localhost"}
     assert shop.get("/_aldis/", headers=headers, environ_overrides=environ).status_code == status
@@ -236,12 +236,12 @@ SITES = [
 
 @pytest.mark.parametrize(("environ", "status"), SITES)
 def test_other_sites(shop: Any, environ: dict[str, str], status: int) -> None:
-    """Another site may link to the page, and may not read from it or hold its connections."""
+    """Another site may link to the page, and may not read it or hold its connections."""
     assert shop.get("/_aldis/events", environ_overrides=environ).status_code == status
 
 
 def test_files_hold_nothing_foreign(shop: Any) -> None:
-    """The page loads nothing from elsewhere, and has no code or style in it."""
+    """The page loads nothing from other servers, and has no code or style inside its HTML."""
     html, css, js = (shop.get(f"/_aldis/{name}").text for name in ("", "page.css", "page.js"))
     assert "http" not in html + css
     assert "style=" not in html

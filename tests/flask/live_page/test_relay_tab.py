@@ -1,4 +1,4 @@
-"""What the live page says of the application's relay, and to whom."""
+"""What the live page shows of the application's relay, and to which clients."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ SECRET = "4111111111111111"
 
 
 class Undeliverable(Exception):
-    """What receivers raise here."""
+    """The exception that receivers raise here."""
 
 
 class RelayShop(Shop):
-    """A shop with a relay, in a database of SQLite."""
+    """A shop with a relay, in an SQLite database."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -64,7 +64,7 @@ class RelayShop(Shop):
         self.charged.send(self.app, card_number=SECRET)
 
     def look(self) -> Any:
-        """What the page is told."""
+        """Return the data that the page gets."""
         response = self.get(PATH)
         assert response.status_code == 200
         assert SECRET not in response.text
@@ -90,11 +90,13 @@ def relay_shop(engine: Engine) -> Iterator[RelayShop]:
     shop.journal.sleep()
 
 
-# What is said.
+# The data.
 
 
 def test_receivers(relay_shop: RelayShop) -> None:
-    """Of each receiver: whether it is known here, what waits, what is tried again, what died, and why."""
+    """For each receiver, the page shows whether it is known here, its waiting, retried and dead messages, and the
+    reasons.
+    """
     relay_shop.charge()
     relay_shop.relay.drain()
     relay_shop.charge()
@@ -120,7 +122,7 @@ def test_receivers(relay_shop: RelayShop) -> None:
 
 
 def test_dead_letters(relay_shop: RelayShop) -> None:
-    """Dead letters are listed with their number, receiver, attempts, time and reason, and with nothing else."""
+    """Dead letters are listed with their number, receiver, attempts, time and reason only."""
     relay_shop.charge()
     relay_shop.relay.drain()
     [found] = relay_shop.relay.dead_letters()
@@ -135,7 +137,7 @@ def test_dead_letters(relay_shop: RelayShop) -> None:
 
 
 def test_reasons_are_short(relay_shop: RelayShop) -> None:
-    """Reasons name the receiver's file as the page does elsewhere: without the folder that it was imported from."""
+    """Reasons name the receiver's file without the folder of the import, as the page does elsewhere."""
     folder = sys.path[-1]
     relay_shop.charge()
     relay_shop.execute(f"UPDATE aldis_messages SET failure = 'mail ({folder}/shop/mail.py:7) raised Undeliverable'")
@@ -144,7 +146,7 @@ def test_reasons_are_short(relay_shop: RelayShop) -> None:
 
 
 def test_many_dead_letters(relay_shop: RelayShop) -> None:
-    """Of many dead letters, the oldest are listed; how many there are, the receiver says."""
+    """Of many dead letters, the oldest are listed; the receiver's row has their number."""
     for _ in range(MAX_DEAD_LETTERS + 2):
         relay_shop.charge()
 
@@ -156,7 +158,7 @@ def test_many_dead_letters(relay_shop: RelayShop) -> None:
 
 
 def test_ill_meant_rows(relay_shop: RelayShop) -> None:
-    """A database of SQLite may have anything in any column. It is shown as text, and breaks nothing."""
+    """Any value in any column of an SQLite database is shown as text, and breaks nothing."""
     relay_shop.charge()
     relay_shop.relay.drain()
     relay_shop.execute(
@@ -168,11 +170,11 @@ def test_ill_meant_rows(relay_shop: RelayShop) -> None:
     assert {each["name"]: each["failure"] for each in found["receivers"]}["crm.contact"] == "7"
 
 
-# When it cannot be said.
+# When the data cannot be read.
 
 
 def test_missing_tables(relay_shop: RelayShop) -> None:
-    """Without the relay's tables, the page says so, and how to make them; and then it shows what there is."""
+    """Without the relay's tables, the page says how to make them; when they exist, it shows their content."""
     relay_shop.execute("DROP TABLE aldis_messages")
     problem = relay_shop.look()["problem"]
     assert problem.startswith("The database has no table aldis_messages. Create the relay's tables with")
@@ -181,30 +183,30 @@ def test_missing_tables(relay_shop: RelayShop) -> None:
 
 
 def test_database_that_cannot_be_asked(relay_shop: RelayShop) -> None:
-    """What a database says may have values in it, so only the class of the exception is told."""
+    """Of a database error only the class is shown, because its text may contain values."""
 
     def fail(*_: Any) -> None:
         raise ValueError(SECRET)
 
     event.listen(relay_shop.engine, "before_cursor_execute", fail)
-    assert relay_shop.look() == {"problem": "The database could not be asked: builtins.ValueError."}
+    assert relay_shop.look() == {"problem": "The database could not be queried: builtins.ValueError."}
     event.remove(relay_shop.engine, "before_cursor_execute", fail)
     assert "receivers" in relay_shop.look()
 
 
 def test_database_that_is_away() -> None:
-    """So it is when the database is not there."""
+    """The same holds when the database cannot be reached."""
     shop = Shop(relay=Relay(create_engine("sqlite:////nowhere/at/all.sqlite")))
     problem = json.loads(shop.get(PATH).text)["problem"]
-    assert problem == "The database could not be asked: sqlalchemy.exc.OperationalError."
+    assert problem == "The database could not be queried: sqlalchemy.exc.OperationalError."
     shop.journal.sleep()
 
 
-# Who is told, and what that touches.
+# The clients, and no side effects.
 
 
 def test_headers(relay_shop: RelayShop, shop: Shop) -> None:
-    """The answer is JSON, and has the headers of the page's other files."""
+    """The response is JSON, and has the headers of the page's other files."""
     usual = dict(shop.get("/_aldis/page.js").headers)
     found = dict(relay_shop.get(PATH).headers)
     assert found.pop("Content-Type") == "application/json"
@@ -225,7 +227,7 @@ REFUSALS: list[tuple[dict[str, Any], int]] = [
 
 @pytest.mark.parametrize(("options", "status"), REFUSALS)
 def test_refusals(relay_shop: RelayShop, options: dict[str, Any], status: int) -> None:
-    """It is refused to whom the page is refused, and the database is not asked."""
+    """A client that the page refuses is refused here too, and the database is not read."""
     asked: list[Any] = []
     event.listen(relay_shop.engine, "before_cursor_execute", lambda *arguments: asked.append(arguments))
     assert relay_shop.client.open(PATH, **options).status_code == status
@@ -233,24 +235,24 @@ def test_refusals(relay_shop: RelayShop, options: dict[str, Any], status: int) -
 
 
 def test_outside_debug_mode(relay_shop: RelayShop) -> None:
-    """Outside debug mode it is not there."""
+    """Outside of debug mode, the file does not exist."""
     relay_shop.app.debug = False
     assert relay_shop.get(PATH).status_code == 404
 
 
 @pytest.mark.parametrize("path", [f"{PATH}/", f"{PATH}.json", f"{PATH}/dead"])
 def test_nothing_below_it(relay_shop: RelayShop, path: str) -> None:
-    """There is nothing else of the relay."""
+    """The relay has no other file below this one."""
     assert relay_shop.get(path).status_code == 404
 
 
 def test_application_without_a_relay(shop: Shop) -> None:
-    """Without a relay there is no such file."""
+    """Without a relay, the file does not exist."""
     assert shop.get(PATH).status_code == 404
 
 
 def test_page_is_told_whether_there_is_a_relay(relay_shop: RelayShop, shop: Shop) -> None:
-    """The event stream says whether there is a relay, and no more of it; it does not ask the database."""
+    """The event stream says whether there is a relay, and nothing more; it does not read the database."""
     asked: list[Any] = []
     event.listen(relay_shop.engine, "before_cursor_execute", lambda *arguments: asked.append(arguments))
 
@@ -263,7 +265,7 @@ def test_page_is_told_whether_there_is_a_relay(relay_shop: RelayShop, shop: Shop
 
 
 def test_looking_changes_nothing(relay_shop: RelayShop) -> None:
-    """To look runs no hook of the application, and nothing of it is noted; neither rows nor tables are written."""
+    """Reading the tab runs no hook of the application, records nothing, and writes no rows or tables."""
     ran: list[int] = []
     statements: list[str] = []
     relay_shop.app.before_request(lambda: ran.append(1))
@@ -276,7 +278,7 @@ def test_looking_changes_nothing(relay_shop: RelayShop) -> None:
 
 
 def test_context_of_the_application(tmp_path: Path) -> None:
-    """The database is asked in a context of the application whose page it is, which Flask-SQLAlchemy wants."""
+    """The database is read in an app context of the page's own application, which Flask-SQLAlchemy needs."""
     db = SQLAlchemy()
     relay = Relay(db)
     apps = [Flask("shop"), Flask("other")]
@@ -300,7 +302,7 @@ def test_context_of_the_application(tmp_path: Path) -> None:
 
 
 def test_nothing_is_kept(engine: Engine) -> None:
-    """To look leaves nothing behind."""
+    """Reading the tab leaves no object behind."""
     shop = RelayShop(engine)
     shop.charge()
     shop.look()
@@ -336,14 +338,14 @@ print(early, "aldis.flask.live_page.relay" in sys.modules)
 
 
 def test_loaded_when_it_is_asked_for() -> None:
-    """What looks at the relay is not even imported before somebody does."""
+    """The module that reads the relay is imported only when the tab is first read."""
     command = [sys.executable, "-c", LOADED]
     result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     assert result.stdout == "False True\n"
 
 
 def test_signals_of_the_application_are_still_noted(relay_shop: RelayShop) -> None:
-    """What is sent after somebody has looked is noted as ever."""
+    """Sends after the tab was read are recorded as before."""
     relay_shop.look()
     Namespace().signal("other").send()
     assert [entry["sends"][0]["signal"] for entry in relay_shop.entries()] == ["other"]

@@ -51,7 +51,7 @@ VALUES: list[tuple[Any, str]] = [
 @pytest.mark.parametrize(("value", "shown"), VALUES, ids=[shown[:20] for _, shown in VALUES])
 @pytest.mark.parametrize("shop", [{"ALDIS_SHOW_VALUES": True}], indirect=True)
 def test_values(shop: Shop, value: Any, shown: str) -> None:
-    """With ``ALDIS_SHOW_VALUES``, plain values are shown in short, and of all others the class."""
+    """With ``ALDIS_SHOW_VALUES``, plain values are shown in short form, and other values by their class."""
     shop.payload = {"value": value}
     shop.get("/order")
     [entry] = shop.entries()
@@ -79,7 +79,7 @@ NAMES = (
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shop", [{"ALDIS_SHOW_VALUES": True}], indirect=True)
 def test_secrets(shop: Shop, name: str) -> None:
-    """What goes by a name that looks secret is never shown, however deep it is and whatever it is in."""
+    """A value whose name looks secret is never shown, at any depth and in any container."""
     shop.payload = {
         "a": {name: "hunter2"},
         "b": [{name: "hunter2"}, (name, "hunter2"), [name, "hunter2"]],
@@ -118,7 +118,7 @@ class Text(str):
 @pytest.mark.parametrize("key", [*Field, *Key, Text("password"), b"password"])
 @pytest.mark.parametrize("shop", [{"ALDIS_SHOW_VALUES": True}], indirect=True)
 def test_secrets_by_other_keys(shop: Shop, key: Any) -> None:
-    """A name looks secret also as a member of an enumeration, as bytes, and in a class of its own."""
+    """The key of a secret may be a member of an enumeration, bytes, or an object of the program's own class."""
     shop.payload = {"a": {key: "hunter2"}, "b": (key, "hunter2")}
     shop.get("/order")
     assert "hunter2" not in str(shop.entries())
@@ -126,7 +126,7 @@ def test_secrets_by_other_keys(shop: Shop, key: Any) -> None:
 
 @pytest.mark.parametrize("shop", [{"ALDIS_SHOW_VALUES": True}, {"ALDIS_SHOW_VALUES": False}], indirect=True)
 def test_payloads_made_by_clients(shop: Shop) -> None:
-    """Of a payload with very many or very long names, the beginning is kept, and names are never more than text."""
+    """Of a payload with very many or very long names, only the beginning is kept, and names stay text."""
     shop.payload = {f"{number}-{'x' * 1000}": number for number in range(100)} | {Text("last"): 7}
     shop.get("/order")
     [sent] = [sent for entry in shop.journal.changes(0) for sent in entry.sends if sent.name == "order-placed"]
@@ -142,7 +142,7 @@ def test_payloads_made_by_clients(shop: Shop) -> None:
 @pytest.mark.parametrize("name", ["shipping", "pinned", "compass_course", "order_id", "passenger"])
 @pytest.mark.parametrize("shop", [{"ALDIS_SHOW_VALUES": 1}], indirect=True)
 def test_names_that_look_harmless(shop: Shop, name: str) -> None:
-    """What only sounds alike is shown."""
+    """A value whose name only sounds like a secret's is shown."""
     shop.payload = {name: 7, "items": [7, 8]}
     shop.get("/order")
     [entry] = shop.entries()
@@ -154,7 +154,7 @@ def test_names_that_look_harmless(shop: Shop, name: str) -> None:
     "shop", [{}, *({"ALDIS_SHOW_VALUES": value} for value in (False, None, "no", "True"))], indirect=True
 )
 def test_no_values(shop: Shop) -> None:
-    """Without ``ALDIS_SHOW_VALUES``, no value is shown at all."""
+    """Without ``ALDIS_SHOW_VALUES``, no value is shown."""
     shop.payload = {"name": "Ada Lovelace", "password": "hunter2"}
     shop.get("/order")
     [entry] = shop.entries()
@@ -164,7 +164,7 @@ def test_no_values(shop: Shop) -> None:
 
 
 def test_values_of_their_own_ways() -> None:
-    """A class that hides its name, and a value that fails while it is looked at, are shown without being asked."""
+    """A class that hides its name, and a value that fails while it is read, are shown without being asked."""
 
     class Meta(type):
         def __getattribute__(cls, name: str) -> Any:

@@ -169,9 +169,9 @@ def test_purging(shop: Shop) -> None:
     ("arguments", "words"),
     [
         (["messages"], "takes --receiver"),
-        (["messages", "--receiver", "invoice", "--older-than", "3d"], "and no age"),
+        (["messages", "--receiver", "invoice", "--older-than", "3d"], "but no age"),
         (["dead"], "takes --older-than"),
-        (["effects", "--older-than", "3d", "--receiver", "invoice"], "and no receiver"),
+        (["effects", "--older-than", "3d", "--receiver", "invoice"], "but no --receiver"),
         (["dead", "--older-than", "3 days"], "An age is a number and a unit of s, m, h or d"),
         (["everything"], "'everything' is not one of"),
     ],
@@ -189,7 +189,7 @@ def test_wrong_purges(shop: Shop, arguments: list[str], words: str) -> None:
     ("path", "words"),
     [
         ("no_such_module", "There is no module 'no_such_module' here."),
-        ("{}:signals", "is no relay. Give the path of one: module:name."),
+        ("{}:signals", "is not a relay. Give the path of one: module:name."),
         ("json", "The module 'json' has 0 relays."),
     ],
 )
@@ -287,4 +287,4 @@ def test_an_application_without_a_relay(is_extended: bool) -> None:
     commands = flask.cli.FlaskGroup(create_app=lambda: app, load_dotenv=False)
     result = CliRunner().invoke(commands, ["relay", "status"])
     assert result.exit_code == USAGE
-    assert "Give it to the extension: Aldis(app, relay=relay)." in result.output
+    assert "Pass it to the extension: Aldis(app, relay=relay)." in result.output

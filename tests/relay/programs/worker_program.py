@@ -1,4 +1,4 @@
-"""A program in miniature that has workers in its own threads, for the tests of the worker."""
+"""A small program that has workers in its own threads, for the tests of the worker."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ T = TypeVar("T")
 PROGRAMS: Final = Path(__file__).parent
 
 SOON_S: Final = 120.0
-"""How long a test waits for something. It happens at once; but the machine may be busy with other things."""
+"""How long a test waits for an event. The event comes at once, but the machine may be busy."""
 
 LONG_S: Final = 1000.0
-"""Longer than any test waits: for receivers that a test lets go on, and for what must not wake a worker."""
+"""Longer than any test: for receivers that a test lets go on, and for pauses that must not end by themselves."""
 
 
 def number_sent(sender: str, /, *, number: int) -> object:
@@ -42,7 +42,7 @@ def number_sent(sender: str, /, *, number: int) -> object:
 
 
 class Got(NamedTuple):
-    """What a receiver got."""
+    """One message, as a receiver got it."""
 
     receiver: str
     number: int
@@ -51,10 +51,10 @@ class Got(NamedTuple):
 
 @final
 class Running:
-    """A worker, in a thread of its own.
+    """A worker in its own thread.
 
-    :ivar exit: what it ended with; ``None`` as long as it runs.
-    :ivar error: what it raised.
+    :ivar exit: its exit; ``None`` while it runs.
+    :ivar error: the exception that it raised.
     """
 
     def __init__(self, worker: Worker) -> None:
@@ -73,7 +73,7 @@ class Running:
     def ended(self) -> Exit | None:
         """Wait for its end."""
         self._thread.join(SOON_S)
-        assert not self._thread.is_alive(), "the worker does not end"
+        assert not self._thread.is_alive(), "the worker must end"
 
         if self.error is not None:
             raise self.error
@@ -83,9 +83,9 @@ class Running:
 
 @final
 class Program:
-    """A relay, a signal, and what its receivers got.
+    """A relay, a signal, and the messages that its receivers got.
 
-    :ivar got: what receivers got, in the order in which they began.
+    :ivar got: the messages, in the order in which their receivers began.
     """
 
     def __init__(self, engine: Engine, **options: Any) -> None:
@@ -97,7 +97,7 @@ class Program:
         self._lock = Lock()
 
     def connect(self, name: str = "work", work: Callable[[int], object] = lambda _: None, **options: Any) -> None:
-        """Connect a durable receiver, which notes what it got, and then works."""
+        """Connect a durable receiver, which records its message and then works."""
 
         def receive(sender: Any, *, number: int) -> None:
             self.note(name, number)
@@ -106,7 +106,7 @@ class Program:
         self.signal.connect(receive, weak=False, via=self.relay.durable(name, **options))
 
     def connect_async(self, work: Callable[[int], Any], name: str = "work", **options: Any) -> None:
-        """As :meth:`connect`, with async work."""
+        """Do as :meth:`connect` does, with async work."""
 
         async def receive(sender: Any, *, number: int) -> None:
             self.note(name, number)
@@ -115,17 +115,17 @@ class Program:
         self.signal.connect(receive, weak=False, via=self.relay.durable(name, **options))
 
     def note(self, name: str, number: int) -> None:
-        """Note what is received."""
+        """Record a message that a receiver got."""
         with self._lock:
             self.got.append(Got(name, number, self.relay.current().attempt))
 
     def send(self, *numbers: int) -> None:
-        """Send numbers, each in a transaction of its own."""
+        """Send numbers, each in its own transaction."""
         for number in numbers:
             self.signal.send("sender", number=number)
 
     def pile_up(self, receiver: str, count: int, /, **values: Any) -> None:
-        """Have a backlog of a receiver: rows as sends write them, of the numbers from 0 on."""
+        """Write a backlog of a receiver: rows as sends write them, with the numbers from 0 on."""
         row: dict[str, Any] = {
             "signal": "number-sent",
             "receiver": receiver,
@@ -146,40 +146,40 @@ class Program:
             self.run(lambda connection, some=some: connection.execute(statement, some))  # type: ignore[misc]
 
     def run(self, work: Callable[[Connection], T]) -> T:
-        """Do something in the relay's database."""
+        """Do some work in the relay's database."""
         return self.relay._parts.database.run(work)
 
     def rows(self) -> int:
-        """How many rows there are."""
+        """Return the number of rows."""
         return len(self.attempts())
 
     def in_flight(self) -> int:
-        """How many rows are claimed."""
+        """Return the number of claimed rows."""
         return self.run(lambda connection: sum(row.in_flight for row in count(connection)))
 
     def attempts(self) -> list[int]:
-        """The attempts of the rows that there are, in the order in which they were sent."""
+        """Return the attempts of all rows, in the order of their sends."""
         statement = select(messages.c.attempts).order_by(messages.c.id)
         return self.run(lambda connection: list(connection.scalars(statement)))
 
     def numbers(self, name: str = "work") -> list[int]:
-        """The numbers that a receiver got, in order."""
+        """Return the numbers that a receiver got, in order."""
         return [got.number for got in [*self.got] if got.receiver == name]
 
     def worker(self, **settings: Any) -> Worker:
-        """A worker that has not begun."""
+        """Make a worker that does not run yet."""
         return Worker(self.relay, Settings(**settings))
 
     @contextmanager
     def working(self, **settings: Any) -> Generator[Running, None, None]:
-        """Have a worker run in a ``with`` block."""
+        """Run a worker in a ``with`` block."""
         with running(self.worker(**settings)) as found:
             yield found
 
 
 @final
 class Gate:
-    """Work that begins, and ends when it may."""
+    """Work that begins at once, and ends when the test lets it end."""
 
     def __init__(self, number: int | None = None) -> None:
         self.is_entered = Event()
@@ -193,12 +193,12 @@ class Gate:
 
 
 def hanging(gate: Event) -> Callable[[int], object]:
-    """A receiver that hears of the end of its time, and goes on."""
+    """Return the work of a receiver that ignores the end of its time."""
 
     def hang(_: int) -> None:
         while not gate.is_set():
             try:
-                while not gate.wait(0.005):  # What waits in C for long makes a traced Python 3.11 stand still.
+                while not gate.wait(0.005):  # A long wait in C makes a traced Python 3.11 stand still.
                     pass
             except ReceiverTimeoutError:
                 continue
@@ -207,7 +207,10 @@ def hanging(gate: Event) -> Callable[[int], object]:
 
 
 def extending(worker: Worker, condition: Callable[[], T]) -> Callable[[], T]:
-    """A condition, each look at which has a worker extend its leases. Once might be while it does so anyway."""
+    """Return a condition that makes the worker renew its leases before each check.
+
+    One check would not be enough: the worker may just be renewing them.
+    """
 
     def look() -> T:
         worker.leases.renew_at = 0.0
@@ -219,7 +222,7 @@ def extending(worker: Worker, condition: Callable[[], T]) -> Callable[[], T]:
 
 @contextmanager
 def running(worker: Worker) -> Generator[Running, None, None]:
-    """Have a worker run in a ``with`` block."""
+    """Run a worker in a ``with`` block."""
     found = Running(worker)
 
     try:
@@ -230,18 +233,18 @@ def running(worker: Worker) -> Generator[Running, None, None]:
 
 
 def run_program(name: str, *arguments: str, timeout_s: float = 600) -> str:
-    """Run one of ``programs``. Gives what it printed."""
+    """Run one of ``programs``, and return what it printed."""
     command = [sys.executable, str(PROGRAMS / f"{name}.py"), *arguments]
     return subprocess.run(command, env=untraced(), check=True, capture_output=True, text=True, timeout=timeout_s).stdout
 
 
 def untraced() -> dict[str, str]:
-    """The environment for programs whose coverage is not measured: that takes several times as long."""
+    """Return the environment for programs whose coverage is not measured, because that takes several times as long."""
     return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
 
 
 def batched(rows: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Lists of up to so many."""
+    """Yield lists of up to this many elements."""
     rest = iter(rows)
 
     while some := list(islice(rest, size)):
@@ -249,7 +252,7 @@ def batched(rows: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 def soon(condition: Callable[[], object], what: str = "it", *, within_s: float = SOON_S) -> float:
-    """Wait until something is true. Gives how many seconds that took."""
+    """Wait until something is true, and return how many seconds that took."""
     began = time.monotonic()
     pause = Event()
 

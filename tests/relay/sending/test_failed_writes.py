@@ -129,7 +129,7 @@ def test_a_failed_write_beside_a_failed_receiver(shop: OrderShop) -> None:
         shop.send()
 
     assert raised.value is error
-    assert error.__notes__ == ["Besides, the deliveries of this send failed: OperationalError."]
+    assert error.__notes__ == ["The deliveries of this send failed, too: OperationalError."]
 
 
 def test_a_transaction_of_which_the_relay_knows_nothing(shop: OrderShop, monkeypatch: pytest.MonkeyPatch) -> None:

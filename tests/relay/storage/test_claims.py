@@ -1,4 +1,4 @@
-"""What happens to rows, below the contract: claims side by side, dead letters, counts, purges."""
+"""Queue rows, below the contract suite: concurrent claims, dead letters, counts, purges."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WAITING = {
     "postgresql": (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     ),
-    "mariadb": (  # Its list of locks is not made anew when it is asked for often.
+    "mariadb": (  # MariaDB does not renew its list of locks when it is read often.
         "SELECT count(*) FROM information_schema.processlist"
         " WHERE db = database() AND command = 'Query' AND id <> connection_id() AND time_ms > 50"
     ),
@@ -64,16 +64,16 @@ def shop_of(engine: Engine) -> Shop:
 
 
 def send(shop: Shop, *numbers: int, customers: str = "ABC") -> None:
-    """Send orders of customers in turn, each in a transaction of its own."""
+    """Send orders of customers in turn, each in its own transaction."""
     for number in numbers:
         shop.order_placed.send("shop", order_id=number, customer=customers[number % len(customers)])
 
 
-# Several at the same time.
+# Concurrent claims.
 
 
 def test_processes_that_claim_at_the_same_time(ready_url: str, make_engine: MakeEngine) -> None:
-    """R3: Processes that claim side by side never get the same row, nor two of one key at a time; none is lost."""
+    """R3: Processes that claim at the same time never get the same row, nor two rows of one key, and no row is lost."""
     shop = shop_of(make_engine(ready_url))
     shop.connect("billing")
     shop.connect("mail", key="customer")
@@ -91,7 +91,7 @@ def test_processes_that_claim_at_the_same_time(ready_url: str, make_engine: Make
 
 
 def claim_in_processes(url: str, count: int) -> list[str]:
-    """Have programs claim until there are no rows. Gives what they print."""
+    """Run programs that claim until there are no rows, and return what they print."""
     options: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     programs = [subprocess.Popen([sys.executable, str(CLAIMER), url], **options) for _ in range(count)]
 
@@ -117,7 +117,7 @@ def claim_in_processes(url: str, count: int) -> list[str]:
 
 @contextmanager
 def in_transaction(shop: Shop, work: Callable[[Connection], Any]) -> Iterator[Connection]:
-    """Another's transaction, which has done some work and is not committed before the block ends."""
+    """Do some work in another transaction, which is committed at the end of the block."""
     with shop.relay._parts.database.engine().connect() as connection:
         begin(connection)
         work(connection)
@@ -127,7 +127,7 @@ def in_transaction(shop: Shop, work: Callable[[Connection], Any]) -> Iterator[Co
 
 @contextmanager
 def beside(shop: Shop, work: Callable[[], Any]) -> Iterator[Future[Any]]:
-    """Do some work in another thread, until it is done or waits for a lock. After the block, it has come to its end."""
+    """Do some work in another thread until it is done or waits for a lock. It has ended after the block."""
     engine = shop.relay._parts.database.engine()
     waiting = WAITING.get(engine.dialect.name)
     future: Future[Any] = Future()
@@ -141,7 +141,7 @@ def beside(shop: Shop, work: Callable[[], Any]) -> Iterator[Future[Any]]:
     Thread(target=do, daemon=True).start()
 
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        # SQLite does not tell who waits. There, it may not have come so far.
+        # SQLite does not say who waits. There, the thread may not have come this far.
         soon(lambda: future.done() or waiting is None or connection.scalar(text(waiting)))
 
     yield future
@@ -149,7 +149,7 @@ def beside(shop: Shop, work: Callable[[], Any]) -> Iterator[Future[Any]]:
 
 
 def test_a_claim_beside_a_claim_of_its_key(shop: Shop, claims: Claims, engine: Engine) -> None:
-    """R3: A row whose transaction took long is not claimed while a younger one of its key is just being claimed."""
+    """R3: A row that was committed late is not claimed while a later row of its key is being claimed."""
     shop.connect(key="customer")
     send(shop, 1, 2, customers="A")
     (row,) = claims.claim()
@@ -159,7 +159,7 @@ def test_a_claim_beside_a_claim_of_its_key(shop: Shop, claims: Claims, engine: E
 
     with in_transaction(shop, lambda connection: _claims.claim(connection, "billing", known, 1, 60_000)) as connection:
         if engine.dialect.name == "sqlite":
-            connection.execute(older)  # There, nobody else writes meanwhile.
+            connection.execute(older)  # In SQLite there is no other writer meanwhile.
         else:
             claims.run(lambda other: other.execute(older))
 
@@ -170,7 +170,9 @@ def test_a_claim_beside_a_claim_of_its_key(shop: Shop, claims: Claims, engine: E
 
 
 def test_rows_of_a_newer_version_are_not_claimed(shop: Shop, claims: Claims) -> None:
-    """R4: They are left as they are, for workers of that version, with those of signals that are not declared here."""
+    """R4: Rows of a newer version, or of a signal that is not declared here, stay as they are for workers that know
+    them.
+    """
     shop.connect()
     send(shop, 1, 2, 3)
     newer, other, mine = claims.run(lambda db: db.scalars(select(messages.c.id).order_by(messages.c.id)).all())
@@ -182,7 +184,7 @@ def test_rows_of_a_newer_version_are_not_claimed(shop: Shop, claims: Claims) -> 
 
 
 def test_a_claim_beside_what_is_said_too_late(shop: Shop, claims: Claims) -> None:
-    """R3: A row that one worker buries too late, while another is claiming it, is no dead letter."""
+    """R3: A row that one worker makes a dead letter too late, while another claims it, stays a row."""
     shop.connect()
     send(shop, 1)
     (late,) = claims.claim()
@@ -199,7 +201,7 @@ def test_a_claim_beside_what_is_said_too_late(shop: Shop, claims: Claims) -> Non
 
 
 def test_a_dead_letter_that_is_retried_twice(shop: Shop, claims: Claims) -> None:
-    """R3: A dead letter that two retry at the same time is one message."""
+    """R3: A dead letter that two transactions retry at the same time is one message."""
     shop.connect()
     send(shop, 1)
     claims.dead_letter(*claims.claim())
@@ -216,7 +218,7 @@ def test_a_dead_letter_that_is_retried_twice(shop: Shop, claims: Claims) -> None
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_an_effect_that_two_make(shop: Shop, end: str) -> None:
-    """R2: Who asks while another transaction makes the effect waits, and makes it if that is rolled back."""
+    """R2: A caller that asks while another transaction makes the effect waits, and makes it after the rollback."""
     with (
         in_transaction(shop, lambda connection: _effects.note_effect(connection, "id", "")) as connection,
         beside(shop, lambda: shop.harness.transact(lambda session: shop.relay.first_time(session, "id"))) as other,
@@ -227,7 +229,7 @@ def test_an_effect_that_two_make(shop: Shop, end: str) -> None:
 
 
 def test_reasons(shop: Shop, claims: Claims) -> None:
-    """R3: Reasons have a length that fits, and no characters that a database would not take."""
+    """R3: A reason is cut to its length, and has no characters that a database refuses."""
     shop.connect()
     send(shop, 1, 2)
     first, second = claims.claim()
@@ -251,11 +253,11 @@ def test_the_clock_stands_still_in_a_statement(engine: Engine) -> None:
     assert len(program.run(lambda connection: connection.scalars(select(messages.c.due_ms).distinct()).all())) == 1
 
 
-# Looking after it.
+# Counts and purges.
 
 
 def test_counts(shop: Shop, claims: Claims) -> None:
-    """R3: What waits, what is claimed, what waits to be tried again, and for how long, is counted by receiver."""
+    """R3: Waiting, claimed and retried messages, and their age, are counted by receiver."""
     shop.connect("billing")
     shop.connect("mail")
     send(shop, *range(4))
@@ -272,7 +274,7 @@ def test_counts(shop: Shop, claims: Claims) -> None:
 
 
 def test_a_lease_that_ran_out_is_not_in_flight(shop: Shop, claims: Claims) -> None:
-    """R3: A row whose worker is gone is counted among those that wait."""
+    """R3: A row whose lease has ended is counted as waiting."""
     shop.connect()
     send(shop, 1)
     claims.claim()
@@ -296,7 +298,7 @@ def test_messages_are_dropped(shop: Shop, claims: Claims) -> None:
 
 
 def test_a_purge(shop: Shop, claims: Claims) -> None:
-    """R3: Dead letters, and notes of effects, that are older are deleted on request."""
+    """R3: Dead letters and notes of effects are deleted on request if they are old enough."""
     shop.connect()
     send(shop, 1, 2)
     first, second = claims.claim()
@@ -316,7 +318,7 @@ def test_a_purge(shop: Shop, claims: Claims) -> None:
 
 
 def test_nothing_to_look_for(shop: Shop, claims: Claims) -> None:
-    """R3: To ask for no receivers, or to claim no rows, gives nothing."""
+    """R3: Without receivers, or with a limit of zero rows, a claim returns no rows."""
     shop.connect()
 
     assert claims.run(lambda connection: _claims.next_due(connection, [])) == {}
@@ -326,7 +328,7 @@ def test_nothing_to_look_for(shop: Shop, claims: Claims) -> None:
 
 
 def test_workers_are_told(shop: Shop, claims: Claims, engine: Engine) -> None:
-    """R6: PostgreSQL notifies workers on request; elsewhere nothing is done."""
+    """R6: PostgreSQL notifies workers on request; other databases do nothing."""
     statements: list[str] = []
     event.listen(engine, "before_cursor_execute", lambda *args: statements.append(args[2]))
     claims.run(_claims.notify_workers)
@@ -335,7 +337,7 @@ def test_workers_are_told(shop: Shop, claims: Claims, engine: Engine) -> None:
 
 
 def test_a_row_that_was_deleted(shop: Shop, claims: Claims) -> None:
-    """R6: A row that was handed on and deleted can be made again, with its attempts, or be buried."""
+    """R6: A row that was published and deleted can be made again, with its attempts, or become a dead letter."""
     shop.connect()
     send(shop, 1, 2)
     first, second = claims.claim()

@@ -1,4 +1,4 @@
-"""The user's database: transactions of the relay's own in it, whatever it is, and what its errors mean."""
+"""The user's database: the relay's own transactions in it, for every kind of engine, and the meaning of its errors."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from tests.relay.conftest import MakeEngine
 
 
-# Transactions of the relay's own.
+# The relay's own transactions.
 
 
 @pytest.fixture
 def memory(make_engine: MakeEngine) -> Engine:
-    """A database in memory, with its one connection."""
+    """Return a database in memory, with its one connection."""
     return make_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
 
 
@@ -66,18 +66,18 @@ GIVEN: dict[str, Callable[[Engine], Any]] = {
 
 @pytest.fixture(params=GIVEN)
 def database(request: pytest.FixtureRequest, sqlite_url: str, make_engine: MakeEngine) -> Iterator[Database]:
-    """The same database, given in another way."""
+    """Return the same database, given in another way."""
     given = GIVEN[request.param](make_engine(sqlite_url))
     yield Database(given, 0.0)
     bind = getattr(given, "kw", {}).get("bind")
 
     if isinstance(bind, Connection):
-        bind.detach()  # Its pool is not that of the engine any more.
+        bind.detach()  # Its pool is no longer the engine's.
         bind.close()
 
 
 def test_a_transaction(database: Database) -> None:
-    """What is done in a transaction is there when it has ended; what raises leaves nothing."""
+    """Work in a transaction is committed at its end, and work that raises leaves nothing."""
     tables(database)
 
     def work(connection: Connection) -> None:
@@ -96,7 +96,7 @@ def test_a_transaction(database: Database) -> None:
 
 
 def test_a_look_keeps_no_writer_waiting(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """R6: While the relay looks at a file of SQLite, others write."""
+    """R6: While the relay reads an SQLite file, other connections can write."""
     engine = make_engine(sqlite_url)
     Relay(engine).create_tables()
     database = Database(engine, 0.0)
@@ -114,7 +114,7 @@ def test_a_look_keeps_no_writer_waiting(sqlite_url: str, make_engine: MakeEngine
 
 @pytest.mark.parametrize("begins_itself", [False, True])
 def test_an_engine_that_begins_by_itself(sqlite_url: str, make_engine: MakeEngine, begins_itself: bool) -> None:
-    """R6: Where the user's engine begins transactions by a hook of its own, ours are ours nevertheless."""
+    """R6: If the user's engine begins transactions by its own hook, the relay's transactions still work."""
     engine = make_engine(sqlite_url)
     statements: list[str] = []
 
@@ -152,7 +152,7 @@ def test_the_connection_is_in_use(memory: Engine, make_engine: MakeEngine, kind:
         session.execute(text("INSERT INTO t VALUES (7)"))
         program.signal.send("sender", number=7)
 
-        with pytest.raises(TransactionError, match=r"in memory.*Commit it or roll it back before"):
+        with pytest.raises(TransactionError, match=r"in memory.*Commit it or roll it back first"):
             getattr(program.relay, verb)()
 
         session.commit()
@@ -164,7 +164,7 @@ def test_the_connection_is_in_use(memory: Engine, make_engine: MakeEngine, kind:
 
 @pytest.mark.parametrize("kind", ["of all threads", "of a thread"])
 def test_a_connection_that_was_only_read(memory: Engine, make_engine: MakeEngine, kind: str) -> None:
-    """In memory, a session that has read, for which Python's driver begins no transaction, is in nobody's way."""
+    """In memory, a session that has only read blocks no other, because Python's driver begins no transaction for it."""
     program = Program(sharing(memory, make_engine, kind))
     program.connect()
     program.send(7)
@@ -177,7 +177,7 @@ def test_a_connection_that_was_only_read(memory: Engine, make_engine: MakeEngine
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has had autocommit= since Python 3.12")
 def test_a_connection_that_is_always_in_a_transaction(make_engine: MakeEngine) -> None:
-    """In memory, a connection with autocommit=False is in a transaction all the time: that is nobody's."""
+    """In memory, a connection with autocommit=False is always in a transaction, which counts as no transaction."""
     program = Program(make_engine("sqlite://", poolclass=StaticPool, connect_args={"autocommit": False}))
     program.connect()
     program.send(7)
@@ -187,7 +187,7 @@ def test_a_connection_that_is_always_in_a_transaction(make_engine: MakeEngine) -
 
 @pytest.mark.parametrize("kind", ["of all threads", "of a thread"])
 def test_a_database_in_memory_is_not_closed(memory: Engine, make_engine: MakeEngine, kind: str) -> None:
-    """To forget its connections would be to forget the database."""
+    """The relay never closes a database in memory, because its content would be lost."""
     program = Program(sharing(memory, make_engine, kind))
     program.relay._parts.database.reconnect()
 
@@ -195,7 +195,7 @@ def test_a_database_in_memory_is_not_closed(memory: Engine, make_engine: MakeEng
 
 
 def test_an_async_database_in_memory() -> None:
-    """R1: An async database in memory is one for awaited and for other work, and its transactions are its own."""
+    """R1: An async database in memory is shared by awaited and other work, and its transactions are separate."""
 
     async def program() -> list[int]:
         engine = create_async_engine("sqlite+aiosqlite://")
@@ -222,7 +222,7 @@ def test_an_async_database_in_memory() -> None:
 def test_a_fork_has_connections_of_its_own(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch, close: Callable[[Database], None]
 ) -> None:
-    """A process that was forked makes its own connections to an async database, and leaves its parent's alone."""
+    """A forked process makes its own connections to an async database, and does not touch its parent's."""
     database = Database(create_async_engine(sqlite_url.replace("sqlite:", "sqlite+aiosqlite:")), 0.0)
     tables(database)
     parents = database._portal_engine(database.engine())
@@ -243,7 +243,7 @@ def test_a_fork_has_connections_of_its_own(
 
 
 def test_what_is_read_before_it_is_written(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """R6: In SQLite, nobody else writes from the beginning of a transaction on: it would have to be made again."""
+    """R6: In SQLite, the relay locks the file before it reads, so that a write needs no second attempt."""
     database = Database(make_engine(sqlite_url), 0.0)
     tables(database)
     database.run_plain(use_wal)
@@ -263,7 +263,7 @@ def test_what_is_read_before_it_is_written(sqlite_url: str, make_engine: MakeEng
 
 
 def test_connections_of_a_worker(database: Database) -> None:
-    """A worker has connections of its own, closes them when it ends, and no others."""
+    """A worker has its own connections, and closes them, and no others, when it ends."""
     tables(database)
     own = database.for_worker()
     own.run(insert(1))
@@ -275,17 +275,17 @@ def test_connections_of_a_worker(database: Database) -> None:
     assert database.look(numbers) == [1, 2]
 
 
-# What errors mean.
+# The meaning of errors.
 
 
 @pytest.mark.parametrize("name", ["sqlite", "postgresql", "mysql", "mariadb"])
 def test_databases(name: str) -> None:
-    """R6: The relay runs on these."""
+    """R6: The relay runs on these databases."""
     check_dialect(name)
 
 
 def test_another_database() -> None:
-    """R6: On others it does not, and says so."""
+    """R6: On other databases the relay raises an error that says so."""
     with pytest.raises(InvalidOptionError, match="not on oracle"):
         check_dialect("oracle")
 
@@ -298,7 +298,7 @@ def error_of(work: Callable[[], Any]) -> DBAPIError:
 
 
 def meaning(work: Callable[[], Any]) -> str:
-    """What the error means that some work raises, in the order in which it is asked for."""
+    """Return the meaning of the error that some work raises, in the order of the checks."""
     error = error_of(work)
 
     if is_busy(error):
@@ -313,13 +313,13 @@ def executing(engine: Engine, statement: str) -> Callable[[], Any]:
 
 
 def once(engine: Engine, work: Callable[[Connection], Any]) -> None:
-    """Do some work in a transaction, which is not tried again."""
+    """Do some work in a transaction, without a second attempt."""
     with engine.begin() as connection:
         work(connection)
 
 
 def test_sqlite_is_busy(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """While another writes, the same may be done again."""
+    """While another transaction writes, the error means: try again."""
     engine = make_engine(sqlite_url, connect_args={"timeout": 0})
     tables(Database(engine, 0.0))
 
@@ -329,7 +329,7 @@ def test_sqlite_is_busy(sqlite_url: str, make_engine: MakeEngine) -> None:
 
 
 def test_a_server_that_says_so_is_away(ready_postgresql_url: str) -> None:
-    """That it stops, or starts, is told by asyncpg by errors that are of no kind, but have a code."""
+    """A server that starts or stops is away; asyncpg reports this by a code only."""
     engine = create_async_engine(ready_postgresql_url.replace("psycopg", "asyncpg"))
     database = Database(engine, 0.0)
 
@@ -343,7 +343,7 @@ def test_a_server_that_says_so_is_away(ready_postgresql_url: str) -> None:
 
 
 def test_sqlite_is_away(tmp_path: Any, make_engine: MakeEngine) -> None:
-    """A file that cannot be opened, or takes no changes, may be there later. A missing table is another matter."""
+    """An SQLite file that cannot be opened or written is away, and a missing table is a different error."""
     engine = make_engine(f"sqlite:///{tmp_path}/there.sqlite")
     tables(Database(engine, 0.0))
     missing = make_engine(f"sqlite:///{tmp_path}/missing/there.sqlite")
@@ -380,7 +380,7 @@ STATES = {
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
 def test_postgresql(ready_postgresql_url: str, make_engine: MakeEngine, driver: str) -> None:
-    """What PostgreSQL says is understood, whichever driver says it."""
+    """PostgreSQL's errors are understood with every driver."""
     engine = make_engine(ready_postgresql_url.replace("psycopg", driver))
 
     def failing(state: str) -> Callable[[], Any]:
@@ -390,7 +390,7 @@ def test_postgresql(ready_postgresql_url: str, make_engine: MakeEngine, driver: 
 
 
 def test_postgresql_went_away(postgresql_url: str, make_engine: MakeEngine) -> None:
-    """A connection that was cut is away, and so is a server that nobody can be."""
+    """A connection that was cut is away, and so is a server that cannot be reached."""
     nowhere = make_engine("postgresql+psycopg://127.0.0.1:1/test")
 
     assert meaning(executing(make_engine(postgresql_url), "SELECT pg_terminate_backend(pg_backend_pid())")) == "away"
@@ -415,11 +415,11 @@ def test_mariadb(mariadb_url: str, make_engine: MakeEngine) -> None:
     assert meaning(executing(engine, "SELECT * FROM nowhere")) == "else"
 
 
-# Patience.
+# Waiting.
 
 
 def test_another_writer_is_waited_for(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """R6: What another's transaction is in the way of is done when that has ended."""
+    """R6: Work that another transaction blocks is done when that transaction has ended."""
     engine = make_engine(sqlite_url, connect_args={"timeout": 0})
     database = Database(engine, 0.0)
     tables(database)
@@ -438,7 +438,7 @@ def test_another_writer_is_waited_for(sqlite_url: str, make_engine: MakeEngine) 
 
 
 def test_a_database_that_comes_back(tmp_path: Any, make_engine: MakeEngine) -> None:
-    """R6: A database that is away is waited for, as long as it was said; then the error is raised."""
+    """R6: The relay waits for a database that is away, up to its waiting time, and then raises the error."""
     engine = make_engine(f"sqlite:///{tmp_path}/later/test.sqlite")
     tries: list[Any] = []
 
@@ -458,7 +458,7 @@ def test_a_database_that_comes_back(tmp_path: Any, make_engine: MakeEngine) -> N
 
 
 def test_an_async_database_that_comes_back(tmp_path: Any) -> None:
-    """R6: So it is where that is awaited."""
+    """R6: The same holds for an async database."""
     engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/later/test.sqlite", poolclass=NullPool)
     tries: list[Any] = []
 
@@ -479,7 +479,7 @@ def test_an_async_database_that_comes_back(tmp_path: Any) -> None:
 
 
 def test_patience_ends(sqlite_url: str, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pauses grow, and patience ends after the time that was said, by a clock that nobody sets."""
+    """Pauses grow, and waiting ends after its time, by a clock that cannot be set."""
     error = error_of(executing(make_engine(f"{sqlite_url}/no/where"), "SELECT 1"))
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def test_a_worker_has_many_receivers(program: Program) -> None:
-    """A worker receives for more receivers than a statement of SQLite may have parts."""
+    """A worker can have more receivers than a statement of SQLite may have variables."""
     for number in range(700):
         program.connect(str(number))
 
@@ -36,7 +36,7 @@ def test_a_name_of_any_characters(ready_url: str, make_engine: MakeEngine) -> No
 
 
 def test_a_look_tells_of_what_is_asked_for(ready_url: str, make_engine: MakeEngine) -> None:
-    """A worker learns when the next row of each of its receivers is due, and nothing of others."""
+    """A poll tells a worker when the next row of each of its own receivers is due."""
     program = Program(make_engine(ready_url))
     program.pile_up("now", 2)
     program.pile_up("unknown", 1)

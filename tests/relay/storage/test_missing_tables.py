@@ -1,4 +1,4 @@
-"""Who looks after a relay is told what is wrong with its tables."""
+"""Calls and commands of the relay say what is wrong with its tables."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ VERBS: list[Callable[[Relay], Any]] = [
 
 
 def test_tables_that_are_not_there(make_engine: MakeEngine, any_url: str) -> None:
-    """Without the relay's tables, each says which are missing and how to make them, in every database."""
+    """Without the relay's tables, each call says which are missing and how to make them, in every database."""
     relay = Relay(make_engine(any_url))
 
     for verb in VERBS:
@@ -37,7 +37,7 @@ def test_tables_that_are_not_there(make_engine: MakeEngine, any_url: str) -> Non
 
 
 def test_some_tables_that_are_not_there(make_engine: MakeEngine, any_url: str) -> None:
-    """The tables that are missing are made, and the others left as they are."""
+    """create_tables makes the missing tables, and leaves the others as they are."""
     engine = make_engine(any_url)
     relay = Relay(engine)
     relay.create_tables()
@@ -56,7 +56,7 @@ def test_some_tables_that_are_not_there(make_engine: MakeEngine, any_url: str) -
 
 
 def test_tables_of_another_version(make_engine: MakeEngine, any_url: str) -> None:
-    """Tables of another version are not touched: none is made beside them."""
+    """Beside tables of another version, no table is made or changed."""
     engine = make_engine(any_url)
     relay = Relay(engine)
     relay.create_tables()
@@ -73,7 +73,7 @@ def test_tables_of_another_version(make_engine: MakeEngine, any_url: str) -> Non
 
 
 def test_tables_that_are_of_another_shape(make_engine: MakeEngine, sqlite_url: str) -> None:
-    """What fails for another reason than tables that are missing is raised as the database has it."""
+    """An error about existing tables of another shape is raised as the database raises it."""
     engine = make_engine(sqlite_url)
     relay = Relay(engine)
     relay.create_tables()
@@ -86,7 +86,7 @@ def test_tables_that_are_of_another_shape(make_engine: MakeEngine, sqlite_url: s
 
 
 def test_a_database_that_is_not_there(make_engine: MakeEngine) -> None:
-    """Where the database is away, nothing is said of tables."""
+    """If the database is away, the error does not mention tables."""
     relay = Relay(make_engine("sqlite:////nowhere/at/all.sqlite"))
 
     with pytest.raises(OperationalError, match="unable to open"):

@@ -1,4 +1,4 @@
-"""R4: rows that no send has written: they become dead letters or wait, and hold up nobody."""
+"""R4: Malformed rows become dead letters or wait, and delay no other row."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.relay.conftest import MakeEngine
 
 
-# Rows that were not written by a send.
+# Rows that no send has written.
 
 RUINED: dict[str, dict[str, Any]] = {
     "no JSON": {"payload": "{"},
@@ -45,8 +45,8 @@ UNKNOWN: dict[str, dict[str, Any]] = {
 
 
 def test_the_worker_lives_with_any_row(ready_url: str, make_engine: MakeEngine) -> None:
-    """R4: Rows that nobody could have sent become dead letters with a reason, rows for others wait, what comes later
-    is received.
+    """R4: Malformed rows become dead letters with a reason, rows for unknown receivers wait, and later rows are
+    received.
     """
     program = Program(make_engine(ready_url))
     program.connect()
@@ -60,7 +60,7 @@ def test_the_worker_lives_with_any_row(ready_url: str, make_engine: MakeEngine) 
         soon(lambda: len(program.got) == 4 and program.rows() == len(UNKNOWN))
         assert found.exit is None
 
-    assert sorted(program.numbers()) == [0, 0, 1, 2]  # One with a trace that cannot be read, which is ignored.
+    assert sorted(program.numbers()) == [0, 0, 1, 2]  # One of them has an unreadable trace context, which is ignored.
     reasons = [letter.reason for letter in program.relay.dead_letters()]
     assert len(reasons) == len(RUINED) - 1
     assert all(len(reason) < 200 and "xxx" not in reason and "seven" not in reason for reason in reasons)
@@ -85,8 +85,8 @@ TEXTS = ["payload", "message_id", "sender", "trace", "ordering_key", "failure"]
 
 
 def test_columns_of_any_type(program: Program) -> None:
-    """R4: SQLite lets a column have values of any type, and a text be no UTF-8. None of these rows ends the worker, or
-    holds others up.
+    """R4: In SQLite, a column may have values of any type, and text that is not UTF-8. Such a row neither ends the
+    worker nor delays other rows.
     """
     program.connect()
     changes: list[tuple[str, tuple[object, ...]]] = [
@@ -112,7 +112,7 @@ def test_columns_of_any_type(program: Program) -> None:
 
 
 def test_a_dead_letter_says_how_often_it_was_tried(program: Program) -> None:
-    """R3: What is claimed only to be given up was not tried once more by that."""
+    """R3: A row that is claimed only to become a dead letter has no additional attempt."""
     program.connect(max_attempts=3)
     program.pile_up("work", 1, attempts=3, crashes=1)
     program.pile_up("work", 1, payload="{")
@@ -130,7 +130,7 @@ def engine(ready_url: str, make_engine: MakeEngine) -> Engine:
     return make_engine(ready_url)
 
 
-# Rows of ill will.
+# Hostile rows.
 
 
 ENDS: list[dict[str, Any]] = [
@@ -152,7 +152,7 @@ MALFORMED: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("fails", [False, True])
 def test_numbers_at_the_ends(engine: Engine, fails: bool) -> None:
-    """R3: Whatever numbers a row has, it is received or a dead letter, which can be shown, and others are received."""
+    """R3: A row with extreme numbers is received or is a dead letter that can be shown, and other rows are received."""
     program = Program(engine)
     program.connect("work", fail if fails else ignore, max_attempts=1, key="number")
     program.connect("other")
@@ -188,7 +188,7 @@ VALUES = ["'text'", "x'ff00'", "0.5", "-1e300", "''", "CAST(x'ff' AS TEXT)"]
 
 @pytest.mark.parametrize("value", VALUES)
 def test_values_of_other_types(program: Program, value: str) -> None:
-    """R3: SQLite takes any value in any column: a row that has one keeps nobody from receiving the others."""
+    """R3: In SQLite, a row with a value of a wrong type delays no other row."""
     columns = [*SENT_COLUMNS, "attempts", "crashes", "due_ms", "token"]
     program.connect(max_attempts=1)
     program.pile_up("work", len(columns) + 1)
@@ -207,7 +207,7 @@ def test_values_of_other_types(program: Program, value: str) -> None:
 
 
 def test_a_row_of_a_kind_that_nobody_foresaw(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """R4: What cannot even be looked at is a dead letter, by the kind of the error."""
+    """R4: A row that cannot even be read becomes a dead letter, with the kind of the error as its reason."""
     program = Program(make_engine(sqlite_url))
     program.connect()
     many: Any = "many"

@@ -1,4 +1,4 @@
-"""Long backlogs of receivers with a key: what is not in front is found, too, and nothing is out of order."""
+"""Long backlogs of receivers with a key: rows behind the front are found too, and the order is kept."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Backlog:
         self._count = 0
 
     def add(self, keys: Iterable[str | None], receiver: str = "work") -> None:
-        """Send rows of these values."""
+        """Send rows with these keys."""
         rows: list[dict[str, Any]] = []
 
         for key in keys:
@@ -42,7 +42,7 @@ class Backlog:
         self.program.run(lambda connection: connection.execute(statement, rows))
 
     def delay(self, *ids: int) -> None:
-        """Have rows wait for their next attempts."""
+        """Let rows wait for their next attempts."""
         statement = update(messages).where(messages.c.id.in_(ids)).values(due_ms=now_ms() + HOUR_MS)
         self.program.run(lambda connection: connection.execute(statement))
 
@@ -52,7 +52,7 @@ class Backlog:
         return self.program.run(lambda connection: claims.claim(connection, "work", known, most, HOUR_MS))
 
     def claimed(self, most: int = 100) -> list[int]:
-        """The same, by their ids."""
+        """Claim rows, and return their ids."""
         return [row.id for row in self.claim(most)]
 
 
@@ -62,14 +62,14 @@ def backlog(ready_url: str, make_engine: MakeEngine) -> Backlog:
 
 
 def test_the_first_of_each_value(backlog: Backlog) -> None:
-    """R3: Of a long backlog, the first row of each value is claimed, also of those behind the front."""
+    """R3: In a long backlog, the first row of each key is claimed, also behind the front."""
     backlog.add(["hot"] * LONG + ["b", "a", "b"])
     assert sorted(backlog.claimed()) == [1, LONG + 1, LONG + 2]
     assert backlog.claimed() == []
 
 
 def test_the_next_of_each_value(backlog: Backlog) -> None:
-    """R3: When the first has gone, the next can be claimed, and not before."""
+    """R3: The next row of a key can be claimed after the first is gone, and not earlier."""
     backlog.add(["hot"] * LONG + ["a", "a"])
     first = backlog.claim()
     assert [row.id for row in first] == [1, LONG + 1]
@@ -78,14 +78,14 @@ def test_the_next_of_each_value(backlog: Backlog) -> None:
 
 
 def test_a_value_whose_first_waits_holds_up_no_other(backlog: Backlog) -> None:
-    """R3: All that is in front waits for a row in its backoff; what is behind is received."""
+    """R3: When all rows at the front wait for a row in its backoff, rows of other keys behind it are received."""
     backlog.add(["hot"] * LONG + ["a"])
     backlog.delay(1)
     assert backlog.claimed() == [LONG + 1]
 
 
 def test_a_value_whose_younger_row_is_received(backlog: Backlog) -> None:
-    """R3: Behind the front too, nothing is claimed of a value of which a row is being received."""
+    """R3: Behind the front too, no row is claimed while another row of its key is being received."""
     backlog.add(["hot"] * LONG + ["a", "a"])
     backlog.delay(1, LONG + 1)
     backlog.program.run(lambda db: db.execute(update(messages).where(messages.c.id == LONG + 2).values(token="other")))
@@ -97,21 +97,21 @@ def test_a_value_whose_younger_row_is_received(backlog: Backlog) -> None:
 
 
 def test_a_value_that_has_older_rows_by_another_name(backlog: Backlog) -> None:
-    """R3, R4: Rows by a name that the receiver had before are of the same values."""
+    """R3, R4: Rows of an earlier name of the receiver have the same keys."""
     backlog.add(["a"], receiver="before")
     backlog.add(["hot"] * LONG + ["a", "b"])
     assert backlog.claimed() == [2, LONG + 3]
 
 
 def test_no_value(backlog: Backlog) -> None:
-    """R3: Rows without a value wait for nobody, wherever they are."""
+    """R3: Rows without a key wait for no other row, wherever they are."""
     backlog.add(["hot"] * LONG + [None, None])
     backlog.delay(1)
     assert backlog.claimed() == [LONG + 1, LONG + 2]
 
 
 def test_more_values_than_are_looked_for(backlog: Backlog) -> None:
-    """R3: Where the first of very many values wait, those of others are found, too."""
+    """R3: When the first rows of very many keys wait, rows of other keys are still found."""
     many = [f"{number:05}" for number in range(ordered_claims.MOST_KEYS)]
     backlog.add(many)
     backlog.add(many)
@@ -121,7 +121,7 @@ def test_more_values_than_are_looked_for(backlog: Backlog) -> None:
 
 
 def test_so_many_and_no_more(backlog: Backlog) -> None:
-    """R3: What is found in several places is claimed once, and not more of it than was asked for."""
+    """R3: A row that is found in several places is claimed once, and no more rows are claimed than the limit."""
     some = [f"{number:03}" for number in range(99)]
     backlog.add([*some[:50], *[None] * 5, *["hot"] * LONG, *some[50:]])
     assert backlog.claimed(20) == [*range(1, 21)]
@@ -132,7 +132,7 @@ def test_so_many_and_no_more(backlog: Backlog) -> None:
 
 
 def test_it_reads_little(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """A claim of few values among many rows does not read them all: SQLite tells how much it does."""
+    """A claim of a few keys among many rows does not read all rows, by SQLite's own count of its work."""
     backlog = Backlog(Program(make_engine(sqlite_url)))
     backlog.add([f"{number % 10}" for number in range(20 * LONG)])
     steps = [0]

@@ -1,4 +1,4 @@
-"""The relay behind PgBouncer, which pools transactions: there is no LISTEN, and no session to keep anything in."""
+"""The relay behind PgBouncer, which pools transactions: no LISTEN, and no state in a session."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PORT = "6432"
-"""PgBouncer's own, which is a part of its socket's name."""
+"""PgBouncer's own port, which is a part of its socket's name."""
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 SETTINGS = """
@@ -43,14 +43,14 @@ logfile = {folder}/log
 
 @pytest.fixture
 def pooled(postgresql_url: str) -> Iterator[Engine]:
-    """An engine for PostgreSQL, through a PgBouncer of the test's own."""
+    """Return an engine for PostgreSQL, through the test's own PgBouncer."""
     if PGBOUNCER is None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("pgbouncer is not installed")
 
     server = make_url(postgresql_url)
 
     with TemporaryDirectory() as folder, running(PGBOUNCER, server, Path(folder)):
-        # As its documentation has it for this pool mode: no prepared statements that outlive a transaction.
+        # As PgBouncer's documentation demands for this pool mode: no prepared statements that outlive a transaction.
         engine = create_engine(
             URL.create(
                 server.drivername, server.username, database=server.database, query={"host": folder, "port": PORT}
@@ -69,7 +69,7 @@ def running(program: str, server: URL, folder: Path) -> Iterator[None]:
     )
     user: dict[str, Any] = {}
 
-    if os.geteuid() == 0:  # It refuses to run as root.
+    if os.geteuid() == 0:  # PgBouncer refuses to run as root.
         user = {"user": "nobody"}
         shutil.chown(folder, "nobody")
         shutil.chown(settings, "nobody")
@@ -83,7 +83,7 @@ def running(program: str, server: URL, folder: Path) -> Iterator[None]:
 
 
 def test_messages_are_received_in_order_without_listen(pooled: Engine) -> None:
-    """Two workers behind PgBouncer receive all that is sent while they look, each key in order, and nothing twice."""
+    """Two workers behind PgBouncer receive all messages by polling, each key in order, and no message twice."""
     relay, signals = Relay(pooled), Namespace()
     relay.create_tables()
     received: list[tuple[int, int]] = []

@@ -1,4 +1,4 @@
-"""The event loop that sync code of an async database runs in."""
+"""The event loop in which sync code uses an async database."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ print("parent:", relay.status(), flush=True)
 
 
 def test_parent_and_child_of_a_fork_have_loops_of_their_own(sqlite_url: str) -> None:
-    """A child whose parent has used an async database can use it too, and so can the parent again, which ends without a
-    warning of connections that were left open.
+    """A child of a process that has used an async database can use it too, and so can the parent afterwards, which ends
+    without a warning about open connections.
     """
     url = sqlite_url.replace("sqlite:", "sqlite+aiosqlite:")
     command = [sys.executable, "-X", "dev", "-c", PROGRAM, url]

@@ -31,7 +31,7 @@ def versions(engine: Engine) -> list[tuple[str, str]]:
 
 
 def test_the_tables(any_url: str, make_engine: MakeEngine) -> None:
-    """create_tables makes what relay.metadata has, with one version, and nothing more when it is called again."""
+    """create_tables makes the tables of relay.metadata with one version, and a second call makes nothing."""
     engine = make_engine(any_url)
     relay = Relay(engine)
     relay.create_tables()
@@ -44,7 +44,7 @@ def test_the_tables(any_url: str, make_engine: MakeEngine) -> None:
 
 
 def test_many_make_them_at_once(any_url: str, make_engine: MakeEngine) -> None:
-    """Threads, as processes, that all begin by making the tables do not disturb each other."""
+    """Threads that all make the tables at the same time do not disturb each other."""
     engine = make_engine(any_url)
     barrier = Barrier(4)
     failures: list[BaseException] = []
@@ -70,7 +70,7 @@ def test_many_make_them_at_once(any_url: str, make_engine: MakeEngine) -> None:
 
 
 def test_a_migration_puts_nothing_in_them(any_url: str, make_engine: MakeEngine) -> None:
-    """Tables that Alembic made, which are empty, get their version when they are looked at first."""
+    """Empty tables that Alembic made get their version when they are first checked."""
     engine = make_engine(any_url)
     metadata.create_all(engine)
     Relay(engine).check_tables()
@@ -79,7 +79,7 @@ def test_a_migration_puts_nothing_in_them(any_url: str, make_engine: MakeEngine)
 
 
 def test_tables_that_cannot_be_made(make_engine: MakeEngine) -> None:
-    """What keeps the tables from being made is raised as the database has it."""
+    """An error that keeps the tables from being made is raised as the database raises it."""
     with pytest.raises(OperationalError, match="unable to open"):
         Relay(make_engine("sqlite:////nowhere/at/all.sqlite")).create_tables()
 
@@ -88,7 +88,7 @@ def test_tables_that_cannot_be_made(make_engine: MakeEngine) -> None:
     ("version", "what"), [("2", "Update Aldis here"), ("0", "Migrate the tables"), ("one", "Migrate the tables")]
 )
 def test_another_version(sqlite_url: str, make_engine: MakeEngine, version: str, what: str) -> None:
-    """Tables of another version are refused with what to do: the newer of the two is right."""
+    """Tables of another version are refused with a message that says what to do; the newer of the two is right."""
     engine = make_engine(sqlite_url)
     relay = Relay(engine)
     relay.create_tables()
@@ -111,7 +111,7 @@ def test_another_version(sqlite_url: str, make_engine: MakeEngine, version: str,
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql", "mariadb"])
 def test_the_clock(request: pytest.FixtureRequest, make_engine: MakeEngine, kind: str) -> None:
-    """R3: The database tells milliseconds of UTC, whatever time zone the connection is in, and does not stand still."""
+    """R3: The database's time is in milliseconds of UTC, whatever the connection's time zone, and it moves on."""
     zones = {"postgresql": "SET TIME ZONE 'Asia/Kolkata'", "mariadb": "SET time_zone = '+05:30'"}
     engine = make_engine(request.getfixturevalue(f"{kind}_url"))
 
@@ -131,14 +131,14 @@ def test_the_clock(request: pytest.FixtureRequest, make_engine: MakeEngine, kind
 
 
 def test_a_database_whose_clock_nobody_knows() -> None:
-    """A statement that asks the time of another database says that the relay does not know its clock."""
+    """A statement that needs the clock of an unknown database raises an error that says so."""
     dialect: Any = oracle.dialect()  # type: ignore[no-untyped-call]
 
     with pytest.raises(NotImplementedError, match="does not know the clock of oracle"):
         select(now_ms()).compile(dialect=dialect)
 
 
-# What servers do differently.
+# Differences between servers.
 
 
 def order_placed(sender: Any, /, *, note: str) -> object: ...
@@ -146,7 +146,7 @@ def order_placed(sender: Any, /, *, note: str) -> object: ...
 
 @pytest.fixture
 def odd_mariadb(mariadb: Server, mariadb_url: str, make_engine: MakeEngine) -> Engine:
-    """A MariaDB with the defaults of long ago: Latin letters, and tables without transactions."""
+    """Return a MariaDB with old defaults: Latin letters, and tables without transactions."""
     mariadb.execute(f"ALTER DATABASE {mariadb.name} CHARACTER SET latin1")
     engine = make_engine(mariadb_url)
 
@@ -159,7 +159,7 @@ def odd_mariadb(mariadb: Server, mariadb_url: str, make_engine: MakeEngine) -> E
 
 
 def test_mariadb_s_defaults_do_not_count(odd_mariadb: Engine) -> None:
-    """R1, R2, R4: Every character is kept, a rollback takes messages back, and names differ by the case."""
+    """R1, R2, R4: Every character is kept, a rollback removes messages, and names that differ in case are different."""
     relay = Relay(odd_mariadb)
     relay.create_tables()
     placed: NamedSignal[Any, ..., Any] = Namespace().declare(order_placed)
@@ -187,7 +187,7 @@ def test_mariadb_s_defaults_do_not_count(odd_mariadb: Engine) -> None:
 
 
 def test_mariadb_takes_long_senders(mariadb_url: str, make_engine: MakeEngine) -> None:
-    """R5: A string that sends may be as long as it likes on MariaDB as well."""
+    """R5: On MariaDB too, a sender that is a string can have any length."""
     relay = Relay(make_engine(mariadb_url))
     relay.create_tables()
     placed: NamedSignal[Any, ..., Any] = Namespace().declare(order_placed)
@@ -200,7 +200,7 @@ def test_mariadb_takes_long_senders(mariadb_url: str, make_engine: MakeEngine) -
 
 
 def test_tables_are_looked_at(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """check_tables says that there are none until they are made."""
+    """check_tables reports missing tables until they are made."""
     relay = Relay(make_engine(sqlite_url))
 
     with pytest.raises(RelaySchemaError, match=r"create_tables\(\)"):
@@ -211,7 +211,7 @@ def test_tables_are_looked_at(sqlite_url: str, make_engine: MakeEngine) -> None:
 
 
 def test_tables_for_a_migration(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """relay.metadata has all tables of the relay, and of nobody else, and does not need a relay to make them."""
+    """relay.metadata has the relay's tables and no others, and needs no relay to make them."""
     engine = make_engine(sqlite_url)
     relay = Relay(engine)
     relay.metadata.create_all(engine)
@@ -224,7 +224,7 @@ def test_tables_for_a_migration(sqlite_url: str, make_engine: MakeEngine) -> Non
 
 
 def test_the_write_ahead_log(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """R6: In a file of SQLite, create_tables turns the write-ahead log on, and nothing else of the user's engine."""
+    """R6: In SQLite, create_tables turns the write-ahead log on, and changes nothing else of the user's engine."""
     engine = make_engine(sqlite_url)
 
     with engine.connect() as connection:

@@ -1,4 +1,4 @@
-"""What the tests of the worker share: how it looks ahead, what wakes it, and what its receivers wait for."""
+"""Fixtures of the worker's tests: claims ahead, wake-ups, and an event that receivers wait for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def gate() -> Iterator[Event]:
-    """What receivers that hang wait for."""
+    """Return the event that hanging receivers wait for."""
     found = Event()
     yield found
     found.set()
@@ -30,5 +30,5 @@ def claims_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def unwoken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers are not woken by what they report each minute."""
+    """Workers are not woken by their log line of each minute."""
     monkeypatch.setattr(settler, "_REPORT_S", LONG_S)

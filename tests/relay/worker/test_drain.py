@@ -1,4 +1,4 @@
-"""A drain receives what is due, in the thread that drains, and ends."""
+"""A drain receives all due messages in the thread that calls it, and then ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def fail(_: int) -> None:
 
 
 def test_a_drain_claims_one_at_a_time(program: Program) -> None:
-    """R3: Nothing extends leases in a drain, so no message waits with a lease for those before it."""
+    """R3: A drain claims one message at a time, because it renews no leases."""
     claimed: list[int] = []
     program.connect(work=lambda _: claimed.append(program.in_flight()))
     program.send(*range(9))
@@ -33,7 +33,7 @@ def test_a_drain_claims_one_at_a_time(program: Program) -> None:
 
 
 def test_a_drain(program: Program) -> None:
-    """What came of the messages is counted, by their ends."""
+    """A drain counts its messages by outcome."""
     program.connect("fine")
     program.connect("failing", fail, backoff=3600)
     program.connect("dying", fail, max_attempts=1)
@@ -47,7 +47,7 @@ def test_a_drain(program: Program) -> None:
 
 
 def test_a_drain_is_in_this_thread(program: Program) -> None:
-    """Receivers run in the thread that drains, also those that were sent to meanwhile."""
+    """Receivers run in the thread of the drain, also for messages that are sent meanwhile."""
     from threading import get_ident
 
     threads: set[int] = set()
@@ -66,14 +66,14 @@ def test_a_drain_is_in_this_thread(program: Program) -> None:
 
 
 def test_a_drain_without_tables(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """Without tables, a drain says so."""
+    """A drain without tables raises an error that says so."""
     with pytest.raises(RelaySchemaError, match="no table"):
         Relay(make_engine(sqlite_url)).drain()
 
 
 @pytest.fixture
 def heeded_ctrl_c() -> Iterator[None]:
-    """Ctrl-C interrupts, also where the tests run in the background of a shell, which ignores it."""
+    """Ctrl-C interrupts, even if the tests run in the background of a shell, which ignores it."""
     former = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, former)
@@ -81,7 +81,7 @@ def heeded_ctrl_c() -> Iterator[None]:
 
 @pytest.mark.usefixtures("heeded_ctrl_c")
 def test_a_drain_that_is_interrupted(program: Program) -> None:
-    """Ctrl-C ends a drain; the attempt that it ended counts, and the message comes again when its lease has run out."""
+    """Ctrl-C ends a drain; the interrupted attempt counts, and the message comes again after the lease's end."""
     program.connect("work", lambda _: signal.raise_signal(signal.SIGINT))
     program.send(1)
 
@@ -92,7 +92,7 @@ def test_a_drain_that_is_interrupted(program: Program) -> None:
 
 
 def test_a_drain_receives_what_receivers_send(program: Program) -> None:
-    """A worker that drains does not end before what its receivers sent meanwhile is received, whoever that is for."""
+    """A worker that drains also receives the messages that its receivers send, for any receiver."""
     for name in "abc":
         program.connect(name)
 
@@ -110,7 +110,7 @@ def test_a_drain_receives_what_receivers_send(program: Program) -> None:
 
 
 def test_a_drain_that_is_stopped(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """A drain that is stopped by what it receives ends, and leaves the rest."""
+    """A drain that a receiver stops ends, and leaves the other messages."""
     program = Program(make_engine(sqlite_url))
     worker = Worker(program.relay, Settings(concurrency=1, batch=1, drains=True), is_inline=True)
     program.connect(work=lambda _: worker.stop())

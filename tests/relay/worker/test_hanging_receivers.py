@@ -1,4 +1,4 @@
-"""Receivers that hang keep their threads, and nothing else, from the worker."""
+"""A receiver that hangs blocks its own thread, and no other part of the worker."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def test_receivers_that_hang_cost_their_threads_and_no_more(program: Program, gate: Event) -> None:
-    """R3: Those whose time is over, and that cannot be interrupted, do not keep a row from running that runs alone, nor
-    what comes after it.
+    """R3: Receivers that hang after their time do not block a poison message, which runs alone, or the messages after
+    it.
     """
     program.connect("hangs", hanging(gate), timeout_s=0.2, max_attempts=1)
     program.connect("sound")
@@ -34,13 +34,15 @@ def test_receivers_that_hang_cost_their_threads_and_no_more(program: Program, ga
 
 
 def test_a_receiver_that_locks_others_out_is_interrupted(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """R3: A worker that waits for who writes to SQLite ends the time of receivers, however patient the program is."""
+    """R3: A worker that waits for another writer of SQLite still ends the time of receivers, whatever the engine's
+    timeout.
+    """
     program = Program(make_engine(sqlite_url, connect_args={"timeout": 60}))
     is_locked = Event()
     interrupted: list[bool] = []
 
     def lock(_: int) -> None:
-        give_up_at = time.monotonic() + 40  # Before the program's own patience ends.
+        give_up_at = time.monotonic() + 40  # Before the end of the engine's own timeout.
 
         try:
             with program.engine.connect() as connection:
@@ -59,7 +61,8 @@ def test_a_receiver_that_locks_others_out_is_interrupted(sqlite_url: str, make_e
     program.pile_up("locks", 1)
     program.pile_up("sound", 1)
 
-    with program.working(concurrency=2):  # It has to write that the sound one has ended, while the other locks it out.
+    # The worker must write the sound receiver's outcome while the other one locks the file.
+    with program.working(concurrency=2):
         soon(lambda: program.rows() == 0)
 
     assert interrupted
@@ -67,7 +70,7 @@ def test_a_receiver_that_locks_others_out_is_interrupted(sqlite_url: str, make_e
 
 @pytest.mark.usefixtures("claims_ahead")
 def test_what_was_claimed_ahead_is_left_when_receivers_hang(program: Program, gate: Event) -> None:
-    """R3: What waits for a thread that does not come is given back, and another worker receives it meanwhile."""
+    """R3: Messages that wait for a blocked thread are released, and another worker receives them meanwhile."""
     program.connect(work=lambda number: None if number != 60 else gate.wait(LONG_S) and None)
     program.pile_up("work", 100)
 
@@ -85,7 +88,7 @@ def test_what_was_claimed_ahead_is_left_when_receivers_hang(program: Program, ga
 
 
 def test_async_receivers_do_not_wait_for_each_other(program: Program) -> None:
-    """One that drains the relay, which would run another in the loop that it keeps waiting, is told so."""
+    """An async receiver that drains the relay, and would block its own loop, gets an error that says so."""
 
     async def work(number: int) -> None:
         if number == 1:

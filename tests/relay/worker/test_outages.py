@@ -1,4 +1,4 @@
-"""Databases that go away and come back, or refuse what a worker writes, while it works."""
+"""A database goes away and comes back, or refuses a worker's writes, while the worker runs."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from tests.relay.conftest import MakeEngine, Server
 
 
-AWAY = "The database does not answer as it should. Trying again: "
+AWAY = "The database does not work as expected. Trying again: "
 BACK = "The database is back"
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker tries again soon."""
+    """Workers try again soon."""
     monkeypatch.setattr("aldis.relay.worker.outage._PAUSES_S", (0.02, 0.2))
 
 
@@ -53,23 +53,23 @@ class Switch:
             connection.execute(text(statement.format(self._server.name)))
 
     def end_connections(self) -> bool:
-        """End all that is connected."""
+        """End all connections."""
         self.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'")
         return True
 
     def turn_off(self) -> None:
-        """Let nobody connect."""
+        """Forbid all connections."""
         self.execute("ALTER DATABASE {} ALLOW_CONNECTIONS false")
         self.end_connections()
 
     def turn_on(self) -> None:
-        """Let all connect."""
+        """Allow all connections."""
         self.execute("ALTER DATABASE {} ALLOW_CONNECTIONS true")
 
 
 @pytest.fixture
 def switch(postgresql_url: str, postgresql: Server) -> Iterator[Switch]:
-    """Of the database of ``postgresql_program``."""
+    """Return the switch of ``postgresql_program``'s database."""
     found = Switch(postgresql)
     yield found
     found.turn_on()
@@ -77,17 +77,17 @@ def switch(postgresql_url: str, postgresql: Server) -> Iterator[Switch]:
 
 @pytest.fixture
 def postgresql_program(postgresql_url: str, make_engine: MakeEngine) -> Program:
-    """In PostgreSQL."""
+    """Return a program in PostgreSQL."""
     return Program(make_engine(postgresql_url))
 
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """What was logged of the database."""
+    """Return the log lines about the database."""
     return [line for line in caplog.messages if line.startswith("The database")]
 
 
 def test_connections_that_end(postgresql_program: Program, switch: Switch) -> None:
-    """R3: A server that ends connections again and again costs time, and no message: each has its effect once."""
+    """R3: When a server ends connections again and again, no message is lost, and each has its effect once."""
     program = postgresql_program
     program.run(lambda db: db.exec_driver_sql("CREATE TABLE effects (number int)"))
     engine = program.engine.execution_options(pool_pre_ping=True)
@@ -114,14 +114,14 @@ def test_connections_that_end(postgresql_program: Program, switch: Switch) -> No
 def is_empty(program: Program) -> bool:
     try:
         return not program.rows()
-    except DBAPIError:  # The test's own connection was ended, too.
+    except DBAPIError:  # The test's own connection was ended too.
         return False
 
 
 def test_a_database_that_is_away_for_a_while(
     postgresql_program: Program, switch: Switch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R3: The worker says once that the database is away, once that it is back, and goes on."""
+    """R3: The worker logs once that the database is away and once that it is back, and goes on."""
     program = postgresql_program
     program.connect()
 
@@ -129,7 +129,7 @@ def test_a_database_that_is_away_for_a_while(
         program.send(1)
         soon(lambda: program.got)
         switch.turn_off()
-        # Until it has tried several times, at longer intervals. Who was just connecting is turned out, too.
+        # Until it has tried several times, at longer intervals. A connection that is just being made is ended too.
         soon(lambda: switch.end_connections() and found.worker.outage.pause_s > 0.1)
         assert found.exit is None
         switch.turn_on()
@@ -144,14 +144,14 @@ def test_a_database_that_is_away_for_a_while(
 
 @pytest.fixture
 def nobody() -> Iterator[str]:
-    """The address of a server that is not there, for asyncpg, which raises errors of the network as they are."""
+    """Return the address of a server that does not exist, for asyncpg, which raises network errors unchanged."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"postgresql+asyncpg://aldis@127.0.0.1:{bound.getsockname()[1]}/aldis"
 
 
 def test_a_server_that_is_not_there(nobody: str, caplog: pytest.LogCaptureFixture) -> None:
-    """R3: A worker waits for a server that refuses connections, whatever the driver makes of that."""
+    """R3: A worker waits for a server that refuses connections, whatever error the driver raises."""
     worker = Worker(Relay(create_async_engine(nobody)), Settings())
 
     with running(worker) as found:
@@ -164,7 +164,7 @@ def test_a_server_that_is_not_there(nobody: str, caplog: pytest.LogCaptureFixtur
 
 
 def test_a_send_to_a_server_that_is_not_there(nobody: str) -> None:
-    """R1: It raises what a send raises when the database is away, after it has waited for as long as it was to."""
+    """R1: A send to a missing server raises the send's error for a database that is away, after its waiting time."""
     relay = Relay(create_async_engine(nobody), wait_s=0.3)
     signal: NamedSignal[Any, ..., Any] = Namespace().declare(number_sent)
     signal.connect(lambda sender, *, number: None, weak=False, via=relay.durable("work"))
@@ -179,7 +179,7 @@ def test_a_send_to_a_server_that_is_not_there(nobody: str) -> None:
 def test_a_worker_that_has_nothing_to_do_does_not_take_its_database_for_back(
     program: Program, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R3: To wake a worker that has nothing to read or to write does not tell that the database is back."""
+    """R3: A worker that neither reads nor writes does not report that its database is back when it is woken."""
     entered, may_end = Event(), Event()
 
     def work(number: int) -> None:
@@ -194,7 +194,7 @@ def test_a_worker_that_has_nothing_to_do_does_not_take_its_database_for_back(
         assert entered.wait(SOON_S)
         failing.begin()
         soon(extending(found.worker, lambda: found.worker.outage.is_away))
-        found.worker.leases.renew_at = time.monotonic() + 60  # There is no room, and no lease to extend.
+        found.worker.leases.renew_at = time.monotonic() + 60  # The worker has no room, and no lease to renew.
 
         for _ in range(3):
             failing.has_failed.clear()
@@ -211,7 +211,7 @@ def test_a_worker_that_has_nothing_to_do_does_not_take_its_database_for_back(
 
 
 def test_a_database_that_takes_no_changes(postgresql_program: Program, switch: Switch) -> None:
-    """R3: A server that has become a replica is waited for too."""
+    """R3: A worker also waits for a server that has become a read-only replica."""
     program = postgresql_program
     program.connect()
     program.pile_up("work", 3)
@@ -227,7 +227,7 @@ def test_a_database_that_takes_no_changes(postgresql_program: Program, switch: S
 def test_a_worker_may_begin_before_its_database(
     program: Program, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A worker that finds no database waits for it."""
+    """A worker that finds no database at its start waits for it."""
     program.connect()
     program.pile_up("work", 1)
     program.engine.dispose()
@@ -238,12 +238,12 @@ def test_a_worker_may_begin_before_its_database(
     with program.working() as found:
         soon(lambda: told(caplog))
         assert not found.worker.is_ready
-        moved.replace(file)  # At one blow: SQLite would make an empty one where it finds none.
+        moved.replace(file)  # In one step: SQLite makes an empty file if it finds none.
         soon(lambda: program.numbers() == [0])
 
 
 def test_a_worker_that_waits_for_its_database_can_be_stopped(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """However long sends may wait for the database: a worker can be stopped meanwhile."""
+    """A worker can be stopped while it waits for its database, whatever the sends' waiting time is."""
     program = Program(make_engine(sqlite_url), wait_s=3600)
     program.connect()
     program.pile_up("work", 1)
@@ -259,7 +259,7 @@ def test_a_worker_that_waits_for_its_database_can_be_stopped(sqlite_url: str, ma
 
 
 class Fault(sqlite3.OperationalError):
-    """As SQLite has it."""
+    """An error as SQLite raises it."""
 
     def __init__(self, what: str, code: int) -> None:
         super().__init__(what)
@@ -267,10 +267,10 @@ class Fault(sqlite3.OperationalError):
 
 
 class Failing:
-    """Has what other threads do in the database fail, in the driver, as long as it is told to.
+    """Lets the driver fail in other threads than the test's, while it is on.
 
-    :param reads: whether they fail to read, too.
-    :ivar has_failed: set when something did.
+    :param reads: whether reads fail too.
+    :ivar has_failed: set when a statement has failed.
     """
 
     def __init__(self, program: Program, what: str = "disk I/O error", code: int = 10, *, reads: bool = True) -> None:
@@ -299,7 +299,7 @@ class Failing:
 
 @pytest.mark.usefixtures("claims_ahead")
 def test_a_stop_without_a_database(program: Program) -> None:
-    """A worker that is stopped while the database is away begins nothing more, waits, and says that rows are left."""
+    """A worker that is stopped while the database is away begins no receiver, waits, and logs that rows are left."""
     entered, may_end = Event(), Event()
 
     def work(number: int) -> None:
@@ -327,7 +327,7 @@ def test_a_stop_without_a_database(program: Program) -> None:
 
 
 def test_a_stop_is_over_when_the_database_is_back(program: Program) -> None:
-    """If it comes back in time, what has ended is said, and what was not begun is given back."""
+    """If the database comes back in time, outcomes are written, and messages that were not begun are released."""
     entered, may_end = Event(), Event()
 
     def work(number: int) -> None:
@@ -352,7 +352,7 @@ def test_a_stop_is_over_when_the_database_is_back(program: Program) -> None:
 
 
 def test_a_worker_whose_disk_is_full_forgets_nothing(program: Program, caplog: pytest.LogCaptureFixture) -> None:
-    """R3: What came of messages is written when there is room again: none is received a second time."""
+    """R3: A worker on a full disk writes the outcomes when there is space again, and no message is received twice."""
     entered, go_on = Event(), Event()
 
     def work(number: int) -> None:
@@ -383,7 +383,7 @@ def test_a_worker_whose_disk_is_full_forgets_nothing(program: Program, caplog: p
 
 
 def test_the_time_of_receivers_ends_without_a_database(program: Program) -> None:
-    """Receivers are interrupted when their time is over, also while the database is away."""
+    """The time of receivers also ends while the database is away."""
     entered, interrupted, pause = Event(), Event(), Event()
 
     def work(number: int) -> None:
@@ -408,8 +408,8 @@ def test_the_time_of_receivers_ends_without_a_database(program: Program) -> None
 
 
 def test_signs_of_life_need_no_database(program: Program) -> None:
-    """A worker gives signs of life while the database is away, also when it has something to say to it: whoever watches
-    it need not start another.
+    """A worker gives signs of life while the database is away, even with outcomes to write, so that a supervisor need
+    not start another worker.
     """
     beats: SimpleQueue[Worker] = SimpleQueue()
     entered, go_on = Event(), Event()
@@ -439,7 +439,7 @@ def test_signs_of_life_need_no_database(program: Program) -> None:
 
 
 def test_a_drain_is_not_over_when_claims_fail(program: Program) -> None:
-    """R3: A worker that drains does not take a database that takes no changes for an empty one."""
+    """R3: A worker that drains does not take a read-only database for an empty one."""
     failures = [0]
 
     def fail(_: object, statement: str, *__: object) -> None:
@@ -460,7 +460,7 @@ def test_a_drain_is_not_over_when_claims_fail(program: Program) -> None:
 def test_others_that_write_for_long(
     program: Program, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A worker that has to wait for other writers for long says nothing, for nothing is wrong, and waits on."""
+    """A worker that waits for other writers for long logs nothing, because nothing is wrong, and goes on waiting."""
     monkeypatch.setattr(_database, "_BUSY_IN_WORKERS_S", 0.1)
     program.connect()
     busy = Failing(program, "database is locked", 5)
@@ -482,7 +482,7 @@ def test_others_that_write_for_long(
 
 
 def test_a_pool_that_has_no_connection_free(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """A worker needs none of the program's connections, and a drain, which has no others, says so."""
+    """A worker needs no connection of the program's pool; a drain needs one, and says so."""
     program = Program(make_engine(sqlite_url, poolclass=QueuePool, pool_size=1, max_overflow=0, pool_timeout=0.1))
     program.connect()
     program.pile_up("work", 1)
@@ -496,10 +496,10 @@ def test_a_pool_that_has_no_connection_free(sqlite_url: str, make_engine: MakeEn
 
 
 class Stuck(QueuePool):
-    """A pool that cannot be emptied by a worker."""
+    """A pool that a worker cannot empty."""
 
     def dispose(self) -> None:
-        """Close them, and fail in threads that are not the test's."""
+        """Close the connections, and fail in threads that are not the test's."""
         super().dispose()
 
         if current_thread() is not main_thread():
@@ -509,7 +509,7 @@ class Stuck(QueuePool):
 def test_connections_that_cannot_be_closed(
     sqlite_url: str, make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A driver that cannot even close what is broken does not end the worker."""
+    """A driver that cannot close its broken connections does not end the worker."""
     caplog.set_level(logging.DEBUG, "aldis.relay")
     program = Program(make_engine(sqlite_url, poolclass=Stuck))
     program.connect()
@@ -532,7 +532,7 @@ BEGIN SELECT RAISE(ABORT, 'refused'); END
 def test_an_outcome_that_is_refused_holds_up_no_other(
     sqlite_url: str, make_engine: MakeEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What the database does not take of one message is reported, and what came of the others is written."""
+    """An outcome that the database refuses is reported, and the outcomes of other messages are written."""
     program = Program(make_engine(sqlite_url))
 
     def fail(_: int) -> None:
@@ -555,7 +555,7 @@ def test_an_outcome_that_is_refused_holds_up_no_other(
 def test_a_lock_that_is_held_for_long_is_no_trouble(
     sqlite_url: str, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Others may write for longer than a worker's patience: nothing is wrong, and it goes on after them."""
+    """Another writer may hold a lock for longer than a worker's waiting time; the worker goes on after it."""
     monkeypatch.setattr(_database, "_BUSY_IN_WORKERS_S", 0.05)
     program = Program(make_engine(sqlite_url, connect_args={"timeout": 0.01}))
     program.connect()
@@ -566,7 +566,7 @@ def test_a_lock_that_is_held_for_long_is_no_trouble(
 
         with program.working(poll_s=0.02):
             began = time.monotonic()
-            soon(lambda: time.monotonic() > began + 0.5)  # Several times its patience.
+            soon(lambda: time.monotonic() > began + 0.5)  # Several times the waiting time.
             assert program.got == []
             other.rollback()
             soon(lambda: program.rows() == 0)

@@ -1,4 +1,4 @@
-"""A message that may have killed its workers runs alone."""
+"""A poison message, which may have killed its workers, runs alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.relay.programs.worker_program import LONG_S, SOON_S, Gate, Program, h
 
 
 def test_a_row_that_runs_alone_and_hangs(program: Program, gate: Event) -> None:
-    """R3: When its time is over, others run beside it."""
+    """R3: When the time of a poison message that hangs is over, other messages run beside it."""
     program.connect("hangs", hanging(gate), timeout_s=0.2, max_attempts=1)
     program.connect("sound")
     program.pile_up("hangs", 1, crashes=2)
@@ -27,7 +27,7 @@ def test_a_row_that_runs_alone_and_hangs(program: Program, gate: Event) -> None:
 def test_a_row_that_is_to_run_alone_does_not_wait_for_ever(
     program: Program, gate: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R3: Where another receiver takes long, it is left to another worker, and this one goes on."""
+    """R3: If another receiver takes long, the poison message is left to another worker, and this worker goes on."""
     monkeypatch.setattr(scheduler, "_ALONE_S", 0.2)
     program.connect("long", lambda _: gate.wait(LONG_S) and None)
     program.connect("poison")
@@ -46,7 +46,7 @@ def test_a_row_that_is_to_run_alone_does_not_wait_for_ever(
 
 
 def test_a_row_that_killed_two_workers_runs_alone(program: Program) -> None:
-    """What may have killed workers runs when nothing else does, so that it cannot take others with it."""
+    """A poison message runs while no other message runs, so that it cannot kill their receivers."""
     lock, meeting = Lock(), Barrier(2)
     to_meet = {0, 1}
     running: set[int] = set()
@@ -60,7 +60,7 @@ def test_a_row_that_killed_two_workers_runs_alone(program: Program) -> None:
             to_meet.discard(number)
 
         if meets:
-            meeting.wait(SOON_S)  # Others run side by side.
+            meeting.wait(SOON_S)  # Other messages run side by side.
 
         with lock:
             running.discard(number)
@@ -78,7 +78,7 @@ def test_a_row_that_killed_two_workers_runs_alone(program: Program) -> None:
 
 
 def test_a_row_that_is_to_run_alone_waits_for_others(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R3: It begins when what ran before it has ended."""
+    """R3: A poison message begins when the receivers that ran before it have ended."""
     monkeypatch.setattr(scheduler, "_ALONE_S", LONG_S)
     gate = Gate(0)
     program.connect(work=gate)
@@ -95,7 +95,7 @@ def test_a_row_that_is_to_run_alone_waits_for_others(program: Program, monkeypat
 
 @pytest.mark.usefixtures("unwoken")
 def test_a_row_that_is_alone_begins_at_once(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A row that is to run alone waits for nothing when nothing else runs."""
+    """A poison message begins at once if no other message runs."""
     monkeypatch.setattr(scheduler, "_ALONE_S", LONG_S)
     program.connect()
     program.pile_up("work", 3, crashes=2)
@@ -107,7 +107,7 @@ def test_a_row_that_is_alone_begins_at_once(program: Program, monkeypatch: pytes
 
 
 def test_a_stop_gives_back_a_row_that_is_to_run_alone(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    """R3: A worker that stops gives back the row that waits until nothing else runs."""
+    """R3: A worker that stops releases a poison message that waits for the others' end."""
     monkeypatch.setattr(scheduler, "_ALONE_S", LONG_S)
     gate = Gate(0)
     program.connect(work=gate)

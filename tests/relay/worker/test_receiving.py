@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def test_async_receivers_are_awaited(program: Program) -> None:
-    """Async receivers run in one loop, next to each other, as many as there are threads."""
+    """Async receivers run in one loop, side by side, as many as there are threads."""
     loops: set[asyncio.AbstractEventLoop] = set()
     all_are_there = asyncio.Event()
     there: list[int] = []
@@ -46,7 +46,7 @@ def test_async_receivers_are_awaited(program: Program) -> None:
 
 
 def test_an_async_receiver_knows_its_message(program: Program) -> None:
-    """The current message is that of the receiver, also where several run in the same loop."""
+    """The current message of an async receiver is its own, also with several receivers in one loop."""
     ids: list[tuple[int, str]] = []
 
     async def work(number: int) -> None:
@@ -66,7 +66,7 @@ def test_an_async_receiver_knows_its_message(program: Program) -> None:
 
 
 def test_a_receiver_that_exits_has_failed(program: Program) -> None:
-    """A receiver that calls sys.exit fails, and the worker works on."""
+    """A receiver that calls sys.exit has failed, and the worker goes on."""
 
     def work(number: int) -> None:
         if number == 0:
@@ -83,7 +83,7 @@ def test_a_receiver_that_exits_has_failed(program: Program) -> None:
 
 
 def test_an_async_receiver_that_exits_has_failed(program: Program) -> None:
-    """So does an async one, and what else runs in the loop goes on."""
+    """An async receiver that calls sys.exit has failed, and other receivers in the loop go on."""
     has_exited = asyncio.Event()
 
     async def work(number: int) -> None:
@@ -104,7 +104,7 @@ def test_an_async_receiver_that_exits_has_failed(program: Program) -> None:
 
 
 def test_an_async_receiver_that_stops_the_loop(program: Program) -> None:
-    """The loop cannot be stopped."""
+    """An async receiver cannot stop the loop."""
 
     async def work(number: int) -> None:
         asyncio.get_running_loop().stop()
@@ -121,7 +121,7 @@ def test_an_async_receiver_that_stops_the_loop(program: Program) -> None:
 
 
 def test_a_receiver_that_sends_durably(program: Program) -> None:
-    """R1: What a receiver sends to others is received too; a send in no transaction has one of its own."""
+    """R1: A message that a receiver sends is received too, and a send outside of a transaction has its own."""
 
     def work(number: int) -> None:
         if number > 0:
@@ -136,11 +136,11 @@ def test_a_receiver_that_sends_durably(program: Program) -> None:
     assert program.numbers() == [*range(20, -1, -1)]
 
 
-# What is logged.
+# The log.
 
 
 def test_a_line_a_message(program: Program, caplog: pytest.LogCaptureFixture) -> None:
-    """At debug, there is a line for each message, which shows how it went, and nothing of what was sent."""
+    """At debug, there is a line for each message, with its outcome and without its payload."""
     caplog.set_level(logging.DEBUG, "aldis.relay")
     program.connect()
     program.connect("fails", lambda number: 1 // 0, backoff=3600)
@@ -158,7 +158,7 @@ def test_a_line_a_message(program: Program, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_a_line_a_minute(program: Program, caplog: pytest.LogCaptureFixture) -> None:
-    """At info, there is a summary each minute, of that minute."""
+    """At info, there is a summary of each minute."""
     caplog.set_level(logging.INFO, "aldis.relay")
     program.connect()
 
@@ -187,10 +187,10 @@ def test_a_line_a_minute(program: Program, caplog: pytest.LogCaptureFixture) -> 
 # Memory.
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not tell of memory so")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system has no /proc/self/statm")
 def test_memory_is_flat(sqlite_url: str) -> None:
-    """A worker's memory does not grow with the backlog, and not with what it has received."""
-    count = 40_000  # Of 1,000 characters each: all of it would be 40 MB.
+    """A worker's memory grows neither with the backlog nor with the messages that it has received."""
+    count = 40_000  # Of 1,000 characters each: all of them would be 40 MB.
     said = run_program("backlog", sqlite_url, str(count))
     resident = [int(line) for line in said.split()]
 
@@ -202,7 +202,7 @@ SAID: ContextVar[int | None] = ContextVar("SAID", default=None)
 
 
 class Refusing(logging.Filter):
-    """Raises for what is logged of attempts that fail."""
+    """Raises for log records about failed attempts."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno == logging.WARNING:
@@ -213,7 +213,7 @@ class Refusing(logging.Filter):
 
 @pytest.fixture
 def refusing() -> Iterator[None]:
-    """A filter of logs that raises."""
+    """Add a log filter that raises."""
     logger, refusing = logging.getLogger("aldis.relay"), Refusing()
     logger.addFilter(refusing)
     yield
@@ -221,7 +221,7 @@ def refusing() -> Iterator[None]:
 
 
 def test_a_receivers_context_is_its_own(program: Program) -> None:
-    """What a receiver puts into a context variable is not there for the next one in its thread."""
+    """A context variable that a receiver sets is not set for the next receiver in its thread."""
     found: list[int | None] = []
 
     def receive(number: int) -> None:
@@ -243,7 +243,7 @@ def test_a_receivers_context_is_its_own(program: Program) -> None:
 
 @pytest.mark.usefixtures("refusing")
 def test_a_filter_of_logs_that_raises_costs_no_thread(program: Program) -> None:
-    """When logging fails, the attempt has failed, and the thread goes on to the next message."""
+    """If logging fails, the attempt has failed, and the thread goes on with the next message."""
     program.connect("fails", lambda _: 1 // 0)
     program.connect("works")
     program.send(1)

@@ -1,4 +1,4 @@
-"""Whose turn it is, and how many rows a worker claims."""
+"""The order of receivers, and the number of rows that a worker claims."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from aldis.relay.worker import scheduler
 from tests.relay.programs.worker_program import LONG_S, SOON_S, Program, soon
 
-# Who gets a turn.
+# The order of receivers.
 
 
 def test_a_backlog_of_one_receiver_keeps_no_other_waiting(program: Program) -> None:
-    """R3: What is sent to one receiver while another has a long backlog is received soon, not when that is done."""
+    """R3: A message of one receiver is received soon, even while another receiver has a long backlog."""
     is_busy, is_sent = Event(), Event()
 
     def first(number: int) -> None:
@@ -56,17 +56,17 @@ def test_backlogs_take_turns(program: Program, monkeypatch: pytest.MonkeyPatch, 
         assert max(after - before for before, after in pairwise(places)) < 120
 
 
-# How many it takes.
+# The number of rows.
 
 
 def test_few_are_claimed_where_receivers_take_long(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What would wait here for long is left to other workers: no more is claimed than threads can begin."""
+    """If receivers take long, a worker claims only rows that its threads can begin, and leaves the rest."""
     monkeypatch.setattr(scheduler, "_AHEAD_S", 0.025)
     gate = Event()
     claimed: list[int] = []
 
     def work(number: int) -> None:
-        time.sleep(0.03)  # A receiver takes longer than the worker looks ahead. It is what this is about.
+        time.sleep(0.03)  # The receiver must take longer than the worker claims ahead: this is what the test is about.
         claimed.append(program.in_flight())
 
         if len(claimed) == 4:
@@ -83,7 +83,7 @@ def test_few_are_claimed_where_receivers_take_long(program: Program, monkeypatch
 
 @pytest.mark.usefixtures("claims_ahead")
 def test_many_are_claimed_where_receivers_are_quick(program: Program) -> None:
-    """Where receivers take no time, a claim gets as many rows as it may."""
+    """If receivers are quick, a claim takes as many rows as it may."""
     gate, go = Event(), Event()
 
     def work(number: int) -> None:

@@ -1,4 +1,4 @@
-"""How a worker stops: what it ends, and what it gives back."""
+"""How a worker stops: it ends what it has begun, and releases the rest."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROW = Row(1, "m1", "number-sent", "work", 1, None, "{}", None, None, 0, 1, 0, "t
 
 
 def test_a_stop_lets_receivers_end(program: Program) -> None:
-    """A worker that is stopped ends what it has begun, and says that all is in order."""
+    """A worker that is stopped ends the receivers that it has begun, and its exit says that all is in order."""
     gate = Gate()
     program.connect(work=gate)
     program.send(1)
@@ -35,7 +35,7 @@ def test_a_stop_lets_receivers_end(program: Program) -> None:
 
 @pytest.mark.usefixtures("unwoken")
 def test_a_stop_is_heeded_at_once(program: Program) -> None:
-    """Whenever a worker is stopped, it ends as soon as it can: also at the moment at which a receiver ends."""
+    """A worker that is stopped ends as soon as it can, also if the stop comes when a receiver ends."""
     workers = [program.worker(concurrency=1, lease_s=LONG_S, drains=True) for _ in range(20)]
     program.connect(work=lambda number: workers[number].stop())
 
@@ -48,7 +48,7 @@ def test_a_stop_is_heeded_at_once(program: Program) -> None:
 
 @pytest.mark.usefixtures("claims_ahead")
 def test_a_stop_gives_back_what_was_not_begun(program: Program) -> None:
-    """R3: What was claimed and not begun is given back at once, and the claim is not counted as an attempt."""
+    """R3: Claimed messages that were not begun are released at once, and their claim does not count as an attempt."""
     gate = Gate(200)
     program.connect(work=gate)
     program.pile_up("work", 500)
@@ -68,7 +68,7 @@ def test_a_stop_gives_back_what_was_not_begun(program: Program) -> None:
 
 
 def test_a_stop_waits_for_so_long_and_no_longer(program: Program) -> None:
-    """A receiver that does not end in time is left behind, and the worker says that it was."""
+    """A receiver that does not end in time is left behind, and the worker's exit says so."""
     gate = Gate()
     program.connect(work=gate)
     program.send(1)
@@ -83,7 +83,7 @@ def test_a_stop_waits_for_so_long_and_no_longer(program: Program) -> None:
 
 
 def test_a_second_stop_ends_at_once(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second stop does not wait for receivers; one that comes within a second is taken to be the first."""
+    """A second stop does not wait for receivers; a stop within a second of the first counts as the first."""
     gate = Gate()
     program.connect(work=gate)
     program.send(1)
@@ -102,7 +102,7 @@ def test_a_second_stop_ends_at_once(program: Program, monkeypatch: pytest.Monkey
 
 
 def test_what_is_taken_back_is_not_run() -> None:
-    """Each job is run or taken back, whatever threads do meanwhile, and taking back never waits."""
+    """Each job is either run or taken back, whatever threads do meanwhile, and taking back never waits."""
     ran: list[ReceiverJob] = []
 
     for _ in range(300):
@@ -120,7 +120,7 @@ def test_what_is_taken_back_is_not_run() -> None:
 
 
 def test_the_threads_of_a_worker_end_with_it(program: Program) -> None:
-    """No thread is left when a worker has ended, or could not begin."""
+    """No thread is left when a worker has ended or could not begin."""
     others = {*threading.enumerate()}
     program.connect()
 

@@ -1,4 +1,4 @@
-"""What looks after several worker processes: stops at awkward moments."""
+"""The supervisor of several worker processes: stops at difficult moments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 SLEEPS = "import time; time.sleep(600)"
-"""As a worker that is still starting: SIGTERM ends it."""
+"""Code of a worker that is still starting: SIGTERM ends it."""
 
 STOPS = """
 import os, pathlib, signal, sys, time
@@ -27,19 +27,19 @@ signal.signal(signal.SIGTERM, lambda *_: {1})
 pathlib.Path(os.environ[{0!r}]).touch()
 signal.pause()
 """
-"""As one that is ready, and does something when it is to stop."""
+"""Code of a worker that is ready, and does something when it is stopped."""
 
 
 def processes(
     monkeypatch: pytest.MonkeyPatch, code: str, count: int = 1, beat: Callable[[], object] = lambda: None
 ) -> Supervisor:
-    """Processes that run some code."""
+    """Return processes that run this code."""
     monkeypatch.setattr(sys, "orig_argv", ["python", "-c", code])
     return Supervisor(count, beat, 60.0)
 
 
 def ended(found: Supervisor, meanwhile: Callable[[], object]) -> int:
-    """Run processes, and do something meanwhile. Gives with what that ended."""
+    """Run processes, act meanwhile, and return the supervisor's exit code."""
     codes: list[int] = []
     thread = Thread(target=lambda: codes.append(found.run()))
     thread.start()
@@ -49,7 +49,7 @@ def ended(found: Supervisor, meanwhile: Callable[[], object]) -> int:
 
 
 def test_processes_that_are_still_starting_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Processes that do not know yet how to stop have begun nothing: that they were stopped is no failure."""
+    """A stop of processes that are still starting is no failure, because they have begun no receiver."""
     found = processes(monkeypatch, SLEEPS, 2)
 
     def stop() -> None:
@@ -60,11 +60,11 @@ def test_processes_that_are_still_starting_are_stopped(monkeypatch: pytest.Monke
 
 
 def test_a_stop_that_comes_while_a_process_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that was being made when all were to stop is stopped, too."""
+    """A process that is being started when all are stopped is stopped too."""
     found = processes(monkeypatch, SLEEPS)
 
     class Slow(subprocess.Popen[bytes]):
-        """In which the stop comes."""
+        """A start during which the stop comes."""
 
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
@@ -77,7 +77,7 @@ def test_a_stop_that_comes_while_a_process_is_made(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(("last", "expected"), [("os.kill(os.getpid(), 9)", Exit.FAILED), ("sys.exit(75)", 75)])
 def test_how_badly_they_ended(monkeypatch: pytest.MonkeyPatch, last: str, expected: int) -> None:
-    """When all were to stop, the worst that one of them ended with is what the whole ends with."""
+    """The exit code of the supervisor is the worst of its processes."""
     is_ready = Event()
     found = processes(monkeypatch, STOPS.format(CHILD, last), beat=is_ready.set)
 
@@ -89,7 +89,7 @@ def test_how_badly_they_ended(monkeypatch: pytest.MonkeyPatch, last: str, expect
 
 
 def test_several_processes_are_waited_for_in_peace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What looks after processes that take their time to end does not compute meanwhile."""
+    """While processes take their time to end, the supervisor uses no processor time."""
     is_ready = Event()
     found = processes(monkeypatch, STOPS.format(CHILD, "time.sleep(1.5)"), 2, is_ready.set)
     began_s = 0.0

@@ -1,4 +1,4 @@
-"""The limit of a receiver's time, and what it leaves in its thread."""
+"""The time limit of receivers, and its effects on their threads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.relay.programs.worker_program import LONG_S, SOON_S, Gate, Program, r
 
 ROW = Row(1, "id", "saved", "mail", 1, None, "{}", None, None, 0, 1, 0, "token")
 
-# With an own interpreter, for the trace function of this one may be that of coverage.
+# In a new interpreter, because the trace function of this one may be coverage's.
 TRACED = """
 import sys
 from aldis.relay.worker.executor import ReceiverJob
@@ -51,7 +51,7 @@ def new_job() -> ReceiverJob:
 
 @pytest.mark.parametrize(("how", "said"), [("in time", "over\n"), ("late", "late over\n")])
 def test_a_limit_leaves_a_traced_thread_as_it_was(how: str, said: str) -> None:
-    """What runs below a debugger goes on after a receiver whose time was limited."""
+    """A thread below a debugger is traced as before after a receiver with a time limit."""
     done = subprocess.run(
         [sys.executable, "-c", TRACED, how], capture_output=True, text=True, timeout=SOON_S, check=True
     )
@@ -60,7 +60,7 @@ def test_a_limit_leaves_a_traced_thread_as_it_was(how: str, said: str) -> None:
 
 
 def test_nothing_is_raised_when_the_limit_is_over() -> None:
-    """An interruption that comes with the receiver's last line does not hit what the thread does next."""
+    """An interruption that comes with the receiver's last line does not reach the thread's next work."""
     for _ in range(200):
         job = new_job()
 
@@ -100,7 +100,7 @@ class Late:
 
 
 def test_an_interruption_may_come_when_the_receiver_has_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever it arrives then, it is forgotten."""
+    """An interruption that arrives after the receiver has returned is dropped."""
     job = new_job()
     raise_in = Late(executor._raise_in)
 
@@ -115,7 +115,7 @@ def test_an_interruption_may_come_when_the_receiver_has_returned(monkeypatch: py
 
 
 def test_who_is_in_time_is_not_interrupted() -> None:
-    """A limit is known as long as it holds."""
+    """The limit's end is known while the receiver runs, and not afterwards."""
     job = new_job()
     before = time.monotonic()
 
@@ -127,14 +127,14 @@ def test_who_is_in_time_is_not_interrupted() -> None:
 
 
 def busy(number: int) -> None:
-    """Runs Python, for ever."""
+    """Run Python code without an end."""
     while True:
         time.sleep(0.001)
 
 
 @pytest.mark.usefixtures("unwoken")
 def test_a_receiver_that_takes_too_long_is_interrupted(program: Program, caplog: pytest.LogCaptureFixture) -> None:
-    """A sync receiver gets an exception when its time is over, soon, whatever else the worker waits for."""
+    """A sync receiver gets an exception soon after its time is over, whatever else the worker waits for."""
     caught: list[type] = []
 
     def work(number: int) -> None:
@@ -147,7 +147,7 @@ def test_a_receiver_that_takes_too_long_is_interrupted(program: Program, caplog:
     program.connect(work=work, timeout_s=0.2, max_attempts=1)
     program.send(1)
 
-    with program.working(concurrency=1, lease_s=LONG_S, drains=True):  # With nothing else that wakes it.
+    with program.working(concurrency=1, lease_s=LONG_S, drains=True):  # With no other event that wakes it.
         soon(program.relay.dead_letters)
 
     (letter,) = program.relay.dead_letters()
@@ -156,7 +156,7 @@ def test_a_receiver_that_takes_too_long_is_interrupted(program: Program, caplog:
 
 
 def test_each_receiver_has_its_own_time(program: Program) -> None:
-    """Receivers that run at the same time are interrupted each at its time, and those in time are not."""
+    """Each of several concurrent receivers is interrupted at its own time, and those in time are not."""
     gate = Gate()
     program.connect("short", busy, timeout_s=0.2, max_attempts=1)
     program.connect("long", gate, timeout_s=60)
@@ -188,7 +188,7 @@ def test_a_receiver_may_make_do_with_its_time(program: Program) -> None:
 
 
 def test_time_may_be_over_at_any_line(program: Program) -> None:
-    """Whenever the time of receivers is over, each ends in one of two ways, and no thread of the worker is hurt."""
+    """At whatever line its time ends, a receiver has one of two outcomes, and the worker's threads go on."""
 
     def work(number: int) -> None:
         until = time.monotonic() + 0.002 + number % 10 * 0.00002
@@ -209,7 +209,7 @@ def test_time_may_be_over_at_any_line(program: Program) -> None:
 
 
 def test_an_async_receiver_that_takes_too_long_is_cancelled(program: Program) -> None:
-    """An async receiver is cancelled when its time is over, and has failed by it."""
+    """An async receiver is cancelled when its time is over, and has failed."""
     cancelled: list[bool] = []
 
     async def work(number: int) -> None:
@@ -245,8 +245,8 @@ def test_a_timeout_of_the_receivers_own_is_its_failure(program: Program) -> None
 
 
 def test_what_cannot_be_interrupted_loses_its_lease(sqlite_url: str) -> None:
-    """R3: A receiver that is stuck outside of Python keeps its lease until its time is over. Then another gets the
-    message, and what the first one says in the end does nothing.
+    """R3: A receiver that is stuck outside of Python keeps its lease until its time is over. Then another worker gets
+    the message, and the outcome of the stuck one is ignored.
     """
     said = json.loads(run_program("stuck", sqlite_url))
 
@@ -254,7 +254,7 @@ def test_what_cannot_be_interrupted_loses_its_lease(sqlite_url: str) -> None:
 
 
 def test_a_worker_that_is_stopped_limits_time_still(program: Program) -> None:
-    """The time of receivers ends while the worker waits for them to end."""
+    """The time of receivers also ends while the worker waits for their end."""
     gate = Gate()
 
     def work(number: int) -> None:

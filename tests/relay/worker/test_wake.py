@@ -1,4 +1,4 @@
-"""What wakes a worker: looks at intervals, PostgreSQL's notifications, the version of a file of SQLite, a signal."""
+"""What wakes a worker: polls, PostgreSQL's notifications, the version of an SQLite file, a signal."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ END_LISTENING = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE da
 
 
 def drowsy(found: Running) -> None:
-    """Wait until a worker will not look again by itself for long."""
+    """Wait until the worker's next poll is far away."""
     turns = found.worker.scheduler
 
     def is_so() -> bool:
-        turns._idle_s = LONG_S  # Again and again: the worker may be changing it.
+        turns._idle_s = LONG_S  # Again and again, because the worker may be changing it.
         return turns._poll_at > time.monotonic() + LONG_S / 2
 
     soon(is_so, "a long pause")
 
 
 def assert_woken(program: Program) -> None:
-    """A worker that would look again in ten minutes receives what is committed at once."""
+    """A worker that would poll again in ten minutes receives a committed message at once."""
     with program.working(poll_s=LONG_S, lease_s=LONG_S) as found:
         program.send(0)
         soon(lambda: program.got)
@@ -54,7 +54,7 @@ def assert_woken(program: Program) -> None:
 
 @pytest.mark.parametrize("driver", ["sqlite", "postgresql+psycopg", "postgresql+psycopg2"])
 def test_what_is_committed_wakes_workers(driver: str, request: pytest.FixtureRequest, make_engine: MakeEngine) -> None:
-    """A worker that would look again in ten minutes receives what is committed at once."""
+    """A worker that would poll again in ten minutes receives a committed message at once."""
     url = make_url(request.getfixturevalue(f"{driver.partition('+')[0]}_url")).set(drivername=driver)
     program = Program(make_engine(url.render_as_string(hide_password=False)))
     program.connect()
@@ -64,7 +64,7 @@ def test_what_is_committed_wakes_workers(driver: str, request: pytest.FixtureReq
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="sqlite3 has had autocommit= since Python 3.12")
 def test_connections_that_are_always_in_a_transaction(sqlite_url: str, make_engine: MakeEngine) -> None:
-    """With autocommit=False, a file gets its write-ahead log, and what is committed wakes workers, too."""
+    """With autocommit=False, a file has its write-ahead log, and a commit wakes workers too."""
     program = Program(make_engine(sqlite_url, connect_args={"autocommit": False}))
     program.connect()
 
@@ -76,7 +76,7 @@ def test_connections_that_are_always_in_a_transaction(sqlite_url: str, make_engi
 
 
 def test_what_could_not_be_claimed_is_looked_for_again(program: Program) -> None:
-    """A worker that hears of a row, and cannot claim it, does not wait for its next look."""
+    """A worker that was woken for a row, and could not claim it, does not wait for its next poll."""
     failures = [0]
 
     def fail(_: object, statement: str, *__: object) -> None:
@@ -98,7 +98,7 @@ def test_what_could_not_be_claimed_is_looked_for_again(program: Program) -> None
 
 
 def test_a_rollback_wakes_nobody(postgresql_url: str, make_engine: MakeEngine) -> None:
-    """What is in a transaction is told of when that is committed; what is rolled back is not received."""
+    """A commit wakes workers, and a message that was rolled back is not received."""
     program = Program(make_engine(postgresql_url))
     program.connect()
 
@@ -120,7 +120,7 @@ def test_a_rollback_wakes_nobody(postgresql_url: str, make_engine: MakeEngine) -
 def test_whether_others_are_told_of_the_next_of_a_key(
     postgresql_url: str, make_engine: MakeEngine, notify: bool
 ) -> None:
-    """A row that was received may make way for another of its key: other workers are told, unless nobody is."""
+    """A received row can free another row of its key: other workers are woken, unless notifications are off."""
     program = Program(make_engine(postgresql_url), notify=notify)
     program.connect(key="number")
     program.send(1)
@@ -133,7 +133,7 @@ def test_whether_others_are_told_of_the_next_of_a_key(
 
 @pytest.mark.parametrize("kind", ["mariadb", "postgresql"])
 def test_polling_alone(kind: str, request: pytest.FixtureRequest, make_engine: MakeEngine) -> None:
-    """Where nobody tells of messages, a worker looks at intervals."""
+    """Without notifications, a worker polls at intervals."""
     program = Program(make_engine(request.getfixturevalue(f"{kind}_url")), notify=False)
     program.connect()
 
@@ -151,7 +151,7 @@ class Nothing:
 
 
 def test_looks_become_rarer() -> None:
-    """A worker that finds nothing looks at longer and longer intervals, up to its longest."""
+    """A worker that finds nothing polls at longer and longer intervals, up to its longest."""
     turns, nothing = FairScheduler(ReceiverRegistry(), 0.1), cast("Database", Nothing())
     pauses: list[float] = []
 
@@ -163,7 +163,7 @@ def test_looks_become_rarer() -> None:
 
 
 def test_turns_that_have_heard_something() -> None:
-    """What is heard is looked for at once, and when there was something, the next look is soon."""
+    """A wake-up makes the scheduler poll at once, and after a claim the next poll comes soon."""
     turns = FairScheduler(ReceiverRegistry(), LONG_S)
     turns._poll_at = now = time.monotonic() + LONG_S
     assert (turns.should_poll(), turns.next_at(0.0)) == (False, now)
@@ -197,7 +197,7 @@ def test_listening_begins_again(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A connection that listens and is lost is made again, quietly, and tells then of what it has missed."""
+    """A lost connection that listens is made again silently, and then wakes the worker for missed messages."""
     monkeypatch.setattr(listener, "_AGAIN_S", 0.05)
     caplog.set_level(logging.DEBUG, "aldis.relay")
     program = Program(make_engine(postgresql_url))
@@ -209,7 +209,7 @@ def test_listening_begins_again(
         drowsy(found)
 
         def is_lost() -> bool:
-            postgresql.execute(END_LISTENING)  # Again and again: it may not listen yet.
+            postgresql.execute(END_LISTENING)  # Again and again, because it may not listen yet.
             return "The listener pauses for 0.05 s: " in caplog.text
 
         soon(is_lost)
@@ -220,12 +220,12 @@ def test_listening_begins_again(
 
 
 def watchers() -> set[threading.Thread]:
-    """The threads that watch a database, those of earlier tests that are just ending among them."""
+    """Return the threads that listen to a database, including those of earlier tests that are just ending."""
     return {thread for thread in threading.enumerate() if thread.name == "aldis-listener"}
 
 
 def test_a_watch_ends_with_its_worker(program: Program) -> None:
-    """A worker that has ended watches nothing."""
+    """A worker that has ended has no thread that listens."""
     others = watchers()
     program.connect()
 
@@ -238,8 +238,8 @@ def test_a_watch_ends_with_its_worker(program: Program) -> None:
 def test_what_cannot_be_watched_is_not(
     make_engine: MakeEngine, mariadb_url: str, postgresql_url: str, sqlite_url: str
 ) -> None:
-    """A database in memory, an async engine and other databases have no thread that watches them, and PostgreSQL has
-    none where it is not to notify.
+    """A database in memory, an async engine and other databases have no thread that listens, and PostgreSQL has none if
+    notifications are off.
     """
     others = watchers()
     awaited = create_async_engine(sqlite_url.replace("sqlite:", "sqlite+aiosqlite:")).sync_engine
@@ -253,7 +253,8 @@ def test_what_cannot_be_watched_is_not(
     assert watchers() <= others
 
 
-# The main thread's own lines are interrupted here, thousands of times. In a process of its own, which could hang.
+# The main thread's own lines are interrupted here, thousands of times. This runs in a new process, because it could
+# hang.
 RUNG_ALL_THE_TIME = """
 import signal
 from aldis.relay.worker.wake import WakeEvent
@@ -277,7 +278,7 @@ print("rung")
 
 
 def test_a_bell_is_rung_by_a_signal_at_any_moment() -> None:
-    """A signal that comes while a worker is about to wait, or has just waited, does not hold it up for ever."""
+    """A signal that comes just before, during or after a wait wakes the worker."""
     command = [sys.executable, "-c", RUNG_ALL_THE_TIME]
     done = subprocess.run(command, capture_output=True, text=True, timeout=SOON_S, check=True)
 

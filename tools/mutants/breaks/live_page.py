@@ -40,21 +40,6 @@ BREAKS: Final = (
         tests=("test_shown.py",),
     ),
     Break(
-        name="page-names-are-markup",
-        what="Names and values that contain HTML are shown as HTML.",
-        language="javascript",
-        at="make",
-        old="""
-            element.append(...children.filter((child) => child !== null && child !== ""));
-        """,
-        new="""
-            for (const child of children.filter((child) => child !== null && child !== ""))
-              if (child.nodeType) element.append(child);
-              else element.insertAdjacentHTML("beforeend", child);
-        """,
-        tests=("test_browser.py",),
-    ),
-    Break(
         name="page-forgets-nothing",
         what="The live page keeps more requests than it should.",
         language="javascript",

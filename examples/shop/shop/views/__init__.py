@@ -1,4 +1,4 @@
-"""The pages. None of them protects its forms against CSRF: a real shop would, for example with Flask-WTF."""
+"""The pages. Their forms have no protection against CSRF. A real shop needs it, for example from Flask-WTF."""
 
 from __future__ import annotations
 
@@ -28,4 +28,4 @@ def load_user() -> None:
 
 
 def for_every_page() -> dict[str, object]:
-    return {"cart_size": cart.size}  # Pages call it. Mails do not, for they have no session.
+    return {"cart_size": cart.size}  # Pages call it. Mails do not, because they have no session.

@@ -35,12 +35,12 @@ def register() -> ResponseReturnValue:
     db.session.add(user)
 
     try:
-        db.session.flush()  # It has an id now, and the transaction is open still.
+        db.session.flush()  # The user has an id now, and the transaction is still open.
     except IntegrityError:
         db.session.rollback()
         return refuse("accounts/register.html", "We know this address already.")
 
-    # A proxy may be a sender: Aldis sends what stands behind it, here the app.
+    # A proxy may be a sender: Aldis sends the object behind it, which is the app here.
     user_registered.send(current_app, user_id=user.id)
     db.session.commit()
 

@@ -16,7 +16,7 @@ pages = Blueprint("cart", __name__, url_prefix="/cart")
 
 
 def content() -> dict[str, int]:
-    """How many of which lamp."""
+    """Return the lamps in the cart and the number of each."""
     cart: dict[str, int] = session.get("cart", {})
     return cart
 

@@ -27,6 +27,6 @@ def lamp(slug: str) -> ResponseReturnValue:
 
 @pages.get("/offers")
 def offers() -> ResponseReturnValue:
-    """Has a bug, to show what an error looks like: nobody thought of a day without offers."""
+    """Fail when there are no offers. The bug is here on purpose, to show what an error looks like."""
     discounts: list[int] = []
     return render_template("catalogue/offers.html", average=sum(discounts) / len(discounts))

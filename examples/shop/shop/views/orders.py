@@ -1,4 +1,4 @@
-"""Placing orders, and looking at them."""
+"""Places and shows orders."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def place() -> ResponseReturnValue:
 
     for lamp, quantity in lines:
         order.lines.append(OrderLine(lamp=lamp, quantity=quantity, price_cents=lamp.price_cents))
-        lamp.stock = Lamp.stock - quantity  # Counted by the database, which refuses to go below zero.
+        lamp.stock = Lamp.stock - quantity  # The database subtracts, and refuses a number below zero.
 
     try:
         db.session.flush()
     except IntegrityError:
         db.session.rollback()
-        flash("Somebody was faster: we do not have that many lamps left.")
+        flash("Another customer was faster: we do not have that many lamps left.")
         return redirect(url_for("cart.show"), 303)
 
     order_placed.send(current_app, order_id=order.id, total_cents=order.total_cents)

@@ -1,8 +1,8 @@
-"""Who may see the live page: this machine, and what ``ALDIS_PAGE_HOSTS`` adds.
+"""Decide which clients may see the live page: this machine, and the hosts in ``ALDIS_PAGE_HOSTS``.
 
-The page is for the developer at this machine. A request is refused when any address that it may come from, or any name
-that it may be for, is not allowed. So a proxy's headers can only make the check stricter, and a page of another site
-cannot read this one by a name that resolves to this machine (DNS rebinding).
+The page is for the developer at this machine. A request is refused when any address that it may come from, or any host
+name that it may be for, is not allowed. So a proxy's headers can only make the check stricter, and a page of another
+site cannot read this one by a name that resolves to this machine (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def refusal_of(request: Request, hosts: Iterable[Any] | str) -> str | None:
 def _clients(request: Request) -> Iterator[str]:
     """Yield all addresses that the request may come from.
 
-    A header of a proxy proves nothing, so it cannot allow a client. But it can refuse one.
+    A header of a proxy proves nothing, so it cannot allow a client. But it can cause a refusal.
     """
     yield request.remote_addr or ""
     original = request.environ.get("werkzeug.proxy_fix.orig")
@@ -70,7 +70,7 @@ def _clients(request: Request) -> Iterator[str]:
 
 
 def _names(request: Request) -> Iterator[str]:
-    """Yield all names that the request may be for: a page of another site may send any header of a proxy."""
+    """Yield all host names that the request may be for. A page of another site may send any header of a proxy."""
     yield request.headers.get("Host", "")
     original = request.environ.get("werkzeug.proxy_fix.orig")
 

@@ -1,7 +1,7 @@
 """The page's event stream (server-sent events), made of the journal.
 
-Each listener looks several times a second for what has changed since it last looked. So a send never waits for a
-listener and costs the same with or without one; a slow listener gets fewer events, and no queue grows.
+Each listener looks several times a second for changes since its last look. So a send never waits for a listener and
+costs the same with or without one; a slow listener gets fewer events, and no queue grows.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 MAX_LISTENERS: Final = 3
 """How many listeners may keep their stream open. Each holds one of the server's threads, and the application needs
-some, too. A further listener gets what there is and asks again after a second, as on a server with one thread."""
+threads, too. A further listener gets the current events and asks again after a second, as on a server with one thread.
+"""
 
 _LOOK_EVERY_S: Final = 0.2
 _HEARTBEAT_S: Final = 5.0
@@ -69,16 +70,16 @@ class Feed:
         self._clock = clock
         self._wait = wait
         self._has_relay = has_relay
-        self._epoch = uuid4().hex[:12]  # Each process has its own: versions of one mean nothing to another.
+        self._epoch = uuid4().hex[:12]  # One for each process: its versions mean nothing to another process.
         self._lock = Lock()
 
     def events(self, last: str, *, lasts_s: float) -> Iterator[bytes]:
         """Return the events after ``last``, as parts of an event stream.
 
-        The stream ends by itself; the listener comes again with the id of the last event.
+        The stream ends by itself. The listener then connects again with the id of the last event.
 
         :param last: the id of the last event that the listener has seen. Any other text means "from the start".
-        :param lasts_s: how long the stream stays open, in seconds. With 0, it holds what there is already.
+        :param lasts_s: how long the stream stays open, in seconds. With 0, it holds only the events that exist already.
         """
         has_place = lasts_s > 0 and self._enter()
 
@@ -101,7 +102,7 @@ class Feed:
                 yield part
 
                 if stream.is_slow():
-                    return  # This listener reads too slowly. It may come again.
+                    return  # This listener reads too slowly. It may connect again.
 
             if self._clock() - began_s >= lasts_s:
                 yield _event("again", str(0 if lasts_s else _POLL_EVERY_MS))
@@ -135,7 +136,7 @@ class Feed:
 
 @final
 class EventStream:
-    """What one listener has been sent so far, and what it is sent next.
+    """The stream of one listener: remembers what it has sent, and makes the next part.
 
     :param journal: the journal.
     :param sources: returns the signals and namespaces whose connections the page shows.
@@ -162,7 +163,7 @@ class EventStream:
         self._looked_s = self._sent_s - _CONNECTIONS_EVERY_S
 
     def next_part(self) -> bytes:
-        """Return what has changed; a heartbeat if nothing was sent for a while; or nothing."""
+        """Return the changes; a heartbeat if nothing was sent for a while; or nothing."""
         part = self._requests() + self._changed_connections()
 
         if not part and self._clock() - self._sent_s >= _HEARTBEAT_S:
@@ -188,7 +189,7 @@ class EventStream:
             text = _text_of(entry)
 
             if texts and len(text) > room:
-                break  # The next part has the rest.
+                break  # The next part has the remaining changes.
 
             room -= len(text)
             self._version = version

@@ -1,7 +1,7 @@
 """The journal of one application in debug mode: its last requests, with the sends in each.
 
-A record of a send refers to its signal, sender and receivers. So that the journal does not change how long those
-live, it copies each send into plain values when the send ends, and drops the record.
+A record of a send refers to its signal, sender and receivers. The journal must not change how long those objects live.
+So it copies each send into plain values when the send ends, and drops the record.
 
 Every send comes through here while the application is in debug mode. So the journal only copies; the texts and the
 JSON are made for the listeners of the page, when they ask.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from aldis.observe import CallRecord, SendRecord
 
 MAX_REQUESTS: Final = 200
-"""How many requests the journal keeps; and, counted apart, how many sends outside of requests."""
+"""How many requests the journal keeps; and, counted separately, how many sends outside of requests."""
 
 BUDGET: Final = 400
 """About how many sends and calls the journal copies in one second. For the rest of that second it watches nothing, so
@@ -58,13 +58,13 @@ class LateCalls:
 
 @final
 class Journal:
-    """Keeps the last requests of one application, and what was sent in them.
+    """Keeps the last requests of one application, and the sends in them.
 
     It watches all signals while the application is in debug mode, as far as the budget of each second allows.
 
     :param clock: returns the time in seconds.
     :ivar requests: the number of requests since the journal was made.
-    :ivar is_awake: whether :meth:`wake` was called, and :meth:`sleep` not since.
+    :ivar is_awake: whether :meth:`wake` was called, and :meth:`sleep` was not called after it.
     :ivar shows_values: whether the journal keeps values of payloads, too.
     """
 
@@ -231,7 +231,7 @@ class Journal:
         sent = self._copy(send, entry)
 
         if not is_root or entry is None:
-            # It waits here until the call ends in which it was sent. That call keeps the record, and so its id.
+            # The send waits here until the call around it ends. That call keeps the record, and so its id.
             self._nested[id(send)] = sent
         else:
             self._spent += sent.size
@@ -254,7 +254,8 @@ class Journal:
         if late is None or id(call) in late.seen:
             return
 
-        late.seen.add(id(call))  # The id stays unique: the send's record keeps the call, and this note goes with it.
+        # The id stays unique: the send's record keeps the call, and this note is dropped with the record.
+        late.seen.add(id(call))
         size = late.sent.size
         self._copy_call(call, late.sent)
         late.entry.size += late.sent.size - size
@@ -281,7 +282,7 @@ class Journal:
         return sent
 
     def _name_sender(self, sender: Any) -> str:
-        # Nearly always, the sender is the same application as before.
+        # The sender is nearly always the same application as before.
         last, name = self._last_sender
 
         if last() is sender and name:
@@ -316,7 +317,7 @@ class Journal:
         if len(self._signals) < _MAX_SIGNALS:
             self._signals[id(signal)] = weakref.ref(signal)
 
-    # What listeners ask for.
+    # Reads by listeners.
 
     @property
     def version(self) -> int:
@@ -328,10 +329,10 @@ class Journal:
         return [entry for _, entry in self.versions(since)]
 
     def versions(self, since: int) -> list[tuple[int, RequestSnapshot]]:
-        """As :meth:`changes`, each with its version at one moment.
+        """Return the same as :meth:`changes`, each with its version at one moment.
 
-        A request may change right after this, and its own version with it. A listener that took that for what it has
-        seen would miss what changed in between.
+        A request may change right after this, and its own version with it. A listener that took the new version for the
+        one that it has seen would miss the change in between.
         """
         with self._lock:
             entries = [*self._requests, *self._outside_requests]
@@ -355,7 +356,7 @@ def _name_of(sender: Any) -> str:
 
 
 def _has_room(whole: RequestSnapshot | SendSnapshot, part: SendSnapshot) -> bool:
-    """Return whether one more send fits. Add its rows to the size, or to those that are left out."""
+    """Return whether one more send fits. Count its rows as kept, or as left out."""
     if whole.size + part.size > MAX_ROWS:
         whole.left_out += part.size + part.left_out
         return False
@@ -369,7 +370,7 @@ def _nothing() -> None: ...
 
 @final
 class JournalWatcher(Watcher):
-    """Passes what it sees on to a journal, which it holds weakly."""
+    """Passes sends and calls on to a journal, which it holds weakly."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = weakref.ref(journal)

@@ -1,8 +1,8 @@
 """The live page, at ``/_aldis/``, as WSGI middleware before the application.
 
 It stands before the application, not in it: its own requests reach no hook and no route of the application, and no
-route of the application can replace it. Only the relay tab pushes an app context, in which the database is asked.
-Outside debug mode there is no page: the middleware passes each request on as it came.
+route of the application can replace it. Only the relay tab pushes an app context, in which it queries the database.
+Outside debug mode there is no page: the middleware passes each request on unchanged.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _HEADERS: Final = {
 _MAX_PATH: Final = 300
 
 # A server that shuts down waits some seconds for threads that do not end by themselves, so streams are short there.
-# Werkzeug's server does not wait, and it logs each request, so a listener should not come again and again.
+# Werkzeug's server does not wait, and it logs each request, so a listener should not connect again and again.
 _LASTS_S: Final = 4.0
 _LASTS_ON_WERKZEUG_S: Final = 600.0
 
@@ -183,7 +183,7 @@ class LivePageMiddleware:
 
 @final
 class NotedBody:
-    """A response's body. What is sent while the server reads it belongs to the request."""
+    """A response's body. Sends that happen while the server reads it belong to the request."""
 
     def __init__(self, body: Iterable[bytes], snapshot: RequestSnapshot, journal: Journal) -> None:
         self._body = body
@@ -216,14 +216,14 @@ class NotedBody:
 
 @contextmanager
 def _noted_in(snapshot: RequestSnapshot) -> Generator[None]:
-    """Let what is sent in the block belong to a request."""
+    """Let the sends in the block belong to a request."""
     outer = current.get()
     current.set(snapshot)
 
     try:
         yield
     finally:
-        current.set(outer)  # Not by a token: the application may change the context in between.
+        current.set(outer)  # Reset without a token, because the application may change the context in between.
 
 
 def _nothing() -> None: ...

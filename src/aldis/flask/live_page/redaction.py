@@ -1,7 +1,7 @@
 """Turn payloads into text for the live page, and hide values that may be secret.
 
-Names and types are always shown, values only if the application asks for it. No code of a payload runs: a value that is
-not of a plain built-in type is shown as its type. Nothing here raises.
+Names and types are always shown, values only if the application asks for it. No code of a payload runs: if a value is
+not of a plain built-in type, only its type is shown. Nothing here raises.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The relay tab of the live page: how many messages wait for each receiver, and the dead letters.
 
-The database is asked only while somebody looks at the tab. The answer has names, numbers and reasons, and nothing of a
-message's payload.
+The page queries the database only while a user looks at the tab. The answer has names, numbers and reasons, and nothing
+of a message's payload.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from aldis.relay import DeadLetter, ReceiverStatus, Relay
 
 MAX_DEAD_LETTERS: Final = 50
-"""How many dead letters the tab lists. It shows the number of the rest."""
+"""How many dead letters the tab lists. It shows how many more there are."""
 
-# Asking takes an app context, which sends signals. No journal owns this request, so no journal keeps those sends.
+# The query needs an app context, which sends signals. No journal owns this request, so no journal keeps those sends.
 _UNSEEN: Final = RequestSnapshot(None, "GET", "", 0.0)
 
 
 def look(app: Flask, relay: Relay) -> bytes:
-    """Return the state of the relay's receivers and the dead letters as JSON; or what keeps the relay from telling it.
+    """Return the state of the relay's receivers and the dead letters as JSON; or the problem that prevents this.
 
-    :param app: the application. The database is asked in its context.
+    :param app: the application. The query runs in its context.
     :param relay: its relay.
     """
     token = current.set(_UNSEEN)
@@ -49,8 +49,8 @@ def _look(app: Flask, relay: Relay) -> dict[str, Any]:
         return {"receivers": [*map(_receiver, receivers)], "letters": [*map(_letter, letters)]}
     except AldisError as error:
         return {"problem": str(error)}
-    except Exception as error:  # Its message may have values in it.
-        return {"problem": f"The database could not be asked: {qualified_name(type(error))}."}
+    except Exception as error:  # Its message may contain values.
+        return {"problem": f"The database could not be queried: {qualified_name(type(error))}."}
 
 
 def _receiver(status: ReceiverStatus) -> dict[str, Any]:

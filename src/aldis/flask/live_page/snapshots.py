@@ -47,7 +47,7 @@ class CallSnapshot:
 
 @final
 class SendSnapshot:
-    """One send, in plain values. Of the classes in its payload, it keeps the classes themselves.
+    """One send, in plain values. It also keeps the classes of the payload's values, as classes.
 
     :ivar payload: for each argument its name, its class and, if values are shown, its value as text.
     :ivar size: the number of sends and calls in this tree, this send included.
@@ -139,7 +139,7 @@ class RequestSnapshot:
         self.pauses = 0
         self.text = None
 
-        # A receiver may make a request with a test client: what is sent there belongs to that request.
+        # A receiver may make a request with a test client. Sends in that request belong to it.
         self.outer = None if method is None else running_call()
 
 

@@ -5,9 +5,9 @@
     celery_app = Celery("shop", broker="amqp://guest@127.0.0.1")
     relay = Relay(engine, runner=CeleryRunner(celery_app))
 
-A send writes rows in its own transaction, as always. The relay's worker, which still has to run, publishes each row to
-one task, and deletes the row when the broker has confirmed that the message is safe. The workers of Celery run that
-task, which calls the receiver.
+A send writes rows in its own transaction, as always. The relay's worker must still run. It publishes each row to one
+task, and deletes the row when the broker has confirmed that the message is safe. The workers of Celery run that task,
+which calls the receiver.
 
 .. code-block:: text
 
@@ -24,15 +24,15 @@ What each failure leaves:
   messages with one id. Receivers write their effect once by ``relay.first_time``.
 - The broker is away, or does not confirm in time: the row waits, and no attempt is counted. If the broker has the
   message nevertheless, there are two messages with one id.
-- The receiver raises: the row is back in the relay's table, due after its backoff, with its attempts. No message waits
-  in the broker or in the memory of Celery's workers (no ``countdown``), so neither a ``visibility_timeout`` of Redis
-  nor the ``consumer_timeout`` of RabbitMQ limits the backoff.
+- The receiver raises: the row is back in the relay's table, due after its backoff, with its count of attempts. No
+  message waits in the broker or in the memory of Celery's workers (no ``countdown``), so neither a
+  ``visibility_timeout`` of Redis nor the ``consumer_timeout`` of RabbitMQ limits the backoff.
 - A Celery worker dies while the receiver runs: the broker delivers the message to another worker, which writes the row
-  again, counts a crash, and lets the row wait for a while. A message that crashed ``max_attempts`` workers, three at
-  least, is a dead letter. The broker does not say whether a worker had begun: messages that a worker had only fetched
-  when it was shut down count a crash, too. They count no attempt.
-- The relay's database is away when a Celery worker has to write a row: the outcome is published in its place, until it
-  can be written.
+  again, counts a crash, and lets the row wait for a while. A message that crashed ``max_attempts`` workers, but at
+  least three, is a dead letter. The broker does not say whether a worker had begun: messages that a worker had only
+  fetched when it was shut down count a crash, too. They do not count an attempt.
+- The relay's database is away when a Celery worker has to write a row: the worker publishes the outcome instead, until
+  it can be written.
 
 What cannot be promised:
 
@@ -40,11 +40,11 @@ What cannot be promised:
   than the ``visibility_timeout``; with RabbitMQ when it runs for longer than the ``consumer_timeout``, which is 30
   minutes by default.
 - Messages with one key in order: ``relay.durable(key=...)`` is refused.
-- To revoke the task or to purge the queue loses messages. So does a Celery worker of another program on the same queue:
+- Revoking the task or purging the queue loses messages. So does a Celery worker of another program on the same queue:
   Celery discards the messages of tasks that a worker does not know, and logs them with their payload. Route the task to
   a queue of its own, and deploy the Celery workers first.
-- A worker with the ``gevent`` or ``eventlet`` pool does not keep receivers to their ``timeout_s``, unless they are
-  async: nothing can interrupt them there.
+- A worker with the ``gevent`` or ``eventlet`` pool does not limit receivers by their ``timeout_s``, except async
+  receivers: nothing can interrupt sync receivers there.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ logger: Final = logging.getLogger("aldis.relay")
 # For how many seconds a row waits when the broker is away.
 _AWAY_S: Final = 5.0
 
-# For how many seconds a thread rests when a server is away. Without it, the thread would fetch all messages in vain.
+# For how many seconds a thread pauses when a server is away. Otherwise it would fetch all messages in vain.
 _REST_S: Final = 1.0
 
 _FEWEST_CRASHES: Final = 3
@@ -101,12 +101,12 @@ _task_names: Final[WeakKeyDictionary[Any, set[str]]] = WeakKeyDictionary()
 class CeleryRunner:
     """Runs the receivers of a relay in Celery's workers: ``Relay(db, runner=CeleryRunner(celery_app))``.
 
-    The relay's workers publish rows in place of receiving them. Both kinds of workers need the relay's database, and
-    the modules that connect the receivers: let ``celery -A`` name a module that imports them.
+    The relay's workers publish rows instead of receiving them. Both kinds of workers need the relay's database, and the
+    modules that connect the receivers: let ``celery -A`` name a module that imports them.
 
     The task is acknowledged late, and returned to the broker when its worker is lost. Messages are JSON, persistent,
-    and confirmed by the broker. This holds for the relay's task, whatever the application's settings are. The task's
-    name can be used in ``task_routes``. With ``task_always_eager``, receivers run in the relay's worker, as without a
+    and confirmed by the broker. This is true for the relay's task with any settings of the application. The task's name
+    can be used in ``task_routes``. With ``task_always_eager``, receivers run in the relay's worker, as without a
     runner.
 
     :param app: the Celery application.
@@ -125,7 +125,7 @@ class CeleryRunner:
             raise InvalidOptionError(f"CeleryRunner() takes a Celery application, not a {type(given[0]).__qualname__}.")
 
         if not isinstance(given[1], str) or not name:
-            raise InvalidOptionError(f"The name of a task is a text, not {name!r}.")
+            raise InvalidOptionError(f"The name of a task must be a text, not {name!r}.")
 
         self._app: Any = app
         self._name = name
@@ -140,7 +140,7 @@ class CeleryRunner:
     # In the programs that send, and in the relay's workers.
 
     def attach(self, consumer: Consumer, database: Database, /) -> None:
-        """Run the receivers of a relay. Called by ``Relay()``.
+        """Attach the runner to a relay, whose receivers it runs. ``Relay()`` calls this.
 
         :param consumer: receives the relay's rows.
         :param database: the relay's database.
@@ -179,18 +179,18 @@ class CeleryRunner:
         )
 
     def check(self, durable: Durable, /) -> None:
-        """Refuse options that a fleet cannot keep. Called by ``relay.durable()``.
+        """Refuse options that a fleet cannot keep. ``relay.durable()`` calls this.
 
-        :raises InvalidOptionError: when ``key`` is given.
+        :raises InvalidOptionError: when ``key`` is set.
         """
         if durable.key is not None:
             raise InvalidOptionError(
                 f"{durable!r} cannot have key={durable.key!r}: a relay with a CeleryRunner keeps no order, because any"
-                " Celery worker takes any message. Use a second relay, without a runner, for receivers that need one."
+                " Celery worker takes any message. Use a second relay, without a runner, for receivers that need a key."
             )
 
     def start(self) -> None:
-        """Check that the settings keep messages safe. Called when a worker of the relay begins.
+        """Check that the settings keep messages safe. A worker of the relay calls this when it begins.
 
         :raises InvalidOptionError: when messages would be lost.
         """
@@ -198,13 +198,13 @@ class CeleryRunner:
             self._broker.check()
 
     def stop(self) -> None:
-        """Close the connections to the broker. Called when a worker of the relay ends."""
+        """Close the connections to the broker. A worker of the relay calls this when it ends."""
         self._broker.close()
 
     def handle(self, row: Row, guard: Guard, /) -> Outcome:
-        """Publish a row. Called in a thread of a relay's worker.
+        """Publish a row. A worker of the relay calls this in one of its threads.
 
-        :return: what the worker does with the row: it deletes it if the broker has confirmed the message.
+        :return: what the worker does with the row. It deletes the row if the broker has confirmed the message.
         """
         if self._broker.is_eager:
             found: Outcome = self._consumer.receive(row, guard)
@@ -259,7 +259,7 @@ class CeleryRunner:
             self._write_outcome(row, outcome)
 
     def _after_crash(self, row: Row) -> Outcome:
-        """Return the outcome for a message that another worker had fetched before, and did not acknowledge."""
+        """Return the outcome of a message that another worker had fetched before and not acknowledged."""
         prepared = self._consumer.prepare(row)
 
         if isinstance(prepared, Outcome):
@@ -271,10 +271,10 @@ class CeleryRunner:
         return Outcome(Disposition.WAITS, "its worker died, or lost its connection", Exponential()(row.crashes))
 
     def _write_outcome(self, row: Row, outcome: Outcome) -> None:
-        """Write the outcome of a message that is not done. If the database is away, publish the outcome.
+        """Write the outcome of a message that was not received. If the database is away, publish the outcome.
 
-        Each publication is written once: a process that Celery kills may have written the outcome already, and still
-        the broker delivers its message to another worker.
+        The outcome of each publication is written once. A process that Celery kills may have written it already, and
+        the broker still delivers its message to another worker.
         """
         try:
             self._database.run(partial(_write, row, outcome))
@@ -320,7 +320,7 @@ def _limited(job: ReceiverJob, timeout_s: float | None) -> Generator[None, None,
     """Limit the time of a ``with`` block.
 
     Rejected: Celery's soft time limit. It holds from the beginning of the task to its end, so it may interrupt the code
-    that writes the outcome after the receiver; and most pools have none.
+    that writes the outcome after the receiver; and most pools do not have it.
     """
     with job.guard(timeout_s):
         if timeout_s is None:

@@ -1,4 +1,4 @@
-"""Publish to the broker of a Celery application. Nothing counts as published before the broker has confirmed it."""
+"""Publish to the broker of a Celery application. A message counts as published only after its confirmation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _PERSISTENT: Final = 2
 _VISIBLE_S: Final = 3600
 
-# Attributes of kombu's Queue with which it may lose messages, each with the safe value.
+# Attributes with which a Queue of kombu may lose messages, each with its safe value.
 _HARMFUL: Final = {"durable": True, "auto_delete": False, "exclusive": False, "no_ack": False}
 _LIMITS: Final = {
     "expires": "x-expires",
@@ -42,15 +42,16 @@ class Broker:
 
     @property
     def is_eager(self) -> bool:
-        """Return whether tasks run where they are sent. Tests may configure Celery so."""
+        """Return whether tasks run where they are sent. Tests may configure Celery in this way."""
         return bool(self._app.conf.task_always_eager)
 
     def publish(self, envelope: dict[str, Any], receiver: str) -> None:
         """Publish an envelope, and wait until the broker has confirmed it.
 
         :param envelope: the envelope.
-        :param receiver: the receiver's name, by which Celery's logs and events show the message.
-        :raises Exception: when the broker may not have it: it is away, refused it, or has no queue for it.
+        :param receiver: the receiver's name, which Celery's logs and events show for the message.
+        :raises Exception: when the broker may not have the message: it is away, refused the message, or has no queue
+            for it.
         """
         with self._producer() as producer:
             self._app.send_task(
@@ -74,7 +75,7 @@ class Broker:
     def _producer(self) -> Generator[Any, None, None]:
         """Return a producer with a connection of its own.
 
-        After an error the connection is closed: a late confirmation must not be taken for that of another message.
+        After an error the connection is closed, because a late confirmation must not count for another message.
         """
         connection = self._idle_connection() or self._connect()
 
@@ -168,7 +169,7 @@ class Broker:
         queue: Any = self._app.amqp.router.route({}, self._task, (), {}).get("queue")
 
         if queue is None:
-            return  # The task is published to an exchange. Whoever set that up knows where its messages go.
+            return  # The task is published to an exchange. The user set it up and knows where its messages go.
 
         harm = [
             f"{name}={getattr(queue, name)}"

@@ -1,4 +1,6 @@
-"""Encode a row for the broker: its columns as they were sent, and its counts of attempts. JSON, never pickle."""
+"""Encode a row for the broker: its columns as they were sent, and its counts of attempts. The format is JSON, never
+pickle.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,14 @@ class NewerEnvelopeError(Exception):
 
 
 class MalformedEnvelopeError(Exception):
-    """It is no envelope of a row."""
+    """The text is not an envelope of a row."""
 
 
 class Envelope(Struct, frozen=True, kw_only=True):
     """A row on its way through the broker.
 
-    ``token`` identifies the publication. ``end`` is the outcome of the attempt, if the database was away when it was to
-    be written. The other fields are columns of :class:`Row`.
+    ``token`` identifies the publication. ``end`` is the outcome of the attempt, if the database was away when the
+    worker had to write it. The other fields are columns of :class:`Row`.
     """
 
     format: Literal[1] = FORMAT
@@ -49,7 +51,7 @@ _COLUMNS: Final = tuple(name for name in Envelope.__struct_fields__ if name in R
 def encode(row: Row, outcome: Outcome | None = None) -> dict[str, Any]:
     """Return the envelope of a row, in types that JSON has.
 
-    :param outcome: how the attempt ended, if that is still to be written.
+    :param outcome: how the attempt ended, if this is not in the database yet.
     :raises MalformedEnvelopeError: when a column has a value of a wrong type, which SQLite allows.
     """
     end = None if outcome is None else (outcome.disposition.value, *outcome[1:])
@@ -59,10 +61,10 @@ def encode(row: Row, outcome: Outcome | None = None) -> dict[str, Any]:
 
 
 def decode(found: Any) -> tuple[Row, Outcome | None]:
-    """Return the row of an envelope, and the outcome of the attempt if that is still to be written.
+    """Return the row of an envelope, and the outcome of the attempt if it is not in the database yet.
 
     :raises NewerEnvelopeError: when a newer Aldis wrote the envelope.
-    :raises MalformedEnvelopeError: when it is no envelope.
+    :raises MalformedEnvelopeError: when it is not an envelope.
     """
     format = found.get("format") if isinstance(found, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
 
@@ -79,4 +81,4 @@ def _checked(found: Any) -> Envelope:
     try:
         return convert(found, Envelope)
     except ValidationError as error:
-        raise MalformedEnvelopeError(str(error)) from None  # The text has places and types, and no values.
+        raise MalformedEnvelopeError(str(error)) from None  # The error's text has places and types, and no values.

@@ -1,4 +1,4 @@
-"""Acknowledge a message to the broker only when its task has ended as it should."""
+"""Acknowledge a message to the broker only when its task has ended properly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DECIDED: Final = (exceptions.Ignore, exceptions.Reject, exceptions.Terminated)
 
 
 class Request(CeleryRequest):
-    """Returns a message to the broker where Celery would acknowledge it although its task has failed.
+    """Returns a message to the broker when Celery would acknowledge it although its task has failed.
 
     Even with late acknowledgements, Celery acknowledges a task that it killed at a hard time limit, and a task that
     raised. The relay's task raises nothing, but a soft time limit may interrupt it at any line.

@@ -1,1 +1,1 @@
-"""From ``send`` to a row in the caller's transaction."""
+"""Write a row for each durable receiver of a send, in the caller's transaction."""

@@ -2,7 +2,7 @@
 
 The relay's deliveries share an :class:`Outbox`, their group. It checks the payload before any receiver runs, and writes
 all rows of the send by one statement after the last receiver's turn. Outside of any transaction, it writes them in one
-transaction of its own: all rows, or none.
+transaction of its own: all rows, or no row.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from .transactions import Caller
 
-# Inline: nobody needs the ids of the rows, and to ask the database for them takes time.
+# Inline: the ids of the rows are not used, and fetching them from the database takes time.
 _ZERO: Final = literal_column("0", Integer)
 _INSERT: Final = insert(messages).values(sent_ms=now_ms(), due_ms=now_ms(), attempts=_ZERO, crashes=_ZERO).inline()
 _NOTIFY: Final = func.pg_notify(CHANNEL, "")
@@ -48,7 +48,7 @@ class Outgoing:
 
     :ivar is_awaited: whether it is a ``send_async``.
     :ivar message_id: the id of the message.
-    :ivar rows: the rows to write: of the receivers that had their turn.
+    :ivar rows: the rows to write, for the receivers that had their turn.
     :ivar shared: the columns that are the same in all rows.
     """
 
@@ -66,7 +66,7 @@ class Outgoing:
         self.is_awaited = is_awaited
 
     def add(self, receiver: str, ordering_key: str | None) -> str:
-        """Add a row for a receiver, if it has none yet: it may be connected twice. Return the message's id."""
+        """Add a row for a receiver, unless it has a row already: it may be connected twice. Return the message's id."""
         if all(row["receiver"] != receiver for row in self.rows):
             self.rows.append({**self.shared, "receiver": receiver, "ordering_key": ordering_key})
 
@@ -159,14 +159,14 @@ class Outbox:
         if not self._notifies or connection.dialect.name != "postgresql":
             connection.execute(_INSERT, rows)
         elif len(rows) == 1:
-            connection.execute(_INSERT_AND_NOTIFY, rows[0])  # In one trip to the server.
+            connection.execute(_INSERT_AND_NOTIFY, rows[0])  # One round trip to the server for all rows.
         else:
             connection.execute(_INSERT, rows)
             connection.execute(select(_NOTIFY))
 
 
 def _connection_of(caller: Caller, database: Database) -> Connection:
-    """Return the connection of the caller's transaction. The rows are inside the savepoint that is open, if one is."""
+    """Return the connection of the caller's transaction. If a savepoint is open, the rows are inside it."""
     if isinstance(caller, Connection):
         return caller
 
@@ -174,12 +174,12 @@ def _connection_of(caller: Caller, database: Database) -> Connection:
 
     try:
         return session.connection(bind_arguments={"clause": _INSERT})
-    except UnboundExecutionError:  # The session has a bind for each of the user's tables, and none for ours.
+    except UnboundExecutionError:  # The session has a bind for each of the user's tables, but no bind for our tables.
         return session.connection(bind_arguments={"bind": database.engine()})
 
 
 def _explain(error: DBAPIError) -> None:
-    """Make an error of the database say what is lost, and hide the payload in it."""
+    """Make an error of the database say what is lost, and hide the payload."""
     error.hide_parameters = True
     error.add_note(
         f"Aldis could not write the rows of durable receivers{_why(error)}. No row was written: roll the transaction"

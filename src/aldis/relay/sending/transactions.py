@@ -1,9 +1,9 @@
-"""Which transaction a send belongs to: the caller's, if the caller has one open.
+"""Find the transaction that a send belongs to: the caller's, if the caller has an open transaction.
 
 :func:`callers_transaction` finds it, in this order:
 
 1. the transaction that ``Relay.using`` names;
-2. the session of a registry that the relay was given, such as Flask-SQLAlchemy's ``db.session``;
+2. the session of a registry that was passed to the relay, such as Flask-SQLAlchemy's ``db.session``;
 3. a session that was made by hand: each session that begins a transaction is noted, with the thread, the task and the
    context in which it begins, and a send there finds it if it uses the relay's database.
 """
@@ -51,7 +51,7 @@ class Begun(NamedTuple):
     task: ref[Any] | None
 
     def session(self) -> Session | None:
-        """Return the session, as long as it is in that transaction."""
+        """Return the session while it is in that transaction; afterwards ``None``."""
         transaction = self.transaction()
         session = None if transaction is None else transaction.session
         return session if session is not None and session.get_transaction() is transaction else None
@@ -65,7 +65,8 @@ _begun: Final[ContextVar[tuple[Begun, ...]]] = ContextVar("aldis.relay.begun", d
 
 @final
 class Using:
-    """One ``with`` block of :func:`using`. When it ends, it forgets all: copies of its context may live on.
+    """One ``with`` block of :func:`using`. When it ends, it drops its references, because copies of its context may
+    live on.
 
     :ivar caller: the transaction, as long as the block is open.
     """
@@ -80,13 +81,13 @@ class Using:
         self.owner: object = (get_ident(), _task())
 
     def is_for(self, database: Database) -> bool:
-        """Whether a send here joins it. It does not in tasks that are started inside the block: no session is shared
-        with a task.
+        """Whether a send here joins it. A send in a task that was started inside the block does not: a task shares no
+        session.
         """
         return self.database is database and self.owner == (get_ident(), _task())
 
     def end(self) -> None:
-        """Forget all."""
+        """Drop all references."""
         self.database = self.caller = self.owner = None
 
 
@@ -106,9 +107,7 @@ def as_sync(given: Any) -> Caller:
         found = found.sync_connection
 
     if not isinstance(found, (Session, Connection)):
-        raise TransactionError(
-            f"A transaction is that of a Session or of a Connection of SQLAlchemy, not of {_kind_of(given)}."
-        )
+        raise TransactionError(f"Pass a Session or a Connection of SQLAlchemy, not {_kind_of(given)}.")
 
     return found
 
@@ -122,10 +121,10 @@ def _kind_of(given: object) -> str:
 
 @contextmanager
 def using(database: Database, given: Given) -> Generator[None, None, None]:
-    """In a ``with`` block, join the sends of this thread and task to a given transaction.
+    """Join the sends of this thread and task in a ``with`` block to a transaction.
 
-    :param database: that of the relay whose sends join.
-    :raises TransactionError: when it is no session and no connection.
+    :param database: the database of the relay whose sends join.
+    :raises TransactionError: when it is neither a session nor a connection.
     """
     block = Using(database, as_sync(given))
     token = _using.set((*_using.get(), block))
@@ -140,7 +139,7 @@ def using(database: Database, given: Given) -> Generator[None, None, None]:
 def callers_transaction(database: Database) -> Caller | None:
     """Return the session or connection whose transaction a send joins here, if there is one.
 
-    :param database: that of the relay.
+    :param database: the relay's database.
     :raises TransactionError: when there are several.
     """
     used = next((block.caller for block in reversed(_using.get()) if block.is_for(database)), None)
@@ -156,7 +155,7 @@ def _session_of(registry: Any) -> Session | None:
     """Return the session of a registry, if there is one and it is in a transaction."""
     try:
         session = registry() if registry.registry.has() else None
-    except RuntimeError:  # Flask-SQLAlchemy's outside of an application's context.
+    except RuntimeError:  # A registry of Flask-SQLAlchemy raises outside of an application context.
         return None
 
     sync = None if session is None else as_sync(session)
@@ -175,7 +174,7 @@ def _noted_session(engine: Callable[[], Engine]) -> Session | None:
     if not sessions:
         return None
 
-    pool = engine().pool  # Which an engine shares with those that are made of it, for options.
+    pool = engine().pool  # An engine shares its pool with the engines that execution_options() makes of it.
     found = [session for session in sessions if pool in _pools_of(session)]
 
     if len(found) > 1:
@@ -188,13 +187,13 @@ def _noted_session(engine: Callable[[], Engine]) -> Session | None:
 
 
 def _pools_of(session: Session) -> list[Any]:
-    """Return the pool of the engine that a session would write our rows with; if it has none for them, all its pools.
+    """Return the pool of the engine that a session would use for our rows; if it has no engine for them, all its pools.
 
-    A session may have an engine for each of the user's tables, and none for ours.
+    A session may have an engine for each of the user's tables, but no engine for our tables.
     """
     try:
         binds: Any = [session.get_bind(clause=_WRITE)]
-    except UnboundExecutionError:  # A session with a bind for each of the user's tables has no other way to ask.
+    except UnboundExecutionError:  # With a bind for each of the user's tables, this is the only way.
         known: Any = session
         binds = (known.binds if hasattr(known, "binds") else known._Session__binds).values()  # Public since 2.1.
 

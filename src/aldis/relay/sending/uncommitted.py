@@ -1,8 +1,8 @@
-"""In development mode, warn of messages that are gone because nobody committed their transaction.
+"""In development mode, warn of messages that are gone because their transaction was not committed.
 
 A session begins a transaction when it reads. A later send joins it. If the program never commits, because it wrote
-nothing else, the rows are rolled back when the session is closed. A rollback that the program asked for is no mistake,
-so there is no warning.
+nothing else, the rows are rolled back when the session is closed. A rollback that the program asked for is not a
+mistake, so there is no warning.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def note(session: Session, signal_name: str) -> None:
 
 @event.listens_for(Session, "after_commit")
 def _committed(session: Session) -> None:
-    if session.get_nested_transaction() is None:  # The event comes for savepoints too.
+    if session.get_nested_transaction() is None:  # SQLAlchemy sends the event for savepoints too.
         session.info.pop(_KEY, None)
 
 

@@ -39,12 +39,12 @@ def count(connection: Connection) -> list[Backlog]:
         now_ms(),
     ).group_by(_m.receiver)
     return [
-        # The integers of MariaDB's sums are decimals.
+        # MariaDB returns sums of integers as decimals.
         Backlog(str(receiver), rows - int(in_flight), int(in_flight), int(retrying), _age_s(oldest, now), failure)
         for receiver, rows, in_flight, retrying, oldest, failure, now in connection.execute(statement)
     ]
 
 
 def _age_s(sent_ms: object, now: int) -> float:
-    """Return the age of a row. Subtracted here, where no number overflows; SQLite may have a text for a time."""
+    """Return the age of a row. Subtract in Python, where no number overflows. SQLite may have a text for a time."""
     return max(now - sent_ms, 0) / 1000 if isinstance(sent_ms, (int, float)) else 0.0

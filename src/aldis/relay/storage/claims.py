@@ -1,5 +1,5 @@
-"""Claims: how workers take rows, keep them, and give them up. Each function is one statement or a few, in a transaction
-of the caller's.
+"""Claims: how workers take rows, keep them, and release them. Each function executes one statement or a few, in a
+transaction of the caller.
 
 .. code-block:: text
 
@@ -8,11 +8,11 @@ of the caller's.
                 ├──────── backoff ── the receiver raised ───┘ │ └── attempts used up, unreadable ──> dead letter
                 └──────── the lease ran out ── worker died ───┘                        requeue ──> due
 
-Whatever a worker writes about a row that it claimed, it writes with the token of its claim. A worker whose lease
-expired can no longer complete or retry the message, once another worker has claimed the row.
+A worker writes about a claimed row only with the token of its claim. A worker whose lease expired can no longer
+complete or retry the message, once another worker has claimed the row.
 
-A row that killed :data:`POISON` workers is a poison message: it is claimed alone, and runs alone, so that it does not
-take other messages with it.
+A row that killed :data:`POISON` workers is a poison message: it is claimed alone, and runs alone, so that no other
+message is lost with it.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ _m: Final = messages.c
 POISON: Final = 2
 """After how many crashes a row is a poison message."""
 
-_LARGEST_INT: Final = 2**31 - 1  # Of the columns that count.
+_LARGEST_INT: Final = 2**31 - 1  # The largest value of the columns that count.
 
 
 def next_due(connection: Connection, names: Iterable[str]) -> dict[str, int]:
-    """Return in how many milliseconds the next row of each receiver is due, or its lease ends; 0 or less: now.
+    """Return in how many milliseconds the next row of each receiver is due, or its lease ends. 0 or less means now.
 
     Receivers without rows are left out.
     """
     soonest: Any = connection.execute(_soonest(connection.dialect.name), {"names": json.dumps([*names])})
-    # Subtracted here: in the database, a time at the end of its type would overflow. SQLite may have a text there.
+    # Subtract in Python: in the database, a time at the end of its type would overflow. SQLite may have a text there.
     return {name: int(due_ms) - now for name, due_ms, now in soonest if isinstance(due_ms, (int, float))}
 
 
@@ -77,10 +77,10 @@ def _soonest(dialect: str) -> Any:
 
 
 def claim(connection: Connection, name: str, known: KnownReceiver, limit: int, lease_ms: int) -> list[Row]:
-    """Claim due rows of one receiver, those that were due first before the others.
+    """Claim due rows of one receiver, in the order in which they became due.
 
-    Rows of versions that are newer than the code stay, and so do ordered rows that are not the first of their key. A
-    poison message is claimed alone.
+    Rows of versions that are newer than the code stay, and so do ordered rows that are not the first row of their key.
+    A poison message is claimed alone.
     """
     token = uuid4().hex
     rows = _until_poison([_row(row, token) for row in ordered_claims.choose(connection, name, known, limit)])
@@ -120,12 +120,12 @@ def _claiming_malformed(dialect: str) -> Update:
 
 
 def _row(row: Any, claim: str) -> Row:
-    """Return a row as it is after the claim. It has one crash more if it has the token of a claim that expired.
+    """Return a row as it is after the claim. It counts one more crash if it has the token of a claim that expired.
 
     SQLite takes a value of any type in any column. A row whose numbers no send or claim can have written is malformed:
-    the claim writes zeros in their place, and the row becomes a dead letter. To repair it would be to guess.
+    the claim writes zeros in their place, and the row becomes a dead letter. Repairing the row would be guessing.
     """
-    # As a tuple: to ask the row for a column by name takes as long as all of this.
+    # As a tuple: reading one column of the row by name takes as long as all of this.
     id, message_id, signal, receiver, version, sender, payload, trace, key, sent_ms, attempts, crashes, token = row
 
     if _are_counts(version, attempts, crashes) and version > 0 and type(sent_ms) is int and 0 <= sent_ms <= LAST_MS:
@@ -152,7 +152,7 @@ def _until_poison(rows: list[Row]) -> list[Row]:
 
 
 def renew_leases(connection: Connection, leases: Collection[tuple[int, str]], lease_ms: int) -> set[tuple[int, str]]:
-    """Put off the ends of leases. Return the leases that are still held."""
+    """Renew leases. Return the leases that are still held."""
     held: set[tuple[int, str]] = set()
 
     for token, ids in _by_token(leases).items():
@@ -164,7 +164,7 @@ def renew_leases(connection: Connection, leases: Collection[tuple[int, str]], le
 
 
 def acknowledge(connection: Connection, leases: Iterable[tuple[int, str]]) -> int:
-    """Delete rows that were received. Return how many: fewer, if leases were lost."""
+    """Delete rows that were received. Return how many were deleted: fewer than given, if leases were lost."""
     dialect = connection.dialect.name
     statement = _acknowledging(dialect)
     return sum(

@@ -1,4 +1,4 @@
-"""The user's database: what a relay is given, and transactions of our own in it."""
+"""The user's database: the object that was passed to a relay, and Aldis's own transactions in the database."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ _OF_ONE: Final = (StaticPool, SingletonThreadPool)
 
 @final
 class Database:
-    """The database that a relay was given, as an engine, a session maker or one of the other kinds.
+    """The database that was passed to a relay: an engine, a session maker or one of the other kinds.
 
     :ivar is_async: whether its engine is an ``AsyncEngine``.
-    :ivar registry: the registry of sessions that it was given, if it was given one.
+    :ivar registry: the registry of sessions, if one was passed.
     :ivar scope: returns the context to enter before the engine is asked for: an application's context in Flask.
     :ivar wait_s: how many seconds a transaction of our own waits for a database that is away.
     """
@@ -66,7 +66,7 @@ class Database:
         elif not self._is_extension and not isinstance(target, (Engine, AsyncEngine, *_MAKERS)):
             raise InvalidOptionError(
                 "Relay() takes a database: an Engine, a sessionmaker or a scoped_session of SQLAlchemy, their async"
-                f" likes, or the SQLAlchemy() of Flask-SQLAlchemy; not {_named(target)}."
+                f" counterparts, or the SQLAlchemy() of Flask-SQLAlchemy; not {_named(target)}."
             )
 
         self.is_async: bool = isinstance(target, (AsyncEngine, async_sessionmaker, async_scoped_session))
@@ -87,8 +87,8 @@ class Database:
         """Return the same database for a worker, with connections of its own.
 
         Receivers that use up the pool cannot keep the worker from renewing their leases. It does not wait for a
-        database that is away, and only for a short time for other transactions: it tries again, and has other things to
-        do meanwhile.
+        database that is away, and waits only a short time for other transactions. The worker tries again, and has other
+        work meanwhile.
         """
         found = self.for_drain()
         found._own_engines = {}
@@ -98,7 +98,7 @@ class Database:
     def engine(self) -> Engine:
         """Return the engine; for an async engine, its sync side.
 
-        :raises InvalidOptionError: when there is none, or it is for a database that the relay cannot run on.
+        :raises InvalidOptionError: when there is no engine, or the relay cannot run on its database.
         """
         found = self._given()
         engine: Engine = found.sync_engine if isinstance(found, AsyncEngine) else found
@@ -118,7 +118,7 @@ class Database:
         bind = maker.kw.get("bind")
 
         if bind is None:
-            raise InvalidOptionError(f"The {type(maker).__name__} of the relay has no bind. Give it an engine.")
+            raise InvalidOptionError(f"The {type(maker).__name__} of the relay has no bind. Set bind to an engine.")
 
         # An AsyncEngine has its sync side as `engine`, and a connection, which tests bind to, has its engine.
         return bind if isinstance(bind, (Engine, AsyncEngine)) else bind.engine
@@ -131,11 +131,11 @@ class Database:
         return self._do(_in_transaction(work, begin))
 
     def look(self, work: Callable[[Connection], T]) -> T:
-        """As :meth:`run`, to read only: no writer has to wait."""
+        """Do some work as :meth:`run` does, but only read, so that no writer has to wait."""
         return self._do(_in_transaction(work, Connection.begin))
 
     def run_plain(self, work: Callable[[Connection], T]) -> T:
-        """As :meth:`run`, for work that is not possible in a transaction."""
+        """Do some work as :meth:`run` does, but outside of a transaction."""
         return self._do(_autocommitting(work))
 
     def _do(self, work: Callable[[Connection], T]) -> T:
@@ -158,11 +158,11 @@ class Database:
                         time.sleep(patience.pause_s(error))
 
     def _busy_s(self) -> float:
-        """Return for how many seconds other transactions may be in the way of one of ours."""
+        """Return for how many seconds other transactions may block one of our transactions."""
         return _BUSY_S if self._own_engines is None else _BUSY_IN_WORKERS_S
 
     async def run_async(self, work: Callable[[Connection], T]) -> T:
-        """As :meth:`run`, awaited, with the async engine itself."""
+        """Await some work as :meth:`run` does it, with the async engine itself."""
         from asyncio import sleep
 
         engine = self._given()
@@ -178,7 +178,7 @@ class Database:
     def _portal_engine(self, engine: Engine) -> AsyncEngine:
         """Return the engine for the portal's loop.
 
-        It is one of our own: connections of most drivers belong to the loop that they were made in.
+        This engine is our own, because connections of most drivers belong to the loop in which they were made.
         """
         if isinstance(engine.pool, StaticPool):
             return AsyncEngine(engine)
@@ -205,7 +205,7 @@ class Database:
         return self._own_engines[engine]
 
     def close(self) -> None:
-        """Close the connections that are its own, see :meth:`for_worker`."""
+        """Close this object's own connections, see :meth:`for_worker`."""
         if self._own_engines is not None:
             self.close_portal()
 
@@ -261,7 +261,7 @@ class RetryPolicy:
     def pause_s(self, error: DBAPIError) -> float:
         """Return how many seconds to pause before the next try.
 
-        :raises DBAPIError: the error, when another try is of no use, or the time for tries is over.
+        :raises DBAPIError: the error, when another try cannot succeed, or the time for tries is over.
         """
         is_busy_now = is_busy(error)
         lasts_s = self._busy_s if is_busy_now else self._wait_s if is_away(error) else 0.0
@@ -270,14 +270,14 @@ class RetryPolicy:
             raise error
 
         self._pause_s = min(self._pause_s * 2, 0.05 if is_busy_now else 1.0)
-        return self._pause_s * uniform(0.5, 1.0)  # noqa: S311  # No secret.
+        return self._pause_s * uniform(0.5, 1.0)  # noqa: S311  # This is not a secret.
 
 
 def _check_is_free(engine: Engine) -> None:
-    """Raise if a transaction is open on the one connection that a database in memory has.
+    """Raise if a transaction is open on the only connection of a database in memory.
 
-    To begin another transaction there would end it, and to return the connection to the pool would roll it back, both
-    in silence.
+    Beginning another transaction there would end the open one, and returning the connection to the pool would roll it
+    back, both in silence.
 
     :raises TransactionError: when a transaction is open.
     """
@@ -287,13 +287,13 @@ def _check_is_free(engine: Engine) -> None:
     if getattr(driver, "in_transaction", False) and getattr(driver, "autocommit", True) is not False:
         raise TransactionError(
             "The relay cannot begin a transaction: the database is in memory, so it has one connection, and a"
-            " transaction of the program is open on it. Commit it or roll it back before."
+            " transaction of the program is open on it. Commit it or roll it back first."
         )
 
 
 def _only_connection(engine: Engine) -> Any:
     if isinstance(engine.pool, SingletonThreadPool):
-        pooled = engine.raw_connection()  # If it is in use in this thread, this counts one more use of it.
+        pooled = engine.raw_connection()  # If this thread uses the connection already, it only counts one more use.
         pooled.close()
         return pooled.driver_connection
 

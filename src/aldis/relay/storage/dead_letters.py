@@ -1,6 +1,6 @@
-"""Dead letters: messages that were given up, and are kept until somebody requeues or drops them.
+"""Dead letters: messages that get no more attempts. They are kept until a user requeues or drops them.
 
-Each function is one statement or a few, in a transaction of the caller's.
+Each function executes one statement or a few, in a transaction of the caller.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def dead_letter(connection: Connection, row: Row, reason: str) -> bool:
     mine = and_(_m.id == row.id, _m.token == row.token)
     sent, ended = (_m[name] for name in SENT_COLUMNS), (now_ms(), literal(row.attempts), literal(printable(reason)))
     source = select(*sent, *ended).where(mine)
-    source = source.with_for_update()  # Or another worker could claim it between the two statements.
+    source = source.with_for_update()  # Otherwise another worker could claim it between the two statements.
     connection.execute(insert(letters).from_select(names, source, include_defaults=False))
     return connection.execute(delete(messages).where(mine)).rowcount == 1
 
@@ -41,9 +41,9 @@ def dead_letter_deleted(connection: Connection, row: Row, reason: str) -> None:
 
 
 def find(connection: Connection, receiver: str | None, limit: int, after: int) -> list[DeadLetter]:
-    """Return dead letters, the oldest first, from after a number on.
+    """Return dead letters after a number, the oldest first.
 
-    :param receiver: only those of this receiver.
+    :param receiver: only dead letters of this receiver.
     """
     names = ("id", "message_id", "signal", "receiver", "attempts", "sent_ms", "died_ms", "reason")
     conditions = [_d.id > after, *([_d.receiver == receiver] if receiver is not None else [])]
@@ -70,11 +70,11 @@ def payload_of(connection: Connection, number: int) -> str | None:
 
 
 def requeue(connection: Connection, numbers: Collection[int]) -> int:
-    """Make messages of dead letters, as if they had been sent now. Return how many there were."""
+    """Make rows of dead letters again, due now. Return how many there were."""
     chosen = _d.id.in_(numbers)
     names = [*SENT_COLUMNS, "due_ms", "attempts", "crashes"]
     source = select(*(_d[name] for name in SENT_COLUMNS), now_ms(), literal(0), literal(0)).where(chosen)
-    source = source.order_by(_d.id).with_for_update()  # Who does the same at the same time finds them gone.
+    source = source.order_by(_d.id).with_for_update()  # Another requeue at the same time then finds them gone.
     connection.execute(insert(messages).from_select(names, source, include_defaults=False))
     return connection.execute(delete(letters).where(chosen)).rowcount
 
@@ -85,7 +85,7 @@ def drop(connection: Connection, numbers: Collection[int]) -> int:
 
 
 def purge(connection: Connection, age_ms: int) -> int:
-    """Delete dead letters that are older. Return how many there were."""
+    """Delete dead letters that are older than a time. Return how many there were."""
     return connection.execute(delete(letters).where(_d.died_ms < now_ms() - age_ms)).rowcount
 
 

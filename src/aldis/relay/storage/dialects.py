@@ -1,4 +1,4 @@
-"""Dialects: all that the relay does differently in SQLite, PostgreSQL, MariaDB and MySQL."""
+"""Dialects: everything that the relay does differently in SQLite, PostgreSQL, MariaDB and MySQL."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ _AWAY_IN_SQLITE: Final = frozenset({8, 10, 14})  # SQLITE_READONLY, SQLITE_IOERR
 # SQLSTATEs of PostgreSQL: no connection; it stops, or starts; it takes no changes.
 _AWAY_IN_POSTGRESQL: Final = ("08", "57P0", "25006")
 
-# A transaction that was the victim of another: to do it again may succeed.
+# The database ended a transaction in favour of another one: a new try may succeed.
 _VICTIM: Final = frozenset({"40001", "40P01", "55P03"})
 _VICTIM_OF_MYSQL: Final = frozenset({(1205,), (1213,)})
 
-# Whether the transactions of an engine are by default what our own must be.
+# Whether the transactions of an engine have the isolation level that ours need, by default.
 _engines: Final[WeakKeyDictionary[Engine, bool]] = WeakKeyDictionary()
 
 
@@ -77,10 +77,11 @@ def as_ids(numbers: list[int], dialect: str) -> Any:
 
 
 def begin(connection: Connection) -> None:
-    """Begin a transaction of our own. It is short, and it will write.
+    """Begin a transaction of our own, which is short and will write.
 
     The engine is the user's: its driver may commit each statement by itself, or begin transactions of another isolation
-    level. Without a transaction, two claims could take the same row; with more isolation, one of two claims would fail.
+    level. Without a transaction, two claims could take the same row; with a stricter level, one of two claims would
+    fail.
     """
     if connection.dialect.name == "postgresql":
         if not _reads_committed(connection):
@@ -113,7 +114,9 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 def _reads_committed(connection: Connection) -> bool:
-    """Whether transactions of a PostgreSQL engine read what is committed. Asked once: to set the level takes time."""
+    """Whether transactions of a PostgreSQL engine are READ COMMITTED. The answer is kept, because setting the level
+    takes time.
+    """
     engine = connection.engine
 
     if engine not in _engines:
@@ -181,15 +184,15 @@ def is_busy(error: DBAPIError) -> bool:
 
 
 def is_no_text(error: DBAPIError) -> bool:
-    """Whether SQLite found a text that is no UTF-8. No send writes one."""
+    """Whether SQLite found a text that is not UTF-8. No send writes such a text."""
     return "Could not decode to UTF-8" in str(error.orig)
 
 
 def reading_any_text(work: Callable[[Connection], T]) -> Callable[[Connection], T]:
-    r"""Return work that can read texts that are no UTF-8, too. It sees their wrong bytes as ``\xff``.
+    r"""Return work that can also read texts that are not UTF-8. It sees their wrong bytes as ``\xff``.
 
-    Such a text is no JSON, so no other payload is made of it. Without this, SQLite's driver would raise for all rows of
-    a claim because of one text.
+    Such a text is not JSON, so it is never taken for another payload. Without this, SQLite's driver would raise for all
+    rows of a claim because of one text.
     """
 
     def do(connection: Connection) -> T:
@@ -210,8 +213,7 @@ def _as_text(stored: bytes) -> str:
 
 @contextmanager
 def as_dbapi_error() -> Generator[None, None, None]:
-    """Turn the network errors that asyncpg raises when it connects into errors of SQLAlchemy, which leaves them as they
-    are.
+    """Turn the network errors of asyncpg at connect into errors of SQLAlchemy, because SQLAlchemy itself does not.
 
     :raises OperationalError: in place of an ``OSError``.
     """
@@ -222,7 +224,7 @@ def as_dbapi_error() -> Generator[None, None, None]:
 
 
 def is_away(error: DBAPIError) -> bool:
-    """Whether the database cannot be reached now, or takes no changes, like a server that has become a replica."""
+    """Whether the database cannot be reached now, or refuses changes, like a server that has become a replica."""
     if error.connection_invalidated or (_sqlstate(error) or "").startswith(_AWAY_IN_POSTGRESQL):
         return True
 

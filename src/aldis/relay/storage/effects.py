@@ -1,4 +1,4 @@
-"""Effects: which messages had their effect already, noted in the transaction that makes the effect."""
+"""Effects: notes of the messages that had their effect already, written in the transaction that makes the effect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def note_effect(connection: Connection, message_id: str, receiver: str) -> bool:
-    """Note an effect. Return whether it was not noted before.
+    """Note an effect. Return ``True`` if this is the first note.
 
     Wait for another transaction that is about to note the same effect.
     """
@@ -31,11 +31,11 @@ def note_effect(connection: Connection, message_id: str, receiver: str) -> bool:
 
         statement = insert_here(effects).on_conflict_do_nothing()
 
-    # Of an INSERT, SQLAlchemy keeps the count of rows only when it is told to.
+    # SQLAlchemy keeps the row count of an INSERT only on request.
     done = connection.execute(statement.values(**values), execution_options={"preserve_rowcount": True})
     return done.rowcount == 1
 
 
 def purge(connection: Connection, age_ms: int) -> int:
-    """Delete notes of effects that are older. Return how many there were."""
+    """Delete notes of effects that are older than a time. Return how many there were."""
     return connection.execute(delete(effects).where(effects.c.done_ms < now_ms() - age_ms)).rowcount

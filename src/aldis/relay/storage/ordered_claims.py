@@ -1,9 +1,10 @@
-"""Which rows a claim takes: the first that are due, and of rows with a key only the first of each key.
+"""Choose the rows that a claim takes: the first rows that are due, but of rows with a key only the first row of each
+key.
 
-For a receiver without a key, that is one short statement. With a key, the plain statement "due, and no older row of the
-same key" is right, but too slow for a long backlog: of a million rows of ten customers only ten are the first of their
-key, and to find them the database would look at all the others, at each claim. So a claim looks where the rows that it
-may take can be, in this order, and stops when it has found enough:
+For a receiver without a key, one short statement does this. With a key, the plain statement "due, and no older row of
+the same key" is right, but too slow for a long backlog: of a million rows of ten customers only ten are the first row
+of their key, and to find them the database would look at all rows at each claim. So a claim looks where the rows that
+it may take can be, in this order, and stops when it has found enough:
 
 1. the front: the first thousand rows that are due;
 2. the firsts: the first row of each key, for up to a thousand keys, by one look into the index for each key;
@@ -55,9 +56,9 @@ class _Part(Enum):
 def choose(connection: Connection, name: str, known: KnownReceiver, limit: int) -> Sequence[Any]:
     """Return the rows to claim, locked, as they are before the claim.
 
-    :param name: the name that stands in the rows.
+    :param name: the name in the rows.
     :param known: their receiver.
-    :param limit: how many, at the most.
+    :param limit: the largest number of rows.
     """
     versions, names = tuple(known.versions.items()), known.names
     values: dict[str, Any] = {"name": name, "most": limit}
@@ -118,7 +119,7 @@ def _due(part: _Part) -> list[Any]:
     if part is _Part.REST:
         return [is_its, is_due, or_(_m.ordering_key.is_(None), _m.ordering_key > bindparam("last", type_=String))]
 
-    # Written so that no index fits: databases would rather read all that is due than look for some rows by their ids.
+    # These conditions fit no index. Otherwise databases would read all due rows instead of a few rows by their ids.
     is_its, is_due = func.coalesce(_m.receiver, "") == bindparam("name"), func.coalesce(_m.due_ms, 0) <= now_ms()
     return [_m.id.in_(_firsts()), is_its, is_due]
 
@@ -135,7 +136,7 @@ _END_OF_FRONT: Final = (
 
 def _keys() -> Any:
     """Return a query for the receiver's keys, in order: one look into the index for each, up to a number of keys."""
-    is_theirs = and_(_m.receiver == bindparam("name"), _m.ordering_key.is_not(None))  # Which the index is for.
+    is_theirs = and_(_m.receiver == bindparam("name"), _m.ordering_key.is_not(None))  # The index is for these rows.
     least = select(func.min(_m.ordering_key)).where(is_theirs)
     keys = select(least.scalar_subquery().label("value"), literal(1).label("place")).cte("keys", recursive=True)
     following = least.where(_m.ordering_key > keys.c.value).correlate(keys).scalar_subquery()

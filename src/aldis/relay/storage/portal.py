@@ -1,4 +1,4 @@
-"""Portals: event loops in threads of their own, for async receivers in a worker and async databases in sync code."""
+"""Portals: event loops, each in its own thread, for async receivers in a worker and async databases in sync code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST_THREADS: Final = 1000
 class Portal:
     """An event loop in a thread of its own. It starts when it is first used, and runs until the process ends.
 
-    After a fork, the loop stays in the parent. The child starts one of its own when it needs one.
+    After a fork, the loop stays in the parent. The child starts its own loop when it needs one.
 
     :param name: the name of the thread.
     """
@@ -61,7 +61,8 @@ class Portal:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                # The worker limits how many receivers run at once. The default executor would limit it to a few a core.
+                # The worker limits how many receivers run at once. The default executor would limit them to a few for
+                # each core.
                 self._loop.set_default_executor(ThreadPoolExecutor(_MOST_THREADS, self._name))
                 Thread(target=_run, args=(self._loop,), name=self._name, daemon=True).start()
 
@@ -69,9 +70,9 @@ class Portal:
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
-    """Run a loop for ever. A task that exits would end the loop otherwise, and all other tasks with it.
+    """Run a loop for ever. Otherwise a task that exits would end the loop, and all other tasks with it.
 
-    The exception of a task is kept with the task, so nothing is lost here.
+    The task keeps its exception, so no exception is lost here.
     """
     while True:
         with suppress(BaseException):
@@ -82,6 +83,6 @@ portal: Final = Portal("aldis-portal")
 """The portal in which receivers run."""
 
 databases: Final = Portal("aldis-databases")
-"""The portal of databases. It is another one, so that a receiver that blocks its loop cannot keep the worker from
+"""The portal of databases. It is a separate one, so that a receiver that blocks its loop cannot keep the worker from
 renewing its leases.
 """

@@ -1,4 +1,4 @@
-"""Rows, messages and dead letters, as Python knows them; and what the relay counts."""
+"""Rows, messages and dead letters as Python objects, and the relay's counts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any, Final, NamedTuple
 from .tables import SENT_COLUMNS
 
 LAST_MS: Final = 253_402_300_799_000
-"""The end of the year 9999: the last time that there can be."""
+"""The end of the year 9999: the last possible time."""
 
 
 class Row(NamedTuple):
-    """One row that was claimed: one receiver of one message."""
+    """One claimed row: one receiver of one message."""
 
     id: int
     message_id: str
@@ -30,7 +30,7 @@ class Row(NamedTuple):
     token: str
 
     def sent(self) -> dict[str, Any]:
-        """Return what was sent, by the names of the columns."""
+        """Return the columns that the send wrote, by name."""
         return {name: getattr(self, name) for name in SENT_COLUMNS}
 
     @property
@@ -40,13 +40,13 @@ class Row(NamedTuple):
 
 
 class KnownReceiver(NamedTuple):
-    """What a claim needs to know of a receiver whose rows this process can receive."""
+    """The facts that a claim needs about a receiver whose rows this process can receive."""
 
     name: str
     """The receiver's name."""
 
     names: tuple[str, ...]
-    """Its name and its aliases: all names by which rows may be for it."""
+    """Its name and its aliases: all names that its rows may have."""
 
     key: str | None
     """The keyword whose values are received in order."""
@@ -56,7 +56,7 @@ class KnownReceiver(NamedTuple):
 
 
 class DrainCounts(NamedTuple):
-    """How many messages came to which end: what :meth:`Relay.drain` returns. A worker counts likewise.
+    """How many messages had which outcome. :meth:`Relay.drain` returns it, and a worker counts in the same way.
 
     .. versionadded:: 0.1
     """
@@ -71,13 +71,13 @@ class DrainCounts(NamedTuple):
     """Messages that became dead letters."""
 
     waiting: int = 0
-    """Messages that could not be received here now. They count no attempt."""
+    """Messages that could not be received here now. This does not count as an attempt."""
 
     lost: int = 0
     """Messages whose lease ended before the worker could write their outcome. They are received again."""
 
     released: int = 0
-    """Messages that a worker had claimed and gave back unopened, because it stops or has no free thread."""
+    """Messages that a worker claimed and released without an attempt, because it stopped or had no free thread."""
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={count}" for name, count in self._asdict().items() if count)
@@ -89,7 +89,7 @@ class DrainCounts(NamedTuple):
 
 
 class Message(NamedTuple):
-    """The message that a durable receiver is receiving: what :meth:`Relay.current` returns.
+    """The message that a durable receiver is receiving. :meth:`Relay.current` returns it.
 
     .. versionadded:: 0.1
     """
@@ -111,13 +111,13 @@ class Message(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """A message that was given up for one receiver.
+    """A message that gets no more attempts for one receiver.
 
     .. versionadded:: 0.1
     """
 
     id: int
-    """Its number, to retry or drop it by."""
+    """Its number. Use it to retry or drop the dead letter."""
 
     message_id: str
     """The id of the message."""
@@ -129,20 +129,20 @@ class DeadLetter(NamedTuple):
     """The name of the receiver."""
 
     attempts: int
-    """How often it was tried."""
+    """How many attempts it had."""
 
     sent_at: datetime
     """When it was sent, in UTC."""
 
     died_at: datetime
-    """When it was given up, in UTC."""
+    """When it became a dead letter, in UTC."""
 
     reason: str
-    """Why it was given up. Shows nothing of the payload."""
+    """Why it became a dead letter. This shows nothing of the payload."""
 
 
 def message_of(row: Row) -> Message:
-    """Return a row as its receiver sees it."""
+    """Return the message of a row, as its receiver sees it."""
     return Message(row.message_id, row.signal, row.receiver, row.attempts, as_time(row.sent_ms))
 
 
@@ -152,7 +152,7 @@ def as_time(milliseconds: int) -> datetime:
 
 
 def printable(reason: str) -> str:
-    """Return a reason as every database takes it: of up to 500 characters that can be printed."""
+    """Return a reason in a form that every database accepts: up to 500 printable characters."""
     return "".join(letter if letter.isprintable() else "?" for letter in reason[:500])
 
 

@@ -43,8 +43,8 @@ metadata: Final = MetaData()
 _Id: Final = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by itself only with this type.
 _Json: Final = Text().with_variant(mysql.LONGTEXT, "mysql", "mariadb")
 
-# Rows come and go, so let PostgreSQL clean up after thousands of them, whatever the size of the table. By ALTER:
-# SQLAlchemy 2.0 cannot say it in CREATE. Migrations of Alembic do not contain it by themselves.
+# Rows come and go, so let PostgreSQL clean up after thousands of them, whatever the size of the table. This is an
+# ALTER, because SQLAlchemy 2.0 cannot express it in CREATE. Migrations of Alembic do not contain it by themselves.
 VACUUM: Final = (
     "ALTER TABLE aldis_messages SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000,"
     " autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 5000, autovacuum_vacuum_cost_delay = 0,"
@@ -109,7 +109,7 @@ dead_letters: Final = Table(
     Column("died_ms", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("reason", String(500), nullable=False),
-    sqlite_autoincrement=True,  # Never give a number again: somebody may have noted it.
+    sqlite_autoincrement=True,  # Never use a number twice: a user may have noted it.
     **_OPTIONS,
 )
 Index("aldis_dead_letters_receiver", dead_letters.c.receiver, dead_letters.c.id)
@@ -138,7 +138,7 @@ SENT_COLUMNS: Final = tuple(column.name for column in _what_was_sent())
 
 
 class now_ms(FunctionElement[int]):  # noqa: N801  # A function of SQL.
-    """The database's time. It is the same within a statement, or an index could not be searched by it."""
+    """The database's time. It is the same within a statement. Otherwise an index could not be searched by it."""
 
     type = BigInteger()
     inherit_cache = True
@@ -168,7 +168,7 @@ def _now_of_mysql(*_: Any, **__: Any) -> str:
 def create(connection: Connection) -> None:
     """Create the tables that are missing.
 
-    :raises RelaySchemaError: when there are tables of another version.
+    :raises RelaySchemaError: when the existing tables have another version.
     """
     if inspect(connection).has_table(properties.name):
         _check_version(connection)
@@ -180,7 +180,7 @@ def create(connection: Connection) -> None:
 def check(connection: Connection) -> None:
     """Raise if a table is missing, or the tables are not of the version that this code knows.
 
-    :raises RelaySchemaError: when it is so.
+    :raises RelaySchemaError: in these cases.
     """
     missing = [table.name for table in TABLES if not inspect(connection).has_table(table.name)]
 
@@ -197,7 +197,7 @@ def _check_version(connection: Connection) -> None:
     found = connection.scalar(select(properties.c.value).where(properties.c.name == "schema"))
 
     if found is None:
-        # The tables are new, or Alembic created them: it puts nothing into them.
+        # The tables are new, or Alembic created them and left them empty.
         connection.execute(insert(properties), {"name": "schema", "value": str(SCHEMA_VERSION)})
     elif found != str(SCHEMA_VERSION):
         raise RelaySchemaError(

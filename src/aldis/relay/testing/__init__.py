@@ -1,4 +1,4 @@
-"""What every set-up of the relay must do, as classes of tests for pytest.
+"""Contract tests that every set-up of the relay must pass, as classes for pytest.
 
 ::
 
@@ -19,9 +19,9 @@
 
     class TestMyRelay(RelayContract): ...
 
-Each test names the promise that it is about, R1 to R6 of the design. :class:`RelayContract` is for all set-ups,
-:class:`UnorderedRelayContract` for set-ups with a runner that refuses ``key=``, and :class:`DatabaseContract` for new
-databases, drivers and their settings. No test sleeps.
+Each test names the promise that it proves: R1 to R6 of the design. Use :class:`RelayContract` for a set-up,
+:class:`UnorderedRelayContract` for a set-up whose runner refuses ``key=``, and :class:`DatabaseContract` for a new
+database, a new driver or new settings of them. No test sleeps.
 
 .. versionadded:: 0.1
 """
@@ -42,24 +42,24 @@ __all__ = ["DatabaseContract", "Harness", "RelayContract", "UnorderedRelayContra
 
 
 class _Contract:
-    """What the classes share. They take a fixture ``harness``, of the subclass, its module or a conftest.py."""
+    """The common part of the classes. They use a fixture ``harness`` of the subclass, its module or a conftest.py."""
 
     @pytest.fixture
     def shop(self, harness: Harness) -> Shop:
-        """A program that uses the set-up."""
+        """Return a program that uses the set-up."""
         parts_of(harness.relay).database.run(orders.metadata.create_all)
         return Shop(harness)
 
 
 class UnorderedRelayContract(SendingContract, ReceivingContract, DeploysContract, _Contract):
-    """What every set-up must do, whatever receives the messages, but for their order.
+    """What every set-up must do, except for the order of messages.
 
     .. versionadded:: 0.1
     """
 
 
 class RelayContract(OrderContract, UnorderedRelayContract):
-    """What every set-up must do whose receivers can have a key.
+    """What every set-up must do if its receivers can have a key.
 
     .. versionadded:: 0.1
     """

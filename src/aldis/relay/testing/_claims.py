@@ -1,6 +1,6 @@
-"""The contract suite, what the database must do for claims: leases, fencing, order, its clock.
+"""The contract suite's tests of claims: leases, tokens, order, and the database's clock.
 
-This is below the runners: workers claim rows by these functions, whichever runner they have.
+They are below the runners: workers claim queue rows by these functions, whatever their runner is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _LEASE_MS = 60_000
 
 @final
 class Claims:
-    """The claims of a shop, each call in a transaction of its own, as workers make them."""
+    """The claims of a shop. Each call has its own transaction, as in a worker."""
 
     def __init__(self, shop: Shop) -> None:
         self._parts = parts_of(shop.relay)
@@ -41,54 +41,54 @@ class Claims:
         return self._parts.database.run(work)
 
     def claim(self, name: str = "billing", limit: int = 100, lease_ms: int = _LEASE_MS) -> list[Row]:
-        """Claim rows of a receiver, as a worker does."""
+        """Claim queue rows of a receiver, as a worker does."""
         known = self._parts.receivers.known()[name]
         return self.run(lambda connection: _claims.claim(connection, name, known, limit, lease_ms))
 
     def renew(self, *rows: Row, lease_ms: int = _LEASE_MS) -> set[int]:
-        """Extend leases. Gives the ids of those that are still held."""
+        """Renew leases. Return the ids of the leases that still existed."""
         held = self.run(lambda connection: _claims.renew_leases(connection, _leases(rows), lease_ms))
         return {id for id, _ in held}
 
     def acknowledge(self, *rows: Row) -> int:
-        """Say that rows were received. Gives how many leases were still held."""
+        """Acknowledge messages. Return the number of leases that still existed."""
         return self.run(lambda connection: _claims.acknowledge(connection, _leases(rows)))
 
     def fail(self, row: Row, wait_ms: int = 0) -> bool:
-        """Say that a row is to be tried again. Gives whether the lease was still held."""
+        """Retry a message later. Return whether its lease still existed."""
         return self.run(lambda connection: _claims.retry(connection, row, wait_ms, "it failed"))
 
     def release(self, row: Row, wait_ms: int = 0) -> bool:
-        """Give a row back. Gives whether the lease was still held."""
+        """Release a message. Return whether its lease still existed."""
         return self.run(lambda connection: _claims.release(connection, row, wait_ms))
 
     def dead_letter(self, row: Row) -> bool:
-        """Say that a row is dead. Gives whether the lease was still held."""
+        """Make a message a dead letter. Return whether its lease still existed."""
         return self.run(lambda connection: dead_letters.dead_letter(connection, row, "it died"))
 
     def wait_ms(self) -> list[int]:
-        """In how many milliseconds rows are due, or their leases end, in the order in which they were sent."""
+        """Return the milliseconds until each row is due or its lease ends, in the order of the sends."""
         statement = select(messages.c.due_ms - now_ms()).order_by(messages.c.id)
         return self.run(lambda connection: list(connection.scalars(statement)))
 
 
 class CompetingContract:
-    """What workers that claim at the same time can rely on: R3."""
+    """Workers that claim at the same time get different rows: R3."""
 
     @pytest.fixture
     def claims(self, shop: Shop) -> Claims:
-        """The claims of the shop."""
+        """Return the claims of the shop."""
         return Claims(shop)
 
     def test_who_claims_at_the_same_time(self, shop: Shop, claims: Claims) -> None:
-        """R3: However many claim at the same time, each row is claimed once, and none is left."""
+        """R3: Many workers claim at the same time: each row is claimed exactly once."""
         shop.connect()
         shop.place(*range(40))
 
         assert sorted(self._claim_all(shop, claims)) == [*range(40)]
 
     def test_who_claims_ordered_rows_at_the_same_time(self, shop: Shop, claims: Claims) -> None:
-        """R3: However many claim at the same time, the rows of one key are claimed one after the other, in order."""
+        """R3: Many workers claim at the same time: the rows of one key are claimed one after the other, in order."""
         shop.connect(key="customer")
         self._send(shop, *((number, "ABC"[number % 3]) for number in range(30)))
         found = self._claim_all(shop, claims)
@@ -99,7 +99,7 @@ class CompetingContract:
             assert [number for number in found if number % 3 == key] == [*range(key, 30, 3)]
 
     def _claim_all(self, shop: Shop, claims: Claims) -> list[int]:
-        """Have all rows claimed and finished. Gives the numbers of the orders, as they were claimed."""
+        """Claim and acknowledge all rows. Return the numbers of the orders in the order of the claims."""
         from json import loads
 
         found: list[int] = []
@@ -121,10 +121,10 @@ class CompetingContract:
 
 
 class ClaimsContract(CompetingContract):
-    """What a worker that claims can rely on, and what others can when it is late: R3."""
+    """A worker's claim excludes other workers, until its lease ends: R3."""
 
     def test_a_claim(self, shop: Shop, claims: Claims) -> None:
-        """R3: A claimed row is nobody else's, and the first that were due are claimed first."""
+        """R3: A claimed row cannot be claimed by another worker, and the rows that were due first are claimed first."""
         shop.connect()
         shop.place(1, 2, 3)
         first, second = claims.claim(limit=2), claims.claim()
@@ -137,7 +137,7 @@ class ClaimsContract(CompetingContract):
         assert first[0].token != second[0].token
 
     def test_a_claim_of_one_receiver(self, shop: Shop, claims: Claims) -> None:
-        """R3: A claim takes rows of one receiver, and leaves the others' to others."""
+        """R3: A claim takes rows of one receiver only."""
         shop.connect("billing")
         shop.connect("mail")
         shop.place(7)
@@ -147,7 +147,7 @@ class ClaimsContract(CompetingContract):
         assert len(claims.claim("billing")) == 1
 
     def test_a_lease(self, shop: Shop, claims: Claims) -> None:
-        """R3: A lease ends as many milliseconds after the claim as it was claimed for, by the database's clock."""
+        """R3: A lease ends after the number of milliseconds in the claim, by the database's clock."""
         shop.connect()
         shop.place(1)
         claims.claim(lease_ms=3_600_000)
@@ -156,7 +156,7 @@ class ClaimsContract(CompetingContract):
         assert 3_500_000 < wait_ms <= 3_600_000
 
     def test_what_was_received(self, shop: Shop, claims: Claims) -> None:
-        """R3: Rows that were received are deleted, and no others."""
+        """R3: Acknowledged rows are deleted, and no other rows."""
         shop.connect()
         shop.place(1, 2, 3)
         rows = claims.claim(limit=2)
@@ -166,7 +166,7 @@ class ClaimsContract(CompetingContract):
         assert claims.acknowledge(*rows) == 0
 
     def test_what_failed(self, shop: Shop, claims: Claims) -> None:
-        """R3: A row that failed is not claimed before its wait is over; then the next attempt counts."""
+        """R3: A failed row is not claimed before its backoff ends; the next attempt then counts."""
         shop.connect()
         shop.place(1)
         (row,) = claims.claim()
@@ -178,7 +178,7 @@ class ClaimsContract(CompetingContract):
         assert [(row.attempts, row.crashes) for row in claims.claim()] == [(2, 0)]
 
     def test_what_was_not_begun(self, shop: Shop, claims: Claims) -> None:
-        """R3: An attempt that was not begun does not count."""
+        """R3: A released row has not used an attempt."""
         shop.connect()
         shop.place(1)
         (row,) = claims.claim()
@@ -187,7 +187,7 @@ class ClaimsContract(CompetingContract):
         assert [(row.attempts, row.crashes) for row in claims.claim()] == [(1, 0)]
 
     def test_a_lease_that_ran_out(self, shop: Shop, claims: Claims) -> None:
-        """R3: A row whose worker died is claimed again, and the attempt in which it died counts."""
+        """R3: After its lease has ended, the row of a dead worker is claimed again, and the lost attempt counts."""
         shop.connect()
         shop.place(1)
         (first,) = claims.claim()
@@ -199,7 +199,7 @@ class ClaimsContract(CompetingContract):
 
     @pytest.mark.parametrize("late", ["acknowledge", "fail", "release", "dead_letter"])
     def test_what_is_said_too_late(self, shop: Shop, claims: Claims, late: str) -> None:
-        """R3: Whatever a worker says of a row that another has claimed meanwhile changes nothing."""
+        """R3: A worker whose lease ended can no longer change a row that another worker has claimed."""
         shop.connect()
         shop.place(1)
         (first,) = claims.claim()
@@ -211,7 +211,7 @@ class ClaimsContract(CompetingContract):
         assert claims.acknowledge(second) == 1
 
     def test_what_is_said_late_of_a_row_that_nobody_claimed(self, shop: Shop, claims: Claims) -> None:
-        """R3: A lease that ran out without another's claim still counts: the row was received."""
+        """R3: An acknowledgement after the lease's end still counts if no other worker has claimed the row."""
         shop.connect()
         shop.place(1)
         (row,) = claims.claim()
@@ -220,7 +220,7 @@ class ClaimsContract(CompetingContract):
         assert claims.acknowledge(row) == 1
 
     def test_leases_that_are_extended(self, shop: Shop, claims: Claims) -> None:
-        """R3: A lease that is extended in time holds."""
+        """R3: A renewed lease does not end."""
         shop.connect()
         shop.place(1, 2)
         first, second = claims.claim()
@@ -230,7 +230,7 @@ class ClaimsContract(CompetingContract):
         assert [row.id for row in claims.claim()] == [second.id]
 
     def test_leases_that_are_extended_too_late(self, shop: Shop, claims: Claims) -> None:
-        """R3: To extend a lease that was lost to another gives nothing, and does not touch the other's."""
+        """R3: Renewing a lease that another worker has taken over has no effect on that worker's lease."""
         shop.connect()
         shop.place(1, 2)
         first, second = claims.claim()
@@ -241,7 +241,7 @@ class ClaimsContract(CompetingContract):
         assert claims.wait_ms()[0] <= _LEASE_MS
 
     def test_what_is_dead(self, shop: Shop, claims: Claims) -> None:
-        """R3: A row that was given up is a dead letter with all that was sent, and no longer a row."""
+        """R3: A dead letter keeps the whole message, and its queue row is deleted."""
         shop.connect()
         shop.place(1)
         (row,) = claims.claim()
@@ -255,7 +255,9 @@ class ClaimsContract(CompetingContract):
         assert [again.sent() for again in claims.claim()] == [row.sent()]
 
     def test_a_row_that_killed_two_workers(self, shop: Shop, claims: Claims) -> None:
-        """R3: A row that was lost with two workers is claimed alone, so that it takes no others with it."""
+        """R3: A row that was lost with two workers is a poison message: it is claimed alone, so that no other row is
+        lost with it.
+        """
         shop.connect()
         shop.place(1, 2, 3)
         ids = [row.id for row in claims.claim()]
@@ -268,7 +270,7 @@ class ClaimsContract(CompetingContract):
         assert [row.id for row in claims.claim()] == ids[2:]
 
     def _lose(self, shop: Shop, claims: Claims, suspect: int) -> None:
-        """Have all leases run out, and claim the rows again; all but one of the workers live."""
+        """End all leases and claim the rows again. All workers but one are still alive."""
         shop.make_due()
 
         for row in claims.claim():
@@ -278,7 +280,9 @@ class ClaimsContract(CompetingContract):
         shop.make_due()
 
     def test_ordered_rows(self, shop: Shop, claims: Claims) -> None:
-        """R3: Of one key only the first row is claimed, whether it is due or not; other keys and no key go on."""
+        """R3: Of one key, only the first row can be claimed, due or not; rows of other keys and without a key can be
+        claimed too.
+        """
         shop.connect(key="customer")
         self._send(shop, (1, "A"), (2, "A"), (3, "B"), (4, "B"))
         first, third = claims.claim()
@@ -297,7 +301,7 @@ class ClaimsContract(CompetingContract):
         assert [row.ordering_key for row in claims.claim()] == ["A"]
 
     def test_keys_that_are_alike(self, shop: Shop, claims: Claims) -> None:
-        """R3: Keys are the same only if each of their letters is, and any text can be one."""
+        """R3: Two keys are the same only if every letter is the same, and any text can be a key."""
         shop.connect(key="customer")
         customers = ["a", "A", "á", "a\x00", "a\x00b", "\x00", "🪔", "a" * 201, "a" * 202, "a" * 201]
         self._send(shop, *enumerate(customers))
@@ -305,7 +309,7 @@ class ClaimsContract(CompetingContract):
         assert len(claims.claim()) == len(customers) - 1
 
     def test_ordered_rows_that_come_late(self, shop: Shop, claims: Claims) -> None:
-        """R3: A row whose transaction took longer than that of a younger one waits while that is being received."""
+        """R3: A row that was committed late waits while a later row of its key is being received."""
         shop.connect(key="customer")
         self._send(shop, (1, "B"), (2, "A"))
         first, younger = claims.claim()
@@ -318,7 +322,7 @@ class ClaimsContract(CompetingContract):
         assert [row.id for row in claims.claim()] == [younger.id - 1]
 
     def test_the_next_look(self, shop: Shop, claims: Claims) -> None:
-        """R3: When rows will be due is told by the database's clock, for each receiver that has some."""
+        """R3: The database's clock says when rows will be due, for each receiver that has any."""
         shop.connect("billing")
         shop.connect("mail")
         shop.place(1, 2)

@@ -1,4 +1,4 @@
-"""The contract suite, what changes between deploys: names, versions, and rows that nobody should have written."""
+"""The contract suite's tests of deploys: names, versions, and malformed rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ._harness import Shop
 
-# Malformed rows: the columns that differ from those of a send, and the reason why the row becomes a dead letter.
+# Malformed rows: the columns that differ from a row that a send writes, and the reason of the dead letter.
 _MALFORMED: Final[dict[str, tuple[dict[str, Any], str]]] = {
     "no JSON": ({"payload": "{"}, "no JSON object"),
     "no object": ({"payload": '["' + SECRET + '"]'}, "no JSON object"),
@@ -39,7 +39,7 @@ _MALFORMED: Final[dict[str, tuple[dict[str, Any], str]]] = {
 
 
 def first_version() -> NamedSignal[Any, ..., Any]:
-    """The signal as it was declared at first."""
+    """The signal as it was declared first."""
 
     def order_placed(sender: Any, /, *, number: int) -> object: ...
 
@@ -47,7 +47,7 @@ def first_version() -> NamedSignal[Any, ..., Any]:
 
 
 def second_version() -> NamedSignal[Any, ..., Any]:
-    """The signal as it was declared when a keyword had been renamed."""
+    """The signal after a keyword was renamed."""
 
     def upgraded(payload: dict[str, Any]) -> dict[str, Any]:
         return {"order_id": payload["number"]}
@@ -56,10 +56,12 @@ def second_version() -> NamedSignal[Any, ..., Any]:
 
 
 class DeploysContract:
-    """What is received by other code than sent it: R4."""
+    """Messages can be received by other code than the code that sent them: R4."""
 
     def test_a_receiver_that_is_not_known(self, shop: Shop) -> None:
-        """R4: Rows for a receiver that this process does not know wait, are counted, and are received when it does."""
+        """R4: Rows for a receiver that this process does not know wait, are counted, and are received when it knows the
+        receiver.
+        """
         route = shop.relay.forward(shop.order_placed, "billing")
         shop.place(7)
         shop.run()
@@ -74,7 +76,7 @@ class DeploysContract:
         assert [status.is_known for status in shop.relay.status()] == [True]
 
     def test_a_receiver_that_is_never_known_again(self, shop: Shop) -> None:
-        """R4: The rows of a receiver that is gone for good can be deleted, and no others."""
+        """R4: The rows of a receiver that was removed can be deleted, and no other rows."""
         shop.relay.forward(shop.order_placed, "gone")
         shop.connect("billing")
         shop.place(1, 2)
@@ -84,7 +86,7 @@ class DeploysContract:
         assert (shop.numbers(), shop.rows()) == ([1, 2], {})
 
     def test_a_receiver_that_was_renamed(self, shop: Shop) -> None:
-        """R4: Rows by a name that a receiver had before are received by it."""
+        """R4: A renamed receiver receives the rows of its earlier name."""
         before = shop.connect("invoices")
         shop.place(1)
         shop.order_placed.disconnect(before)
@@ -99,7 +101,7 @@ class DeploysContract:
 
     @pytest.mark.parametrize("name", ["Billing", "bílling", "billing."])
     def test_names_that_are_alike(self, shop: Shop, name: str) -> None:
-        """R4: Names are the same only if each of their letters is."""
+        """R4: Two names are the same only if every letter is the same."""
         shop.relay.forward(shop.order_placed, name)
         shop.connect(
             "billing", lambda _: shop.harness.transact(lambda session: shop.relay.first_time(session, "effect"))
@@ -126,7 +128,7 @@ class DeploysContract:
         assert [received.payload for received in shop.received] == [{"order_id": 7, "customer": "Ada"}]
 
     def test_a_payload_that_is_newer(self, shop: Shop) -> None:
-        """R4: A payload of a newer version than the code's is left for newer code, and no attempt counts."""
+        """R4: A payload of a newer version waits for newer code, and uses no attempt."""
         after = second_version()
         after.connect(_ignore, weak=False, via=shop.relay.durable("billing"))
         shop.harness.send(after, "shop", order_id=7)
@@ -157,7 +159,7 @@ class DeploysContract:
 
     @pytest.mark.parametrize("kind", _MALFORMED)
     def test_a_malformed_row(self, shop: Shop, kind: str, caplog: pytest.LogCaptureFixture) -> None:
-        """R3, R4: A row that no send has written is a dead letter that says why, and the others are received."""
+        """R3, R4: A malformed row becomes a dead letter with its reason, and other rows are received."""
         values, reason = _MALFORMED[kind]
         shop.connect()
         self._write(shop, payload='{"order_id":1}')
@@ -171,7 +173,7 @@ class DeploysContract:
 
     @pytest.mark.parametrize("values", [{"signal": "unheard-of"}, {"version": 2**31 - 1}, {"sender": '{"name": "no"}'}])
     def test_a_row_for_nobody(self, shop: Shop, values: dict[str, Any]) -> None:
-        """R4: A row of which this process does not know the signal, the version or the sender waits; others go on."""
+        """R4: A row whose signal, version or sender this process does not know waits; other rows are received."""
         shop.connect(max_attempts=1)
         self._write(shop, **values)
         self._write(shop, payload='{"order_id":2}')
@@ -180,7 +182,7 @@ class DeploysContract:
         assert (shop.numbers(), shop.rows(), shop.reasons()) == ([2], {"billing": 1}, [])
 
     def _write(self, shop: Shop, **values: Any) -> None:
-        """Write a row by hand."""
+        """Write a queue row by hand."""
         row = {
             "message_id": "0e6ad2cf-7b5c-4b8e-9d4e-3f8b6c1d2a10",
             "signal": "order-placed",

@@ -1,4 +1,4 @@
-"""What the contract suite stands on: a set-up of the relay, and a program in miniature that uses it."""
+"""The base of the contract suite: a set-up of the relay, and a small program that uses it."""
 
 from __future__ import annotations
 
@@ -26,14 +26,15 @@ T = TypeVar("T")
 orders: Final = Table(
     "aldis_contract_orders", MetaData(), Column("number", Integer, primary_key=True, autoincrement=False)
 )
-"""Rows of the program's own, which are to live and die with its messages."""
+"""The program's own rows. They must be committed and rolled back together with its messages."""
 
 
 class Harness:
-    """A set-up, as the suite uses it. Subclass it where the set-up does one of these things in another way.
+    """A set-up of the relay, as the suite uses it. Make a subclass if your set-up does one of these steps in another
+    way.
 
-    :param relay: a relay whose tables are there, and empty.
-    :param sessions: makes a session with the relay's database, such as a ``sessionmaker``.
+    :param relay: a relay whose tables exist and are empty.
+    :param sessions: returns a new session with the relay's database, for example a ``sessionmaker``.
 
     .. versionadded:: 0.1
     """
@@ -49,11 +50,10 @@ class Harness:
         self._sessions = sessions
 
     def transact(self, work: Callable[[Session], T]) -> T:
-        """Do some work in a transaction, as the program does its business: commit what it did, and roll it back if it
-        raises.
+        """Do some work in a transaction: commit it, or roll it back if the work raises.
 
         :param work: called with the session.
-        :return: what it returns.
+        :return: the result of ``work``.
         """
         with self._sessions() as session, session.begin():
             return work(session)
@@ -66,21 +66,22 @@ class Harness:
         return signal.send(sender, **payload)
 
     def run(self) -> None:
-        """Have all that is due received, and what receivers send meanwhile. Return when nothing is under way.
+        """Receive all messages that are due, and those that receivers send meanwhile. Return when all receivers have
+        ended.
 
-        The receivers have to run in this process: they note what they receive.
+        The receivers must run in this process, because they record their messages in its memory.
         """
         self.relay.drain()
 
     def make_due(self) -> None:
-        """Let time pass: what waits for its next attempt is due, and the leases have run out."""
+        """Let time pass: make every waiting message due, and end all leases."""
         parts_of(self.relay).database.run(
             lambda connection: connection.execute(update(messages).values(due_ms=now_ms() - 1))
         )
 
 
 class Received(NamedTuple):
-    """What a receiver got."""
+    """One message, as a receiver got it."""
 
     name: str
     sender: Any
@@ -95,10 +96,10 @@ def order_placed(sender: Any, /, *, order_id: int, customer: str = "Ada") -> obj
 @final
 @dataclass
 class Shop:
-    """A program in miniature: places orders, and notes what its durable receivers received.
+    """A small program: it places orders, and records the messages of its durable receivers.
 
     :ivar order_placed: the signal that it sends with each order.
-    :ivar received: what was received, also in attempts that then failed, in order.
+    :ivar received: the messages in the order of their attempts, failed attempts included.
     """
 
     harness: Harness
@@ -120,8 +121,8 @@ class Shop:
     ) -> Callable[..., None]:
         """Connect a durable receiver.
 
-        :param work: what it does after it has noted what it received, called with the number of the order.
-        :param options: as :meth:`Relay.durable` takes them.
+        :param work: is called with the number of the order, after the receiver has recorded the message.
+        :param options: the options of :meth:`Relay.durable`.
         """
 
         def receive(sender: Any, **payload: Any) -> None:
@@ -132,40 +133,40 @@ class Shop:
         return receive
 
     def note(self, name: str, sender: Any, payload: dict[str, Any]) -> None:
-        """Note what a receiver received."""
+        """Record a message that a receiver got."""
         self.received.append(Received(name, sender, payload, self.relay.current()))
 
     def place(self, *numbers: int, sender: Any = "shop") -> None:
-        """Place orders, in one transaction."""
+        """Place orders in one transaction."""
         self.harness.transact(lambda session: [self.place_in(session, number, sender) for number in numbers])
 
     def place_in(self, session: Session, number: int, sender: Any = "shop") -> Any:
-        """Place an order in a transaction. Gives the message's id, if there is a receiver."""
+        """Place an order in a transaction, and return the message's id if there is a receiver."""
         session.execute(insert(orders), {"number": number})
         results = self.order_placed.send(sender, order_id=number)
         return results[0][1] if results else None
 
     def orders(self) -> list[int]:
-        """The orders that are in the database."""
+        """Return the orders in the database."""
         return self.harness.transact(lambda session: list(session.scalars(select(orders.c.number).order_by("number"))))
 
     def numbers(self, name: str = "billing") -> list[int]:
-        """The numbers of the orders that a receiver got, in order."""
+        """Return the numbers of the orders that a receiver got, in order."""
         return [received.payload["order_id"] for received in self.received if received.name == name]
 
     def attempts(self, name: str = "billing") -> list[int]:
-        """The numbers of the attempts in which it got them."""
+        """Return the numbers of the attempts in which the receiver got them."""
         return [received.message.attempt for received in self.received if received.name == name]
 
     def ids(self) -> list[str]:
-        """The ids of the messages that were received."""
+        """Return the ids of the received messages."""
         return [received.message.id for received in self.received]
 
     def rows(self) -> dict[str, int]:
-        """How many rows there are for each receiver that has some."""
+        """Return the number of queue rows for each receiver that has any."""
         counts = {status.receiver: status.backlog + status.in_flight for status in self.relay.status()}
         return {name: count for name, count in counts.items() if count}
 
     def reasons(self) -> list[str]:
-        """Why the dead letters are dead."""
+        """Return the reasons of the dead letters."""
         return [letter.reason for letter in self.relay.dead_letters()]

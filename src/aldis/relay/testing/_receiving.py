@@ -1,4 +1,4 @@
-"""The contract suite, what is received: attempts, dead letters, single effects, order."""
+"""The contract suite's tests of receiving: attempts, dead letters, effects that happen once, order."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
     from ._harness import Shop
 
-SECRET = "s3cret"  # noqa: S105  # Nobody's.
+SECRET = "s3cret"  # noqa: S105  # A secret of no real system.
 
 
-class Broken(Exception):  # noqa: N818  # As receivers raise it.
+class Broken(Exception):  # noqa: N818  # An exception as receivers raise it.
     """Raised by receivers that fail."""
 
 
 class Failing:
     """Work that fails.
 
-    :param times: how often, before it succeeds; ``-1``: always.
-    :param only: the order with which it fails, if it is one.
+    :param times: how many times it fails before it succeeds; ``-1`` means always.
+    :param only: fail with this order only.
     """
 
     def __init__(self, times: int = -1, *, only: int | None = None, error: type[BaseException] = Broken) -> None:
@@ -41,10 +41,10 @@ class Failing:
 
 
 class ReceivingContract:
-    """What is received, and what becomes of that which cannot be: R2 and R3."""
+    """Messages are received, and messages whose receiver fails are tried again or become dead letters: R2 and R3."""
 
     def test_the_current_message(self, shop: Shop) -> None:
-        """R2: A receiver can ask for the message that it receives, and nobody else can."""
+        """R2: A receiver can read the message that it receives, and code outside of the call cannot."""
         shop.connect()
         shop.place(7)
         shop.run()
@@ -72,13 +72,13 @@ class ReceivingContract:
         assert (shop.numbers(), shop.attempts(), shop.rows()) == ([7], [1], {})
 
     def test_a_receiver_that_fails_is_tried_again(self, shop: Shop) -> None:
-        """R3: A message that a receiver failed with comes again after a while, with the number of the attempt."""
+        """R3: After a failed attempt, the message comes again after a wait, with the number of the attempt."""
         shop.connect(work=Failing(2), backoff=3600)
         shop.place(7)
 
         for attempts in ([1], [1, 2], [1, 2, 3], [1, 2, 3]):
             shop.run()
-            shop.run()  # It is not due before its time.
+            shop.run()  # It is not due yet.
             assert shop.attempts() == attempts
             shop.make_due()
 
@@ -86,7 +86,7 @@ class ReceivingContract:
         assert (shop.rows(), shop.relay.dead_letters()) == ({}, [])
 
     def test_a_backoff(self, shop: Shop) -> None:
-        """R3: How long to wait is asked for with the number of the attempt that failed."""
+        """R3: The backoff is called with the number of the failed attempt."""
         asked: list[int] = []
 
         def backoff(attempt: int) -> float:
@@ -105,7 +105,9 @@ class ReceivingContract:
 
     @pytest.mark.parametrize("error", [Broken, SystemExit, TimeoutError])
     def test_a_receiver_that_never_succeeds(self, shop: Shop, error: type[BaseException]) -> None:
-        """R3: After its last attempt a message is a dead letter, whatever the receiver raises; others are received."""
+        """R3: After its last attempt, a message is a dead letter, whatever the receiver raises; other messages are
+        received.
+        """
         shop.connect(work=Failing(only=7, error=error), max_attempts=2, backoff=3600)
         shop.place(6, 7, 8)
         shop.run()
@@ -122,7 +124,7 @@ class ReceivingContract:
         assert error.__name__ in letter.reason
 
     def test_a_reason(self, shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
-        """R3: Why a message is dead says nothing of the payload, and neither does the log."""
+        """R3: Neither the reason of a dead letter nor the log contains the payload."""
 
         def receive(sender: Any, *, customer: str, **_: Any) -> None:
             raise ValueError
@@ -136,7 +138,7 @@ class ReceivingContract:
         assert SECRET not in f"{letter}{caplog.text}"
 
     def test_dead_letters_are_listed(self, shop: Shop) -> None:
-        """R3: Dead letters are listed from the oldest on, for one receiver or all, page by page, and shown."""
+        """R3: Dead letters are listed from the oldest on, for one receiver or all, in pages, and one can be shown."""
         shop.connect("billing", Failing(), max_attempts=1)
         shop.connect("mail", Failing(), max_attempts=1)
 
@@ -154,7 +156,7 @@ class ReceivingContract:
         assert {status.receiver: status.dead for status in shop.relay.status()} == {"billing": 2, "mail": 2}
 
     def test_dead_letters_are_retried(self, shop: Shop) -> None:
-        """R3: A dead letter that is retried is received as if it had been sent now, by the same id."""
+        """R3: A retried dead letter is received as if it had just been sent, with the same id."""
         shop.connect(work=Failing(2), max_attempts=1)
         shop.place(1)
         shop.place(2)
@@ -168,7 +170,7 @@ class ReceivingContract:
         assert shop.ids()[2] == first.message_id
 
     def test_dead_letters_are_dropped(self, shop: Shop) -> None:
-        """R3: A dead letter that is dropped is gone."""
+        """R3: A dropped dead letter is deleted."""
         shop.connect(work=Failing(), max_attempts=1)
         shop.place(1, 2)
         shop.run()
@@ -179,7 +181,7 @@ class ReceivingContract:
         assert shop.relay.dead_payload(first.id) is None
 
     def test_a_single_effect(self, shop: Shop) -> None:
-        """R2: A message that comes twice has its effect once, for each of its receivers."""
+        """R2: A message that is received twice has its effect once for each of its receivers."""
         effects: list[str] = []
 
         def make(name: str) -> Any:
@@ -189,7 +191,7 @@ class ReceivingContract:
                 if shop.harness.transact(shop.relay.first_time):
                     effects.append(name)
 
-                fail(number)  # After the commit, as a worker dies that did not say yet what it had done.
+                fail(number)  # After the commit, as if the worker died before it acknowledged.
 
             return work
 
@@ -205,7 +207,7 @@ class ReceivingContract:
         assert sorted(effects) == ["billing", "mail"]
 
     def test_an_effect_that_is_rolled_back(self, shop: Shop) -> None:
-        """R2: An effect whose transaction was rolled back is made when the message comes again."""
+        """R2: An effect whose transaction was rolled back is made when the message is received again."""
         found: list[bool] = []
         fail = Failing(1)
 
@@ -222,7 +224,9 @@ class ReceivingContract:
         assert (found, shop.attempts(), shop.rows()) == ([True, True], [1, 2], {})
 
     def test_the_clock(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-        """R3: The database's clock decides: what is sent by a clock that is fast is received by one that is slow."""
+        """R3: The database's clock decides: a worker whose clock is slow receives the message of a sender whose clock
+        is fast.
+        """
         shop.connect()
 
         with monkeypatch.context() as patch:
@@ -238,7 +242,7 @@ class ReceivingContract:
 
 
 class OrderContract:
-    """What is received in order: R3, where a receiver has a key."""
+    """Messages are received in order if their receiver has a key: R3."""
 
     def test_order(self, shop: Shop) -> None:
         """R3: Messages of one key are received one after the other, in the order in which they were sent."""
@@ -268,7 +272,7 @@ class OrderContract:
         assert (most, shop.rows()) == ({"A": 1, "B": 1}, {})
 
     def test_a_message_that_holds_up_its_key(self, shop: Shop) -> None:
-        """R3: A message that fails holds up those of its key until it succeeds, and no others."""
+        """R3: A message that fails delays the later messages of its key until it succeeds, and no other messages."""
         shop.connect(work=Failing(1, only=1), key="customer", backoff=3600)
         self._send_keyed(shop)
         shop.run()
@@ -279,7 +283,7 @@ class OrderContract:
         assert (shop.numbers()[3:], shop.rows()) == ([1, 3, 5], {})
 
     def test_a_dead_letter_holds_up_nothing(self, shop: Shop) -> None:
-        """R3: When a message is a dead letter, the next of its key are received."""
+        """R3: When a message has become a dead letter, the next message of its key is received."""
         shop.connect(work=Failing(only=1), key="customer", max_attempts=1)
         self._send_keyed(shop)
         shop.run()
@@ -289,7 +293,7 @@ class OrderContract:
         assert (sorted(numbers), shop.rows(), len(shop.reasons())) == ([1, 2, 3, 4, 5], {}, 1)
 
     def test_order_holds_over_a_new_name(self, shop: Shop) -> None:
-        """R3, R4: Messages of one key are received in order, also when the receiver was renamed between them."""
+        """R3, R4: Messages of one key are received in order, even if the receiver was renamed between them."""
         before = shop.connect("invoices", key="customer")
         shop.place(1)
         shop.order_placed.disconnect(before)

@@ -1,4 +1,4 @@
-"""The contract suite, what is sent: rows in the sender's own transaction, whole payloads, senders by name."""
+"""The contract suite's tests of sending: rows in the sender's own transaction, whole payloads, senders by name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ._harness import Shop
 
 
-class RolledBack(Exception):  # noqa: N818  # No error.
+class RolledBack(Exception):  # noqa: N818  # It is not an error.
     """Rolls a transaction back."""
 
 
@@ -61,10 +61,10 @@ class Sender:
 
 
 class SendingContract:
-    """What is sent is received: R1, R2, R5, and of R4 what a payload is."""
+    """What is sent is received: R1, R2, R5, and R4 for payloads."""
 
     def test_a_committed_send(self, shop: Shop) -> None:
-        """R1, R2: What a committed transaction sent is received once, and its row is gone."""
+        """R1, R2: A message of a committed transaction is received once, and its queue row is deleted."""
         shop.connect()
         shop.place(7)
         assert shop.rows() == {"billing": 1}
@@ -74,14 +74,14 @@ class SendingContract:
         assert (shop.orders(), shop.numbers(), shop.rows()) == ([7], [7], {})
 
     def test_nothing_is_received_before_the_commit(self, shop: Shop) -> None:
-        """R1: No receiver runs in the send."""
+        """R1: No durable receiver runs during the send."""
         shop.connect()
         received = shop.harness.transact(lambda session: (shop.place_in(session, 7), shop.numbers())[1])
 
         assert received == []
 
     def test_a_send_that_is_rolled_back(self, shop: Shop) -> None:
-        """R1: What a transaction sent that was rolled back is never received."""
+        """R1: A message of a transaction that was rolled back is never received."""
         shop.connect()
 
         def work(session: Session) -> None:
@@ -95,7 +95,7 @@ class SendingContract:
         assert (shop.orders(), shop.numbers(), shop.rows()) == ([], [], {})
 
     def test_a_savepoint_that_is_rolled_back(self, shop: Shop) -> None:
-        """R1: What was sent in a savepoint that was rolled back is never received, and what was sent beside it is."""
+        """R1: A message of a savepoint that was rolled back is never received. A message beside the savepoint is."""
         shop.connect()
 
         def work(session: Session) -> None:
@@ -113,7 +113,7 @@ class SendingContract:
         assert (shop.orders(), shop.numbers()) == ([1, 3], [1, 3])
 
     def test_a_savepoint_that_is_released_and_rolled_back_with_all(self, shop: Shop) -> None:
-        """R1: What was sent in a savepoint is not received when the transaction around it is rolled back."""
+        """R1: A message of a released savepoint is not received if the transaction around it is rolled back."""
         shop.connect()
 
         def work(session: Session) -> None:
@@ -131,7 +131,7 @@ class SendingContract:
         assert (shop.orders(), shop.numbers(), shop.rows()) == ([], [], {})
 
     def test_a_send_outside_of_any_transaction(self, shop: Shop) -> None:
-        """R1: A send outside of any transaction is written for all of its receivers, and received."""
+        """R1: A send outside of any transaction writes a row for each of its receivers, and they are received."""
         shop.connect("billing")
         shop.connect("mail")
         shop.harness.send(shop.order_placed, "shop", order_id=7)
@@ -141,7 +141,7 @@ class SendingContract:
         assert (shop.numbers("billing"), shop.numbers("mail")) == ([7], [7])
 
     def test_a_send_of_a_receiver(self, shop: Shop) -> None:
-        """R1: What a receiver sends in a transaction of its own is received, too."""
+        """R1: A message that a receiver sends in its own transaction is received too."""
         shop.connect(work=lambda number: shop.place(number + 1) if number < 3 else None)
         shop.place(1)
 
@@ -149,7 +149,7 @@ class SendingContract:
         assert (shop.orders(), shop.numbers()) == ([1, 2, 3], [1, 2, 3])
 
     def test_several_receivers(self, shop: Shop) -> None:
-        """R2: Each receiver of a message has a row of its own, and all see the id that the send returned."""
+        """R2: Each receiver of a message has its own row, and all see the id that the send returned."""
         shop.connect("billing")
         shop.connect("mail")
         id = shop.harness.transact(lambda session: shop.place_in(session, 7))
@@ -168,7 +168,7 @@ class SendingContract:
         assert len(set(shop.ids())) == 2
 
     def test_the_payload(self, shop: Shop) -> None:
-        """R4: A payload arrives with the types that the signal declares, and with its defaults."""
+        """R4: A payload arrives with the types that the signal declares, and with the defaults."""
         order: dict[str, Any] = {
             "parcel": UUID("0e6ad2cf-7b5c-4b8e-9d4e-3f8b6c1d2a10"),
             "shipped_at": datetime(2026, 2, 3, 4, 5, 6, 789, UTC),
@@ -192,7 +192,7 @@ class SendingContract:
         assert [type(line) for line in found[0]["lines"]] == [Line, Line]
 
     def test_a_payload_that_does_not_fit(self, shop: Shop) -> None:
-        """R4: A value of another type than the declared one is refused before anything is written or runs."""
+        """R4: A value of a wrong type is refused before a row is written and before any receiver runs."""
 
         def receive(sender: Any, *, order_id: int, **_: Any) -> None:
             raise NotImplementedError
@@ -207,7 +207,7 @@ class SendingContract:
 
     @pytest.mark.parametrize("sender", ["shop", "", "Laden 🪔", '{"name": "shop"}', None])
     def test_a_sender_that_crosses_as_it_is(self, shop: Shop, sender: str | None) -> None:
-        """R5: Strings and None arrive as the senders that they are."""
+        """R5: Strings and None arrive as the same sender."""
         shop.connect(sender=sender)
         shop.place(7, sender=sender)
 
@@ -215,7 +215,7 @@ class SendingContract:
         assert [received.sender for received in shop.received] == [sender]
 
     def test_a_registered_sender(self, shop: Shop) -> None:
-        """R5: An object that is registered as a sender crosses by its name, and is itself on the other side."""
+        """R5: A registered sender is stored by its name, and the receiver gets the registered object."""
         sender = Sender()
         shop.relay.register_sender(sender, "shop")
         shop.connect(sender=sender)
@@ -225,7 +225,7 @@ class SendingContract:
         assert [received.sender for received in shop.received] == [sender]
 
     def test_a_sender_that_is_not_registered_there(self, shop: Shop) -> None:
-        """R5: A message of a sender that this process does not know waits until it knows one of that name."""
+        """R5: A message whose sender this process does not know waits until a sender of that name is registered."""
         sender = Sender()
         shop.relay.register_sender(sender, "shop")
         shop.connect(max_attempts=1)
@@ -242,7 +242,7 @@ class SendingContract:
         assert [received.sender for received in shop.received] == [sender]
 
     def test_a_sender_without_a_name(self, shop: Shop) -> None:
-        """R5: An object that has no name is refused as a sender, and nothing is written."""
+        """R5: An object without a name is refused as a sender, and nothing is written."""
         shop.connect()
 
         with pytest.raises(UnnamedSenderError, match="register_sender"):
@@ -251,7 +251,7 @@ class SendingContract:
         assert shop.rows() == {}
 
     def test_a_receiver_of_one_sender(self, shop: Shop) -> None:
-        """R5: Of a receiver that is connected for one sender, no other sender's messages are written."""
+        """R5: For a receiver that is connected for one sender, only messages of that sender are written."""
         shop.connect(sender="shop")
         shop.place(7, sender="desk")
 

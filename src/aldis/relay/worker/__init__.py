@@ -1,1 +1,1 @@
-"""The worker: claims rows, runs receivers, settles the outcomes."""
+"""The worker: claims rows, runs receivers, and writes the outcomes."""

@@ -1,7 +1,7 @@
-"""Tell observers of attempts: when a receiver begins with a message, and how that ended.
+"""Tell observers of attempts: when an attempt begins, and how it ended.
 
-Usually there are no observers. Then an attempt costs one more test. Telemetry is such an observer, and is loaded only
-where a program uses it.
+Usually there are no observers. Then an attempt costs one more test. Telemetry is an observer, and is loaded only if a
+program uses it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Attempt:
 
     :ivar message_id: the message's id.
     :ivar signal: the signal's name.
-    :ivar receiver: the receiver's name, as it stands in the row.
+    :ivar receiver: the receiver's name, as the row has it.
     :ivar number: the number of the attempt, from 1.
     :ivar sent_s: when the message was sent, by the database's clock, in seconds since 1970.
     :ivar function: the receiver's qualified name; ``None`` if it is not connected here, or the row cannot be read.
@@ -76,15 +76,15 @@ class Attempt:
 class Observer:
     """Observes attempts. Subclass it, and override the methods that you need.
 
-    Each method is called in the thread that runs the receiver, in the context that the receiver sees: that of the
-    sender's trace, if a trace came with the message. An observer that was told of a beginning is always told of the
-    end. Of several observers, the one that was added last is told of ends first.
+    Each method is called in the thread that runs the receiver, in the context that the receiver sees: the context of
+    the sender's trace, if a trace came with the message. An observer that was told of a beginning is always told of the
+    end. If there are several observers, the last one that was added is told of ends first.
 
-    An observer that raises is removed and reported, whatever it raises: the attempt goes on.
+    An observer that raises anything is removed and reported, and the attempt goes on.
     """
 
     def attempt_began(self, attempt: Attempt) -> None:
-        """Note that a receiver is about to run, if there is one that can."""
+        """Note that an attempt begins: the receiver, if there is one, has not run yet."""
 
     def attempt_ended(self, attempt: Attempt) -> None:
         """Note that the attempt has ended, in whatever way."""
@@ -110,7 +110,7 @@ class Observers:
 
         :return: a watch that stops this.
         """
-        given: Any = observer  # A watch stops and reports watchers of any kind. Only sends call a Watcher's methods.
+        given: Any = observer  # A watch accepts an observer: it stops and reports watchers of any kind.
         watch = Watch(given, self._remove)
 
         with self._lock:
@@ -138,7 +138,7 @@ class Observers:
 
 
 def _tell(watches: Iterable[Watch], method: str, attempt: Attempt) -> list[Watch]:
-    """Call one method of the observers. Return the watches of those that did not fail."""
+    """Call one method of the observers. Return the watches of observers that did not fail."""
     told: list[Watch] = []
 
     for watch in watches:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 logger: Final = logging.getLogger("aldis.relay")
 
-# For how many seconds a row waits that cannot be received here. Another deploy may receive it meanwhile.
+# For how many seconds a row waits if it cannot be received here. Another deploy may receive it meanwhile.
 WAITING_S: Final = 15.0
 
 
@@ -90,7 +90,7 @@ class Consumer:
 
         :param row: the claimed row.
         :param guard: a context manager that is called with the receiver's ``timeout_s``, and entered around it.
-        :return: how that ended.
+        :return: how the attempt ended.
         """
         prepared = self.prepare(row)
 
@@ -142,7 +142,7 @@ class Consumer:
                 await asyncio.to_thread(_call_guarded, found, call, guard)
 
     def prepare(self, row: Row) -> Outcome | Prepared:
-        """Return the receiver, the sender and the payload of a row; or the outcome, if it cannot be received."""
+        """Return the receiver, the sender and the payload of a row; or the outcome, if the row cannot be received."""
         try:
             return self._prepare(row)
         except Exception as error:  # A malformed row can cause any exception. The worker must survive it.

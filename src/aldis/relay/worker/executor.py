@@ -33,15 +33,15 @@ _raise_in: Final = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
 @final
 class ReceiverJob:
-    """The work on one claimed row: its receiver runs, or is still to run.
+    """The work on one claimed row: its receiver runs, or waits for a thread.
 
     :param limited: called when a time limit begins, so that the worker calls :meth:`interrupt` in time.
     :ivar row: the row.
     :ivar held_until: until when the lease is certainly held, by this machine's monotonic clock.
-    :ivar outcome: how the attempt ended; ``None`` until then, and if the receiver was not begun.
+    :ivar outcome: how the attempt ended; ``None`` until then, and also if the receiver was not begun.
     :ivar started: when the receiver was begun; ``None`` before.
-    :ivar ended: when that was over.
-    :ivar is_late: whether the time limit was over, and the receiver has been interrupted.
+    :ivar ended: when the receiver ended.
+    :ivar is_late: whether the time limit passed and the receiver was interrupted.
     """
 
     __slots__ = (
@@ -83,7 +83,7 @@ class ReceiverJob:
 
     @contextmanager
     def guard(self, timeout_s: float | None) -> Generator[None, None, None]:
-        """Limit the time of a ``with`` block, if there is a limit. :meth:`interrupt` ends the block then."""
+        """Limit the time of a ``with`` block, if there is a limit. At the limit, :meth:`interrupt` ends the block."""
         if timeout_s is None:
             yield
             return
@@ -99,7 +99,7 @@ class ReceiverJob:
             self._release()
 
     def _release(self) -> None:
-        # The interruption may arrive at any line, this one too, as long as interrupt() can find the thread here.
+        # The interruption may arrive at any line while interrupt() can find the thread here, also at this line.
         is_released = False
 
         while not is_released:
@@ -117,7 +117,7 @@ class ReceiverJob:
         """Raise :class:`~aldis.exceptions.ReceiverTimeoutError` in the receiver, if its time is over.
 
         :param now: the monotonic time.
-        :return: when its time will be over; infinity if it is not limited, or over already.
+        :return: when its time will be over; infinity if the time is not limited, or is over already.
         """
         with self._lock:
             if self._deadline is None:
@@ -132,7 +132,7 @@ class ReceiverJob:
             return float("inf")
 
     def run(self, receive: Callable[[ReceiverJob], Outcome]) -> None:
-        """Run the receiver, unless the lease may be over."""
+        """Run the receiver, unless the lease may have expired."""
         self.started = time.monotonic()
 
         if self.started < self.held_until:
@@ -156,10 +156,10 @@ class _DiscardError(Exception):
 
 
 def _discard_pending_interruption() -> None:
-    """Discard an interruption that is pending in this thread: replace it by an exception, and catch that.
+    """Discard a pending interruption of this thread: replace it by another exception, and catch that.
 
-    Rejected: to replace it by nothing. Python 3.11 then looks for it at each step, for ever where a debugger or a
-    measurement of coverage traces the thread.
+    Rejected: replace it by nothing. Python 3.11 then looks for an interruption at each step, for ever if a debugger or
+    a coverage tool traces the thread.
     """
     is_discarded = False
 
@@ -174,7 +174,7 @@ def _discard_pending_interruption() -> None:
 
 
 def drain_queue(queue: SimpleQueue[T]) -> list[T]:
-    """Take everything out of a queue. Other threads may take from it and put into it meanwhile."""
+    """Take everything out of a queue. Other threads may use the queue meanwhile."""
     found: list[T] = []
 
     while True:
@@ -186,7 +186,7 @@ def drain_queue(queue: SimpleQueue[T]) -> list[T]:
 
 @final
 class ThreadExecutor:
-    """Runs jobs in threads. These are daemons: a receiver that never ends cannot keep the process from ending.
+    """Runs jobs in threads. The threads are daemons: a receiver that never ends cannot keep the process from ending.
 
     :param count: how many threads.
     :param run: runs a job, and returns the outcome.
@@ -207,7 +207,7 @@ class ThreadExecutor:
         self._jobs.put(job)
 
     def take_back(self) -> list[ReceiverJob]:
-        """Take back and return the jobs that no thread has begun."""
+        """Remove and return the jobs that no thread has begun."""
         return [job for job in drain_queue(self._jobs) if job is not None]
 
     def end(self) -> None:
@@ -224,7 +224,7 @@ class ThreadExecutor:
 
 @final
 class InlineExecutor:
-    """Runs jobs in the thread that puts them, like :class:`ThreadExecutor` otherwise. Used by ``relay.drain()``."""
+    """Runs jobs in the thread that puts them; otherwise like :class:`ThreadExecutor`. ``relay.drain()`` uses it."""
 
     def __init__(self, run: Callable[[ReceiverJob], Outcome], ended: Callable[[ReceiverJob], None]) -> None:
         self._run = run

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Readiness:
     """Reports that a worker is ready, that it is still alive, and that it stops.
 
-    The file is created when the tables were found in order, touched with each heartbeat, and removed at the end. So it
-    exists while the worker is ready, and its age shows whether the worker is still alive.
+    The file is created when the check of the tables has passed, touched with each heartbeat, and removed at the end. So
+    it exists while the worker is ready, and its age shows whether the worker is still alive.
 
     :param file: the file; ``None`` for no file.
     """

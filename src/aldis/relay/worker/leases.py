@@ -1,11 +1,11 @@
 """Renew the leases of the rows that a worker has in hand.
 
-The whole life of a lease is one protocol, and is kept in one piece on purpose:
+The whole life of a lease is one protocol, which stays in one piece on purpose:
 
 - A claim counts an attempt and sets the end of the lease, both in one statement and by the database's clock. So a
   worker that dies needs no cleanup: its rows are due again when the lease ends, and the attempt has been counted.
 - This machine's monotonic clock is read *before* the statement is sent. So ``held_until`` is never later than the end
-  that the database knows, and a receiver is never begun under a lease that may be over.
+  that the database knows, and a receiver is never begun under a lease that may have expired.
 - The worker's own thread renews all leases, and the threads of the receivers renew none. So a worker that hangs loses
   its leases, while a receiver that takes long does not.
 - The lease of a receiver that runs on after its time limit is not renewed: another worker may then take the message.

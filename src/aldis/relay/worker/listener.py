@@ -1,8 +1,8 @@
-"""Wake a worker when rows are written, before its next poll. A thread listens for that.
+"""Wake a worker when rows are written, before its next poll. A thread listens for this.
 
 PostgreSQL notifies by ``NOTIFY``, if the driver can receive that. For a file of SQLite, the thread reads the version of
 the data some hundred times a second, which costs a few microseconds each time. With other databases the worker only
-polls. It polls with these two as well: behind a pooler, notifications may not arrive.
+polls. The worker also polls with these two databases: behind a pooler, notifications may not arrive.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _AGAIN_S: Final = 5.0
 
 @final
 class Listener:
-    """Wakes a worker. It has a connection of its own, as long as it lives.
+    """Wakes a worker. It holds its own connection as long as it lives.
 
     :param engine: the database.
     :param listens: whether to listen for the notifications of PostgreSQL.
@@ -63,7 +63,7 @@ class Listener:
     def _run(self, watch: Any) -> None:
         while not self._stopped.is_set():
             try:
-                # Detached from the pool: the pool is emptied when the database was away.
+                # Detached from the pool, because the pool is emptied after the database was away.
                 pooled = self._engine.raw_connection()
                 connection: Any = pooled.driver_connection
                 pooled.detach()
@@ -71,7 +71,7 @@ class Listener:
                 try:
                     watch(connection)
                 finally:
-                    connection.close()  # Without a reset before: the connection may be lost.
+                    connection.close()  # Close it without a reset, because the connection may be lost.
             except Exception as error:  # Each driver has exceptions of its own.
                 logger.debug("The listener pauses for %g s: %s", _AGAIN_S, type(error).__qualname__)
                 self._stopped.wait(_AGAIN_S)
@@ -80,7 +80,7 @@ class Listener:
         version = None
 
         while not self._stopped.is_set():
-            connection.rollback()  # From Python 3.12, it may be in a transaction, in which it sees no changes.
+            connection.rollback()  # Since Python 3.12, it may be in a transaction, in which it sees no changes.
             (found,) = connection.execute("PRAGMA data_version").fetchone()
 
             if found != version:
@@ -95,7 +95,7 @@ class Listener:
         with connection.cursor() as cursor:
             cursor.execute(f"LISTEN {CHANNEL}")
 
-        self._wake()  # Nothing notifies of the rows that were written before.
+        self._wake()  # Rows that were written before send no notification.
 
         while not self._stopped.is_set():
             readable, _, _ = select.select([connection.fileno()], [], [], 1.0)

@@ -24,10 +24,10 @@ _PAUSES_S: Final = (0.2, 5.0)
 class OutageHandler:
     """Runs work with the database, and handles its errors.
 
-    :param on_error: called when work has failed, so that it is done again.
-    :param is_fatal: whether errors are raised. ``drain()`` raises them: its caller waits for it, and could neither stop
-        it nor see what it waits for.
-    :ivar is_away: whether the last work failed for another reason than a lock.
+    :param on_error: called when work has failed and must be done again.
+    :param is_fatal: whether errors are raised. ``drain()`` raises them, because its caller waits, and could neither
+        stop the drain nor see the reason.
+    :ivar is_away: whether the last work failed, and a lock was not the reason.
     :ivar pause_s: how many seconds to pause before the next try.
     """
 
@@ -66,10 +66,10 @@ class OutageHandler:
         self._on_error()
 
         if isinstance(error, DBAPIError) and is_busy(error):
-            return  # Another transaction holds its locks for long. Nothing is wrong: the next step tries again.
+            return  # Another transaction holds its locks for long. The next step tries again.
 
         if not self.is_away:
-            logger.warning("The database does not answer as it should. Trying again: %s", error)
+            logger.warning("The database does not work as expected. Trying again: %s", error)
 
         self.is_away = True
         self.pause_s = min(self.pause_s * 2, _PAUSES_S[1])

@@ -1,8 +1,8 @@
-"""The parts that a relay is made of, for the modules of Aldis that work for it.
+"""The parts of a relay, for other modules of Aldis.
 
-:class:`~aldis.relay.Relay` is what users hold. The worker, the runners, the extensions for Flask and Quart, the live
-page, telemetry and the contract suite need what is inside: its database, its receivers, its consumer. They get these
-parts from here, and none of them reaches into the relay.
+Users have a :class:`~aldis.relay.Relay`. The worker, the runners, the extensions for Flask and Quart, the live page,
+telemetry and the contract suite need its parts: its database, its receivers, its consumer. They get the parts from
+here, and do not use private attributes of the relay.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ T = TypeVar("T")
 class RelayParts(NamedTuple):
     """The parts of one relay. The relay makes them once, and they stay the same.
 
-    No part refers to the relay itself. Whoever holds only the relay gets them by :func:`parts_of`.
+    No part refers to the relay itself. :func:`parts_of` returns the parts of a relay.
     """
 
     database: Database
-    """The user's database. How long a send waits for it is ``database.wait_s``."""
+    """The user's database. A send waits for it for ``database.wait_s`` seconds."""
 
     senders: SenderNames
     """The objects that are registered as senders, by name."""
@@ -51,7 +51,7 @@ class RelayParts(NamedTuple):
     """Decides where receivers run: in the worker's own threads, or in a fleet."""
 
     notifies: bool
-    """Whether sends notify the workers, which then listen. Only PostgreSQL can do this."""
+    """Whether sends notify the workers, and workers listen. Only PostgreSQL can do this."""
 
     def bind_application(
         self,
@@ -62,7 +62,7 @@ class RelayParts(NamedTuple):
     ) -> None:
         """Bind the relay to a web application: run receivers inside its application context.
 
-        The relay's database is used inside the context too, where none is active. The application is registered as a
+        The relay also uses its database inside the context, if no context is active. The application is registered as a
         sender.
 
         :param app: the application. The relay does not keep it alive.
@@ -89,20 +89,20 @@ class RelayParts(NamedTuple):
 
 
 class HasParts(Protocol):
-    """A :class:`~aldis.relay.Relay`, as this module knows it. The class itself is further up."""
+    """A :class:`~aldis.relay.Relay`, as this module knows it. The class itself is in a higher layer."""
 
     _parts: RelayParts
 
 
 def parts_of(relay: HasParts) -> RelayParts:
     """Return the parts of a relay."""
-    return relay._parts  # pyright: ignore[reportPrivateUsage]  # The one place that looks inside a relay.
+    return relay._parts  # pyright: ignore[reportPrivateUsage]  # Only this line looks inside a relay.
 
 
 def _while_alive(method: Callable[[], T]) -> Callable[[], T | nullcontext[None]]:
     """Return a callable that calls a method without keeping its object alive.
 
-    When the object is gone, it returns a context that does nothing.
+    When the object is gone, the callable returns a context that does nothing.
     """
     known = WeakMethod(method)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class Relay(HasParts, Protocol):
-    """A :class:`~aldis.relay.Relay`, as this module knows it. The class itself is further up."""
+    """A :class:`~aldis.relay.Relay`, as this module knows it. The class itself is in a higher layer."""
 
     def status(self) -> list[Any]:
         """Return the status of each receiver."""
@@ -37,14 +37,14 @@ class Relay(HasParts, Protocol):
 
 
 class ProgressBar(Protocol):
-    """Shows how much of a backlog is done: what ``click.progressbar`` returns."""
+    """Shows how much of a backlog is done. ``click.progressbar`` returns one."""
 
     def update(self, count: int, /) -> None:
-        """Show that so many messages more are done."""
+        """Show that this number of further messages is done."""
         raise NotImplementedError
 
     def render_finish(self) -> None:
-        """Show that nothing more comes."""
+        """Show that the work is finished."""
         raise NotImplementedError
 
 
@@ -63,7 +63,8 @@ def run_worker(
     :param processes: how many processes to run.
     :param ready_file: a file that exists while the worker is ready.
     :param verbose: whether to log each message.
-    :param show_progress: called with the number of waiting messages before a drain; return a bar that shows progress.
+    :param show_progress: called with the number of waiting messages before a drain. It returns a bar that shows
+        progress.
     :param settings: the options of :class:`~aldis.relay.worker.worker.Settings`.
     :raises InvalidOptionError: when an option has a wrong value.
     """
@@ -101,7 +102,7 @@ def _run_alone(
 
 
 def _run_child(relay: Relay, settings: Settings, ready_file: Path) -> int:
-    """Run one of several workers. It stops when its supervisor has died."""
+    """Run one of several workers. It stops when its supervisor dies."""
     readiness = Readiness(ready_file)
     parent = os.getppid()
 
@@ -169,7 +170,7 @@ def _set_up_logging(verbose: bool) -> None:
 
 
 def _backlog(relay: Relay) -> int | None:
-    """Return how many messages wait for receivers of this process; ``None`` if the database cannot be asked."""
+    """Return how many messages wait for receivers of this process; ``None`` if the database cannot be queried."""
     try:
         return sum(int(status.backlog) for status in relay.status() if status.is_known)
     except (RelaySchemaError, SQLAlchemyError):  # The worker meets the same error, reports it and handles it.

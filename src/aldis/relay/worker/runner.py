@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 class Runner(Protocol):
-    """What ``Relay(runner=...)`` takes: for example :class:`aldis.relay.celery.CeleryRunner`."""
+    """A runner, for ``Relay(runner=...)``: for example :class:`aldis.relay.celery.CeleryRunner`."""
 
     def attach(self, consumer: Consumer, database: Database, /) -> None:
-        """Run the receivers of one relay. Called when the relay is made.
+        """Attach the runner to a relay, whose receivers it runs. The relay calls this when it is made.
 
         :param consumer: receives the relay's rows.
         :param database: the relay's database.
@@ -25,25 +25,26 @@ class Runner(Protocol):
         raise NotImplementedError
 
     def check(self, durable: Durable, /) -> None:
-        """Refuse options that this runner cannot keep. Called by ``relay.durable()``.
+        """Refuse options that this runner cannot keep. ``relay.durable()`` calls this.
 
         :raises InvalidOptionError: when it cannot keep one of them.
         """
         raise NotImplementedError
 
     def start(self) -> None:
-        """Prepare for a worker. Called before the worker begins.
+        """Prepare for a worker. The worker calls this before it begins.
 
         :raises InvalidOptionError: when messages would be lost with the current settings.
         """
         raise NotImplementedError
 
     def stop(self) -> None:
-        """Clean up after a worker. Called when the worker has ended."""
+        """Clean up after a worker. The worker calls this when it has ended."""
         raise NotImplementedError
 
     def handle(self, row: Row, guard: Guard, /) -> Outcome:
-        """Run the receiver of a claimed row, or hand the row over. Called in a thread of a worker; raise nothing.
+        """Run the receiver of a claimed row, or hand the row over. The worker calls this in one of its threads. It must
+        not raise.
 
         :param guard: limits the time of a receiver: a context manager that takes its ``timeout_s``.
         :return: what the worker does with the row.
@@ -56,7 +57,7 @@ class InProcessRunner:
     """Runs receivers in the threads of the worker."""
 
     def attach(self, consumer: Consumer, database: Database, /) -> None:
-        """Receive the rows that this relay's workers claim."""
+        """Keep the consumer, which receives the rows that workers claim."""
         self._receive = consumer.receive
 
     def check(self, durable: Durable, /) -> None:

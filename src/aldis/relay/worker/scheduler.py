@@ -1,7 +1,7 @@
 """Decide when a worker polls for due rows, which receiver is served next, and how many rows are claimed.
 
-No receiver waits for the backlog of another, no more rows are claimed than can be begun soon, and a poison message runs
-alone.
+No receiver waits for the backlog of another receiver, a worker claims only rows that it can begin soon, and a poison
+message runs alone.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class FairScheduler:
         self._idle_s = 0.0
 
     def wake(self) -> None:
-        """Poll at the next opportunity: new rows may be due. May be called in any thread."""
+        """Poll at the next opportunity, because new rows may be due. Any thread may call this."""
         self._is_woken = True
 
     def note_claimed(self) -> None:
@@ -113,9 +113,9 @@ class FairScheduler:
 class ClaimAhead:
     """Decides how many rows a worker claims.
 
-    It claims enough for every thread, and ahead of that as many as will be begun within a quarter of a second: rows
-    that wait here for long are kept from other workers. It claims ahead when half of the rows ahead are used up, so
-    that one claim fetches several.
+    It claims enough rows for every thread, and ahead of that as many rows as can begin within a quarter of a second,
+    because rows that wait here for long are kept from other workers. It claims ahead when half of the rows ahead are
+    used up, so that one claim fetches several.
 
     :param concurrency: how many threads run receivers.
     :param batch: the most rows to claim at once.
@@ -143,7 +143,8 @@ class ClaimAhead:
         return min(room, self._batch) if in_hand < threads or room > ahead // 2 else 0
 
     def is_stalled(self, waiting: set[Lease]) -> bool:
-        """Return whether rows wait for threads that do not come free. Then claim nothing ahead until one does.
+        """Return whether rows wait for threads that do not become free. If so, claim nothing ahead until a thread is
+        free.
 
         :param waiting: the rows that wait. The answer is true if one of them waited at the last call already.
         """
@@ -160,10 +161,10 @@ class ClaimAhead:
 class PoisonSlot:
     """Holds one poison message back until it can run alone.
 
-    A message that was in the hands of two workers that died may have killed them. It runs when nothing else runs, so
-    that its death takes no other message along, and so that innocent messages, which were lost in the same crash, are
-    told from the guilty one: a message that completes is innocent, and a failed attempt clears its count of crashes.
-    This is one rule over several places, and is kept whole on purpose: the claim ends its batch before a poison message
+    If two workers died with a message, the message may have killed them. It runs when nothing else runs, so that a
+    crash loses no other message, and so that innocent messages, which were lost in the same crash, can be told from the
+    guilty one: a message that completes is innocent, and a failed attempt clears its count of crashes. This is one rule
+    over several places, which must change together: the claim ends its batch before a poison message
     (:func:`aldis.relay.storage.claims.claim`), this slot holds it back, and nothing is claimed while it waits or runs.
 
     :param jobs: the rows in hand. The worker adds and removes them.
@@ -194,8 +195,8 @@ class PoisonSlot:
     def take(self, lease_s: float) -> ReceiverJob | None:
         """Take the job out, if it can run now or has waited for too long.
 
-        :param lease_s: for how many seconds a job that has waited for too long is left to other workers.
-        :return: the job. If it has an outcome, it was not run, and is released.
+        :param lease_s: for how many seconds other workers may take a job that has waited for too long.
+        :return: the job. If the job has an outcome, it did not run, and is released.
         """
         job = self.job
 
@@ -218,5 +219,5 @@ class PoisonSlot:
 
 
 def is_poison(job: ReceiverJob) -> bool:
-    """Return whether a message was in the hands of so many workers that died that it may have killed them."""
+    """Return whether so many workers died with this message that it may have killed them."""
     return job.row.crashes >= claims.POISON

@@ -46,7 +46,7 @@ class Settler:
 
     :param on_settled: called with the jobs whose outcomes were written.
     :ivar pending: jobs that have ended, and whose outcomes are not written yet.
-    :ivar counts: how many messages came to which end.
+    :ivar counts: how many messages had which outcome.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Settler:
     def settle(self) -> None:
         """Write the outcomes of all pending jobs, in transactions of their own.
 
-        After an error they are written one by one: perhaps the database refuses one of them, and accepts the rest.
+        After an error they are written one by one: perhaps the database refuses one outcome, and accepts the rest.
         """
         while self.pending:
             jobs = self.pending[: 1 if self._outage.is_away else BATCH]
@@ -138,7 +138,7 @@ def _write_outcome(connection: Connection, row: Row, outcome: Outcome | None) ->
 
 @final
 class MinuteReport:
-    """Logs once a minute how many messages came to which end.
+    """Logs once a minute how many messages had which outcome.
 
     :ivar due_at: when it logs next, by the monotonic clock.
     """
@@ -148,7 +148,7 @@ class MinuteReport:
         self._reported = DrainCounts()
 
     def log_if_due(self, counts: DrainCounts) -> None:
-        """Log what has been counted since the last report, if a minute is over."""
+        """Log the counts since the last report, if a minute is over."""
         if time.monotonic() < self.due_at:
             return
 

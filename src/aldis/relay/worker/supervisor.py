@@ -38,7 +38,7 @@ class Supervisor:
 
     :param count: how many processes.
     :param beat: called now and then, while all of them are ready.
-    :param stale_s: after how many seconds without a heartbeat a process does not count as ready any more.
+    :param stale_s: after how many seconds without a heartbeat a process no longer counts as ready.
     """
 
     def __init__(self, count: int, beat: Callable[[], object], stale_s: float) -> None:
@@ -54,7 +54,7 @@ class Supervisor:
         self._beat_at = 0.0
 
     def stop(self) -> None:
-        """Stop all processes; at the second call, at once. May be called in a signal handler."""
+        """Stop all processes; at the second call, at once. A signal handler may call this."""
         self._stops += 1
         self._wake_event.set()
 
@@ -62,7 +62,7 @@ class Supervisor:
             child.send_signal(signal.SIGTERM)
 
     def run(self) -> int:
-        """Run the processes. Return the exit code: the worst of theirs."""
+        """Run the processes. Return the worst of their exit codes."""
         with TemporaryDirectory(prefix="aldis-worker-") as folder:
             self._folder = Path(folder)
             self._start_at = dict.fromkeys(range(self._count), 0.0)

@@ -25,8 +25,8 @@ class WakeEvent:
         self._unset.acquire()
 
     def set(self) -> None:
-        """Wake the thread: now, or when it waits next. May be called in any thread, and in a signal handler."""
-        with suppress(RuntimeError):  # It is set already.
+        """Wake the thread: now, or when it waits next. Any thread may call this, and a signal handler too."""
+        with suppress(RuntimeError):  # The event is set already.
             self._unset.release()
 
     def is_set(self) -> bool:
@@ -55,10 +55,10 @@ class StopRequest:
         self.is_urgent = False
 
     def request(self) -> None:
-        """Request a stop. May be called in a signal handler.
+        """Request a stop. A signal handler may call this.
 
-        A second request within a second counts as the same one: an init system may signal a process, and so may its
-        parent.
+        A second request within a second counts as the same request, because an init system and the parent process may
+        both signal a process.
         """
         now = time.monotonic()
 

@@ -1,7 +1,7 @@
-"""The worker: claims rows, has their receivers run, and writes the outcomes.
+"""The worker: claims rows, lets receivers run, and writes the outcomes.
 
 One thread, which calls :meth:`Worker.run`, does all the work with the database; the threads of :mod:`.executor` run the
-receivers. When the worker claims rows, the same transaction writes the pending outcomes: one commit in place of two.
+receivers. When the worker claims rows, the same transaction writes the pending outcomes: one commit instead of two.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ class Settings:
     """The options of a worker.
 
     :ivar concurrency: how many receivers run at the same time.
-    :ivar batch: the most rows to claim at once. The worker claims fewer where receivers take long.
-    :ivar lease_s: for how many seconds a claim holds without being renewed. The worker renews it all the time.
+    :ivar batch: the most rows to claim at once. The worker claims fewer rows if receivers take long.
+    :ivar lease_s: for how many seconds a claim holds without being renewed. The worker renews its leases all the time.
     :ivar poll_s: the most seconds between two polls for due rows.
     :ivar grace_s: how many seconds running receivers get when the worker stops.
     :ivar drains: whether to end when no row is due any more.
-    :raises InvalidOptionError: when an option is no number, or too small.
+    :raises InvalidOptionError: when an option is not a number, or too small.
     """
 
     __slots__ = ("batch", "concurrency", "drains", "grace_s", "lease_s", "poll_s")
@@ -110,8 +110,8 @@ class Worker:
     :param beat: called with the worker when it is ready, and with each heartbeat after that.
     :param settled: called with the number of messages whose outcomes were just written.
     :param is_inline: whether receivers run in the thread that calls :meth:`run`, and errors of the database are raised.
-    :ivar is_ready: whether the tables were found in order.
-    :ivar jobs: the rows in hand: claimed, and their outcome not written yet.
+    :ivar is_ready: whether the check of the tables has passed.
+    :ivar jobs: the rows in hand: the worker has claimed them, and has not written their outcomes yet.
     """
 
     def __init__(
@@ -154,11 +154,11 @@ class Worker:
 
     @property
     def counts(self) -> DrainCounts:
-        """Return how many messages came to which end."""
+        """Return how many messages had which outcome."""
         return self.settler.counts
 
     def stop(self) -> None:
-        """Stop: claim no more rows, and end when the running receivers have ended. May be called in a signal handler.
+        """Stop: claim no more rows, and end when the running receivers have ended. A signal handler may call this.
 
         The second call ends the worker at once, but not within a second of the first call: see
         :meth:`.wake.StopRequest.request`.
@@ -195,7 +195,7 @@ class Worker:
         return Exit.UNFINISHED if self.jobs else Exit.STOPPED
 
     def _step(self) -> None:
-        # First what needs no database, which may be away.
+        # First the work without the database, which may be away.
         self._interrupt()
 
         if self.leases.is_due():
@@ -207,7 +207,7 @@ class Worker:
         self.settler.pending.extend(drain_queue(self._ended))
 
         if self.outage.is_away:
-            self._database.look(_ask)  # Perhaps nothing else asks the database, so nothing else would find it back.
+            self._database.look(_ask)  # Perhaps no other query notices that it is back.
 
         if not self._settles_by_a_claim():
             self.settler.settle()
@@ -282,7 +282,9 @@ class Worker:
         return 0 if self._poison.blocks_claims() else self._ahead.room(len(self.jobs) - len(self.settler.pending))
 
     def _feed(self) -> None:
-        """Claim for the receivers that have due rows, in turn, so that no receiver waits for another's backlog."""
+        """Claim for the receivers that have due rows, in turn, so that no receiver waits for the backlog of another
+        receiver.
+        """
         if self._poison.job is not None:
             self._begin_poison()
             return
@@ -310,7 +312,7 @@ class Worker:
         self._found_nothing = has_polled and not (self.scheduler.due or self.jobs)
 
     def _begin_poison(self) -> None:
-        """Begin the poison message that was held back, or release it, if it is time for one of these."""
+        """Begin or release the poison message that was held back, if it is time to."""
         job = self._poison.take(self.settings.lease_s)
 
         if job is None:
@@ -322,7 +324,7 @@ class Worker:
             self.settler.pending.append(job)
 
     def _claim(self, name: str, known: KnownReceiver, most: int) -> bool:
-        """Claim up to so many rows, and write the pending outcomes. Return whether more rows may be due."""
+        """Claim up to a number of rows, and write the pending outcomes. Return whether more rows may be due."""
         held_until = time.monotonic() + self.settings.lease_s
         lease_ms = int(self.settings.lease_s * 1000)
         ended = self.settler.pending
@@ -348,7 +350,7 @@ class Worker:
     def _settles_by_a_claim(self) -> bool:
         """Return whether the transaction that claims the next rows writes the outcomes, too.
 
-        After an error it does not: the claim may be what fails, and must not keep outcomes from being written.
+        After an error it does not: the claim may be the cause, and must not keep outcomes from being written.
         """
         is_well = not self._is_stopping() and not self.outage.is_away and len(self.settler.pending) <= BATCH
         return is_well and bool(self.scheduler.due and self._room())
@@ -364,7 +366,7 @@ class Worker:
     def _end(self, job: ReceiverJob) -> None:
         self._ended.put(job)
 
-        # The worker waits for the event before it empties the queue, so this job cannot be overlooked.
+        # The worker waits for the event before it empties the queue, so it finds this job.
         if not self.wake_event.is_set():
             self.wake_event.set()
 
@@ -382,7 +384,7 @@ class Worker:
                 self._ahead.note_duration(job.ended - job.started)
 
     def _release_stalled(self) -> None:
-        """Release the rows that were claimed ahead, if they wait for threads that do not come free."""
+        """Release the rows that were claimed ahead, if they wait for threads that do not become free."""
         waiting = {lease for lease, job in self.jobs.items() if job.started is None and job is not self._poison.job}
 
         if self._ahead.is_stalled(waiting):

@@ -222,7 +222,7 @@ function unfold(entry) {
   const fall = make("div", "fall", axisOf(sum), rows);
 
   if (data.failure) fall.append(make("p", "note failure", `The request ended with ${data.failure}.`));
-  if (data.partial) fall.append(make("p", "note", "Under load, signals are recorded for only a part of each second, so some of this request are missing."));
+  if (data.partial) fall.append(make("p", "note", "Under load, signals are recorded for only a part of each second, so some signals of this request are missing."));
   else if (data.duration !== null && data.sends.length === 0) fall.append(make("p", "note", "No signal was sent."));
   if (leftOut) fall.append(make("p", "note", `${plural(leftOut, "more row")} left out.`));
   if (goesOn(entry)) {
@@ -312,7 +312,7 @@ function take(list) {
   count();
 }
 
-// When another process answers, the server was restarted. When an earlier process answers again, there are several.
+// When another process answers, the server was restarted. When an earlier process answers again, several processes serve.
 const processes = new Set();
 let areSeveral = false;
 
@@ -384,7 +384,7 @@ function count() {
   $("legend").hidden = entries.size === 0;
   $("empty-title").textContent = entries.size ? "Nothing matches the filters" : "Waiting for the first request";
   $("empty-text").textContent = entries.size
-    ? `${entries.size} are hidden.`
+    ? `Hidden by the filters: ${entries.size}.`
     : "Use your application in another tab. Each request appears here, with the signals that were sent in it.";
 }
 
@@ -444,7 +444,7 @@ function showConnections() {
 
   if (silent.length) {
     const names = silent.map((signal) => make("li", "chip", signal.name, signal.library === "aldis" ? null : ` (${signal.library})`));
-    cards.push(make("section", "card silent", make("p", "quiet", "Nobody is connected to"), make("ul", "", ...names)));
+    cards.push(make("section", "card silent", make("p", "quiet", "No receiver is connected to"), make("ul", "", ...names)));
   }
 
   $("connections").replaceChildren(...cards);
@@ -458,7 +458,7 @@ function nameSignals() {
   $("signal-names").replaceChildren(...names.map((name) => Object.assign(document.createElement("option"), { value: name })));
 }
 
-// The relay. The server is asked only while somebody sees the relay tab.
+// The relay. The page asks the server only while the relay tab is visible.
 
 const RELAY_EVERY_MS = 2000;
 let relay = null; // The last answer.
@@ -488,7 +488,7 @@ async function askRelay() {
   asking = null;
 
   if (signal.aborted) {
-    lookAtRelay(); // The tab may be seen again by now.
+    lookAtRelay(); // The tab may be visible again by now.
     return;
   }
 
@@ -601,7 +601,7 @@ function renderRelay() {
     const isAll = letters.length >= sum("dead");
     const title = isAll ? "Dead letters" : `Dead letters, the oldest ${letters.length} of ${sum("dead").toLocaleString("en")}`;
     const [retry, ...others] = ["flask relay dead retry NUMBER", "retry", "show", "drop"].map((text) => make("code", "", text));
-    const note = ["In a terminal, ", retry, " retries one. With ", others[1], " instead of ", others[0], " it is shown; with ", others[2], " it is deleted."];
+    const note = ["In a terminal, ", retry, " retries one dead letter. Write ", others[1], " instead of ", others[0], " to show it, or ", others[2], " to delete it."];
     cards.push(relayCard(title, dead.map(letterRow), ...note));
   }
 
@@ -687,7 +687,7 @@ function sayHowItIs() {
   else say("live", "Live");
 }
 
-// Stop listening while nobody sees the page, to free a thread of the server.
+// Stop listening while the page is hidden, to free a thread of the server.
 let resting = null;
 
 document.addEventListener("visibilitychange", () => {

@@ -1,7 +1,7 @@
-"""Blinker's contract: who is connected, and who tells of it.
+"""Blinker's contract: what is connected, and the signals about connections.
 
-Written from Blinker's documentation; each test runs on Blinker itself and on Aldis. Where the two differ on
-purpose, ``differs`` names the promise.
+Written from Blinker's documentation; each test runs on Blinker itself and on Aldis. Where the two differ on purpose,
+``differs`` names the promise.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class Callable:
         return "static method"
 
 
-# Looking
+# Queries
 
 
 def test_receivers_for_a_sender(signal: Any, named: Any) -> None:
-    """receivers_for: gives the receivers for the sender and those for ANY, as an iterator."""
+    """receivers_for: yields the receivers for the sender and those for ANY."""
     for_any, for_me, for_you = (named(name) for name in ("any", "me", "you"))
     signal.connect(for_any)
     signal.connect(for_me, "me")
@@ -68,7 +68,7 @@ def test_receivers_for_a_sender(signal: Any, named: Any) -> None:
 
 
 def test_a_receiver_is_found_in_receivers_for(library: Any, named: Any) -> None:
-    """receivers_for: ``fn in signal.receivers_for(x)`` tells whether it would be called."""
+    """receivers_for: ``fn in signal.receivers_for(x)`` tells whether a send by x would call fn."""
     signal = library.Signal()
     receiver, callable_ = named("called"), Callable()
     signal.connect(receiver, "me")
@@ -81,7 +81,7 @@ def test_a_receiver_is_found_in_receivers_for(library: Any, named: Any) -> None:
 
 
 def test_has_receivers_for_a_sender(library: Any, named: Any) -> None:
-    """has_receivers_for: is true for a sender that would be heard; for ANY, if somebody hears all."""
+    """has_receivers_for: is true for a sender with receivers; for ANY, if a receiver is connected to ANY."""
     signal = library.Signal()
     receiver, other = named("called"), named("other")
     assert signal.has_receivers_for("me") is False
@@ -100,7 +100,7 @@ def test_has_receivers_for_a_sender(library: Any, named: Any) -> None:
 
 
 def test_has_receivers_for_after_disconnect(library: Any, named: Any, differs: Any) -> None:
-    """E10: Blinker remembers senders that once had a receiver."""
+    """E10: Blinker still returns True for a sender whose receivers have gone."""
     signal = library.Signal()
     receiver = named("called")
     signal.connect(receiver, "me")
@@ -112,8 +112,8 @@ def test_has_receivers_for_after_disconnect(library: Any, named: Any, differs: A
     assert signal.has_receivers_for("you") is True
 
 
-def test_receivers_is_true_while_there_are_any(library: Any, named: Any) -> None:
-    """receivers: its truth is the quick way to see whether anybody is connected."""
+def test_receivers_is_true_while_a_receiver_is_connected(library: Any, named: Any) -> None:
+    """receivers: its truth is the quick way to check whether a receiver is connected."""
     signal = library.Signal()
     receiver = named("called")
     assert not signal.receivers
@@ -126,8 +126,10 @@ def test_receivers_is_true_while_there_are_any(library: Any, named: Any) -> None
 
 
 @pytest.mark.parametrize("how", ["disconnect", "sender dies"])
-def test_receivers_is_true_only_while_somebody_can_be_called(library: Any, named: Any, differs: Any, how: str) -> None:
-    """E10: in Blinker a receiver stays listed when the last sender that it was connected to goes."""
+def test_receivers_is_true_only_while_a_receiver_can_be_called(
+    library: Any, named: Any, differs: Any, how: str
+) -> None:
+    """E10: in Blinker a receiver stays listed when the last sender that it was connected to dies."""
     signal = library.Signal()
     sender = Sender()
     receiver = named("called")
@@ -144,7 +146,7 @@ def test_receivers_is_true_only_while_somebody_can_be_called(library: Any, named
 
 
 def test_receivers_is_a_mapping(library: Any, named: Any) -> None:
-    """receivers: has a length, keys, items and values, which are receivers or weak references to them."""
+    """receivers: has a length, keys, items and values; the values are receivers or weak references to them."""
     signal = library.Signal()
     weak, strong, callable_ = named("weak"), named("strong"), Callable()
     signal.connect(weak)
@@ -168,14 +170,14 @@ def test_receivers_is_a_mapping(library: Any, named: Any) -> None:
         receivers["no such key"]
 
 
-def test_receivers_without_any_is_an_empty_mapping(library: Any) -> None:
-    """receivers: equals an empty dict when nobody is connected."""
+def test_receivers_of_an_unconnected_signal_is_an_empty_mapping(library: Any) -> None:
+    """receivers: equals an empty dict when no receiver is connected."""
     assert library.Signal().receivers == {}
     assert list(library.Signal().receivers) == []
 
 
 def test_receivers_can_be_cleared(library: Any, named: Any) -> None:
-    """receivers.clear(): nobody is called any more."""
+    """receivers.clear(): no receiver is called afterwards."""
     signal = library.Signal()
     receiver = named("called")
     signal.connect(receiver)
@@ -189,7 +191,7 @@ def test_receivers_can_be_cleared(library: Any, named: Any) -> None:
 
 
 def test_cleared_receivers_leave_no_sender_behind(library: Any, named: Any, log: list[Any], differs: Any) -> None:
-    """E5: in Blinker a receiver that is connected after ``clear()`` also hears what it heard before."""
+    """E5: in Blinker a receiver that is connected again after ``clear()`` is also called for its earlier senders."""
     signal = library.Signal()
     receiver = named("called")
     signal.connect(receiver)
@@ -200,8 +202,8 @@ def test_cleared_receivers_leave_no_sender_behind(library: Any, named: Any, log:
     assert log == differs("E5", blinker=["called"], aldis=[])
 
 
-def test_receivers_can_be_replaced_by_nothing(library: Any, named: Any) -> None:
-    """receivers: ``signal.receivers = {}`` disconnects all, as tests do it."""
+def test_receivers_can_be_replaced_by_an_empty_dict(library: Any, named: Any) -> None:
+    """receivers: ``signal.receivers = {}`` disconnects all receivers, as test suites use it."""
     signal = library.Signal()
     receiver = named("called")
     signal.connect(receiver)
@@ -212,7 +214,7 @@ def test_receivers_can_be_replaced_by_nothing(library: Any, named: Any) -> None:
 
 
 def test_clear_state_disconnects_all(library: Any, named: Any) -> None:
-    """_clear_state: disconnects all receivers from all senders; the signal works on."""
+    """_clear_state: disconnects all receivers from all senders, and the signal still works."""
     signal = library.Signal()
     receiver = named("called")
     signal.connect(receiver)
@@ -227,8 +229,8 @@ def test_clear_state_disconnects_all(library: Any, named: Any) -> None:
     assert len(signal.send("me")) == 1
 
 
-def test_cleanup_bookkeeping_leaves_connections_alone(library: Any, named: Any) -> None:
-    """_cleanup_bookkeeping: who is connected stays connected."""
+def test_cleanup_bookkeeping_keeps_connections(library: Any, named: Any) -> None:
+    """_cleanup_bookkeeping: keeps all connections."""
     signal = library.Signal()
     receiver = named("called")
     signal.connect(receiver, "me")
@@ -244,7 +246,7 @@ def test_cleanup_bookkeeping_leaves_connections_alone(library: Any, named: Any) 
 
 
 def watch(signal: Any, log: list[Any]) -> Any:
-    """Note the signals about a signal's connections. Returns what holds the receivers."""
+    """Record the signals about a signal's connections. Return the object that keeps the receivers alive."""
 
     def connected(sender: Any, /, **change: Any) -> None:
         log.append(("connected", sender, change))
@@ -258,7 +260,7 @@ def watch(signal: Any, log: list[Any]) -> Any:
 
 
 def test_connecting_is_signalled(library: Any, log: list[Any]) -> None:
-    """receiver_connected: tells the arguments of connect, after it."""
+    """receiver_connected: is sent after a connect, with its arguments."""
     signal = library.Signal()
     watching = watch(signal, log)
 
@@ -275,7 +277,7 @@ def test_connecting_is_signalled(library: Any, log: list[Any]) -> None:
 
 
 def test_disconnecting_is_signalled(library: Any, log: list[Any]) -> None:
-    """receiver_disconnected: tells the arguments of disconnect, after it, whatever was connected."""
+    """receiver_disconnected: is sent after a disconnect, with its arguments, whatever was connected."""
     signal = library.Signal()
     signal.connect(sync_receiver, "me")
     watching = watch(signal, log)
@@ -291,7 +293,7 @@ def test_disconnecting_is_signalled(library: Any, log: list[Any]) -> None:
 
 
 def test_a_change_is_made_when_it_is_signalled(library: Any) -> None:
-    """receiver_connected and receiver_disconnected: who looks then sees the change."""
+    """receiver_connected and receiver_disconnected: their receivers already see the change."""
     signal = library.Signal()
     seen: list[Any] = []
 
@@ -321,8 +323,9 @@ def test_connected_to_is_signalled(library: Any, log: list[Any]) -> None:
     ]
 
 
-def test_the_end_of_connected_to_tells_its_sender(library: Any, log: list[Any], differs: Any) -> None:
-    """E7: what Aldis takes away is the connection to the sender; Blinker takes away, and tells of, all."""
+def test_the_end_of_connected_to_reports_its_sender(library: Any, log: list[Any], differs: Any) -> None:
+    """E7: Aldis removes and reports the connection to the sender; Blinker removes and reports all connections of the
+    receiver."""
     signal = library.Signal()
     watching = watch(signal, log)
 
@@ -335,8 +338,8 @@ def test_the_end_of_connected_to_tells_its_sender(library: Any, log: list[Any], 
     assert log[1:] == [("disconnected", signal, {"receiver": sync_receiver, "sender": told})]
 
 
-def test_what_dies_is_not_signalled(library: Any, named: Any, log: list[Any]) -> None:
-    """receiver_disconnected: is not sent when a receiver or a sender is garbage collected."""
+def test_a_death_is_not_signalled(library: Any, named: Any, log: list[Any]) -> None:
+    """receiver_disconnected: is not sent when a receiver or a sender is collected."""
     signal = library.Signal()
     signal.connect(named("called"))
     signal.connect(sync_receiver, Sender())
@@ -348,7 +351,7 @@ def test_what_dies_is_not_signalled(library: Any, named: Any, log: list[Any]) ->
 
 
 def test_the_signals_about_connections_are_signals(library: Any) -> None:
-    """receiver_connected and receiver_disconnected: are one signal each, with no receivers at first."""
+    """receiver_connected and receiver_disconnected: are one signal each, without receivers at first."""
     signal, other = library.Signal(), library.Signal()
 
     for name in ("receiver_connected", "receiver_disconnected"):
@@ -360,8 +363,8 @@ def test_the_signals_about_connections_are_signals(library: Any) -> None:
         assert about.__doc__
 
 
-def test_a_watcher_that_does_not_fit_undoes_the_connect(library: Any) -> None:
-    """receiver_connected: when a watcher raises a TypeError, the receiver is not connected."""
+def test_a_type_error_in_receiver_connected_undoes_the_connect(library: Any) -> None:
+    """receiver_connected: if one of its receivers raises a TypeError, the new receiver is not connected."""
     signal = library.Signal()
 
     def unfit(signal: Any) -> None: ...
@@ -374,8 +377,8 @@ def test_a_watcher_that_does_not_fit_undoes_the_connect(library: Any) -> None:
     assert receivers_of(signal) == []
 
 
-def test_a_watcher_that_fails_undoes_the_connect(library: Any, differs: Any) -> None:
-    """E12: a connect that raised has connected nobody, whatever it raised; in Blinker only for a TypeError."""
+def test_a_failure_in_receiver_connected_undoes_the_connect(library: Any, differs: Any) -> None:
+    """E12: a connect that raises any exception has connected nothing; in Blinker this is true for a TypeError only."""
     signal = library.Signal()
 
     def fails(signal: Any, **change: Any) -> None:
