@@ -21,7 +21,7 @@ BREAKS: Final = (
         at="Settler.settle",
         old="1 if self._outage.is_away else BATCH",
         new="BATCH",
-        tests=("test_outages.py",),
+        tests=("test_settler.py", "test_outages.py"),
     ),
     Break(
         name="full-is-refused",
