@@ -71,9 +71,14 @@ JOBS ?= 2
 # All targets of `make test`, the longest first. So no long target starts late and runs alone at the end.
 CHECKS := relay shop $(OTHERS:%=test-%) flask rest stress pyright mypy docs core typing complete-types lint coverage
 
+# The programs that some targets need. `make test` installs them first: make would begin a target that waits for another
+# one last, and these are the longest.
+PROGRAMS := programs
+
 .PHONY: test
 test: ## Run everything that CI checks.
-	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target $(CHECKS)
+	@$(MAKE) --no-print-directory programs
+	@$(MAKE) --no-print-directory --jobs=$(JOBS) --output-sync=target $(CHECKS) PROGRAMS=
 	@echo "Tested on Python $(PYTHONS)$(if $(OTHERS),; examples, whole programs and browsers on $(MAIN) only)."
 	@$(if $(MISSING),echo "Not tested on Python $(MISSING): not installed here.")
 
@@ -124,11 +129,11 @@ stress: .venvs/core/.ready ## Run the core's tests of threads, interruptions and
 	.venvs/core/bin/python $(PYTEST) -m stress $(CORE)
 
 .PHONY: relay
-relay: .venvs/$(MAIN)/.ready .venv/.ready programs ## Run the relay's tests.
+relay: .venvs/$(MAIN)/.ready .venv/.ready $(PROGRAMS) ## Run the relay's tests.
 	$(WITH_COVERAGE) tests/relay
 
 .PHONY: flask
-flask: .venvs/$(MAIN)/.ready .venv/.ready programs ## Run the tests of the Flask and Quart rooms, with browsers.
+flask: .venvs/$(MAIN)/.ready .venv/.ready $(PROGRAMS) ## Run the tests of the Flask and Quart rooms, with browsers.
 	$(WITH_COVERAGE) $(FLASK)
 
 # Whole programs run in other processes, without coverage. The tests of their parts cover their code.
@@ -154,7 +159,7 @@ test-$(MAIN): $(COVERED) coverage stress shop
 # fewer random programs and interruptions (see `brief` in tests/conftest.py).
 ELSEWHERE := -m "not program" tests
 test-%: export HYPOTHESIS_PROFILE ?= brief
-test-%: .venvs/%/.ready .venv/.ready programs
+test-%: .venvs/%/.ready .venv/.ready $(PROGRAMS)
 	.venvs/$*/bin/python $(PYTEST) $(ELSEWHERE)
 
 # Programs that some tests run. Debian has packages of them.
@@ -176,7 +181,7 @@ test-long: .venvs/$(MAIN)/.ready ## Run the state machine and the thread tests f
 	HYPOTHESIS_PROFILE=long .venvs/$(MAIN)/bin/python -m pytest -q -m stress $(CORE)
 
 .PHONY: test-steady
-test-steady: .venvs/$(MAIN)/.ready .venv/.ready programs ## Run the tests of threads and processes 20 times on busy cores. ARGS="--runs=5 FILE" is faster.
+test-steady: .venvs/$(MAIN)/.ready .venv/.ready $(PROGRAMS) ## Run the tests of threads and processes 20 times on busy cores. ARGS="--runs=5 FILE" is faster.
 	.venvs/$(MAIN)/bin/python tools/steady.py $(ARGS)
 
 .PHONY: mutants
