@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 # Malformed rows: the columns that differ from a row that a send writes, and the reason of the dead letter.
 _MALFORMED: Final[dict[str, tuple[dict[str, Any], str]]] = {
-    "no JSON": ({"payload": "{"}, "no JSON object"),
-    "no object": ({"payload": '["' + SECRET + '"]'}, "no JSON object"),
-    "empty": ({"payload": ""}, "no JSON object"),
-    "deep": ({"payload": "[" * 100_000}, "no JSON object"),
+    "no JSON": ({"payload": "{"}, "not a JSON object"),
+    "no object": ({"payload": '["' + SECRET + '"]'}, "not a JSON object"),
+    "empty": ({"payload": ""}, "not a JSON object"),
+    "deep": ({"payload": "[" * 100_000}, "not a JSON object"),
     "a missing keyword": ({"payload": "{}"}, "does not fit"),
     "another type": ({"payload": '{"order_id":"' + SECRET + '"}'}, "does not fit"),
-    "a large number": ({"payload": '{"order_id":1e999}'}, "no JSON object"),
+    "a large number": ({"payload": '{"order_id":1e999}'}, "not a JSON object"),
     "a large payload": ({"payload": '{"order_id":7,"customer":"' + SECRET + "x" * 4_100_000 + '"}'}, "larger than"),
     "version 0": ({"version": 0}, "row is malformed"),
     "a negative version": ({"version": -(2**31)}, "row is malformed"),
