@@ -79,7 +79,7 @@ def test_what_is_broken_is_said(capsys: pytest.CaptureFixture[str], monkeypatch:
     assert chaos.main() == 1
     printed = capsys.readouterr().out
     assert printed.startswith("Seed 11\n")
-    assert "nothing, sqlite: R2: no message is lost: [7], and not []" in printed
+    assert "nothing, sqlite: R2: no message is lost: [7], expected []" in printed
 
 
 @pytest.mark.parametrize("kills", [1000, 500, 333, 60])
