@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import subprocess
 import sys
 from contextvars import copy_context
@@ -245,7 +246,10 @@ def celery_harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 
     working: Any = start_worker(app, pool="solo", perform_ping_check=False, shutdown_timeout=SOON_S)
 
+    level = logging.getLogger().level
+
     with working:
+        logging.getLogger().setLevel(level)  # start_worker() raises it, and later tests would miss log lines.
         yield CeleryHarness(relay, sessionmaker(engine), ended)
 
     task_postrun.disconnect(note)
