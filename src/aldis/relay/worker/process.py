@@ -163,9 +163,8 @@ def _stop_on_signals(stop: Callable[[], object]) -> None:
 
 
 def _set_up_logging(verbose: bool) -> None:
-    if not logging.getLogger().handlers:
-        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-
+    # This does nothing if the program has set up logging.
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("aldis.relay").setLevel(logging.DEBUG if verbose else logging.INFO)
 
 

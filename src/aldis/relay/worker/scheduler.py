@@ -193,15 +193,13 @@ class PoisonSlot:
         return True
 
     def take(self, lease_s: float) -> ReceiverJob | None:
-        """Take the job out, if it can run now or has waited for too long.
+        """Take out the job that is held back, if it can run now or has waited for too long.
 
         :param lease_s: for how many seconds other workers may take a job that has waited for too long.
         :return: the job. If the job has an outcome, it did not run, and is released.
         """
         job = self.job
-
-        if job is None:
-            return None
+        assert job is not None
 
         if not self._is_alone(job):
             if time.monotonic() < self.until:
