@@ -13,7 +13,7 @@ BREAKS: Final = (
         at="_acknowledging",
         old='_m.token == bindparam("claim")',
         new='(_m.token == bindparam("claim")) | (_m.id > 0)',
-        tests=("test_claims.py", "test_r6_engines.py", "test_kills.py"),
+        tests=("test_r6_engines.py", "test_claims.py", "test_kills.py"),
     ),
     Break(
         name="late-failure",
@@ -21,7 +21,7 @@ BREAKS: Final = (
         at="_change",
         old="and_(_m.id == row.id, _m.token == row.token)",
         new="_m.id == row.id",
-        tests=("test_claims.py", "test_r6_engines.py"),
+        tests=("test_r6_engines.py", "test_claims.py"),
     ),
     Break(
         name="late-death",

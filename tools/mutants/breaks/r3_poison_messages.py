@@ -13,7 +13,7 @@ BREAKS: Final = (
         at="_until_poison",
         old="row.crashes >= POISON",
         new="row.crashes >= 10**9",
-        tests=("test_claims.py", "test_r6_engines.py"),
+        tests=("test_r6_engines.py", "test_claims.py"),
     ),
     Break(
         name="kills-beside",
@@ -37,7 +37,7 @@ BREAKS: Final = (
         at="PoisonSlot._is_alone",
         old="all(other.is_late for other in others)",
         new="not others",
-        tests=("test_poison_messages.py",),
+        tests=("test_hanging_receivers.py",),
     ),
     Break(
         name="late-ones-run-alone",
