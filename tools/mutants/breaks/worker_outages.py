@@ -17,7 +17,7 @@ BREAKS: Final = (
     ),
     Break(
         name="refused-together",
-        what="When the database refuses the outcome of one message, the other outcomes are never written.",
+        what="When the database refuses the outcome of one message, the outcomes written with it are lost.",
         at="Settler.settle",
         old="1 if self._outage.is_away else BATCH",
         new="BATCH",
