@@ -61,7 +61,7 @@ BREAKS: Final = (
         at="limit_wait",
         old='"sqlite"',
         new='"none"',
-        tests=("test_outages.py",),
+        tests=("test_hanging_receivers.py", "test_outages.py"),
     ),
     Break(
         name="trouble-unheard",
